@@ -1,0 +1,221 @@
+"""`Program`: the waist of the system. Above it no GPU is needed, below it no xDSL.
+
+A program is one step of a model, planned: its buffers, its task tables in the order each SM runs them, and the CUDA
+source that executes those tables. The simulator reads the same tables as the GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.dtype import DType, dtype_of
+from ..core.errors import UsageError
+from ..core.target import Target, target_of
+from ..tasks.base import Access
+
+MAX_OPERANDS = 12
+MAX_RANK = 4
+MAX_WAITS = 4
+MAX_SIGNALS = 4
+
+TASK = np.dtype(
+    [
+        ("grid", np.int32),
+        ("index", np.int32, 3),
+        ("sm", np.int32),
+        ("flags", np.int32),
+        ("num_waits", np.int32),
+        ("wait_event", np.int32, MAX_WAITS),
+        ("wait_count", np.int32, MAX_WAITS),
+        ("num_signals", np.int32),
+        ("signal_event", np.int32, MAX_SIGNALS),
+        ("offsets", np.int32, (MAX_OPERANDS, MAX_RANK)),
+        ("sizes", np.int32, (MAX_OPERANDS, MAX_RANK)),
+    ]
+)
+"""One task. ``wait_count`` is the arrivals per step that the task needs on an event (the kernel adds the epoch);
+``offsets``/``sizes`` are the box, in elements, of each operand of its grid, clipped to the buffer."""
+
+
+class Space(StrEnum):
+    """Where a buffer lives and who fills it."""
+
+    WEIGHT = "weight"
+    """Bound once from parameters, packed, never written by a task."""
+    STATE = "state"
+    """Kept between steps and launches: caches, request state. The host may read and write it between launches."""
+    INPUT = "input"
+    OUTPUT = "output"
+    SCRATCH = "scratch"
+    """Lives inside one step, at ``offset_bytes`` of the arena."""
+
+
+class Layout(StrEnum):
+    """Order of a buffer's elements in device memory."""
+
+    ROW_MAJOR = "row_major"
+    MMA_ROWS_16 = "mma_rows_16"
+    """A weight [N, K] in tiles of 16 rows, each in the order the tensor-core loop reads it (see mpk/pack.md)."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """How a weight buffer is made of parameters: concatenated along dimension 0, then optionally two halves
+    interleaved in blocks of ``interleave`` rows (gate rows and up rows of one tile side by side)."""
+
+    sources: tuple[str, ...]
+    interleave: int = 0
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor of the plan. ``padded_shape`` is what device memory holds (tiles are whole there)."""
+
+    name: str
+    space: Space
+    shape: tuple[int, ...]
+    dtype: DType
+    layout: Layout = Layout.ROW_MAJOR
+    padded_shape: tuple[int, ...] = ()
+    pack: Pack | None = None
+    offset_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.padded_shape or self.shape, dtype=np.int64)) * self.dtype.bytes
+
+
+@dataclass(frozen=True)
+class GridOperand:
+    """One operand of a grid: ``name`` as its task kind calls it, an index into ``Program.buffers``."""
+
+    name: str
+    buffer: int
+    access: Access
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All tasks of one operation. ``body`` indexes ``Program.bodies``, the switch of the kernel."""
+
+    name: str
+    kind: str
+    params: Mapping[str, Any]
+    body: int
+    extent: tuple[int, ...]
+    operands: tuple[GridOperand, ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Shape of the one kernel launch. ``ring_bytes`` of shared memory hold weights in flight."""
+
+    kernel: str
+    num_blocks: int
+    num_threads: int
+    shared_bytes: int
+    ring_bytes: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A planned step. Saved to and loaded from a folder: `program.json`, `tables.npz`, `kernel.cu`, `include/`."""
+
+    name: str
+    target: Target
+    buffers: tuple[Buffer, ...]
+    grids: tuple[Grid, ...]
+    bodies: tuple[str, ...]
+    tasks: np.ndarray[Any, Any]
+    """[tasks] of ``TASK``, sorted by SM; within an SM in the order it runs them."""
+    queue_begin: np.ndarray[Any, Any]
+    """[SMs + 1] int32: SM s runs ``tasks[queue_begin[s]:queue_begin[s + 1]]``."""
+    event_count: np.ndarray[Any, Any]
+    """[events] int32: arrivals an event receives in a step."""
+    event_names: tuple[str, ...]
+    """One name per event tensor element, for messages."""
+    arena_bytes: int
+    source: str
+    headers: Mapping[str, str]
+    launch: Launch
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Facts for the host side: batch, rows, max_length, page_size, stop_tokens, statistics."""
+
+    def buffer(self, name: str) -> Buffer:
+        """The buffer called ``name``. Raises UsageError if there is none."""
+        for buffer in self.buffers:
+            if buffer.name == name:
+                return buffer
+        raise UsageError(f"program '{self.name}' has no buffer '{name}'")
+
+    def save(self, folder: Path) -> None:
+        """Write the program to ``folder`` (made if missing)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "name": self.name,
+            "target": self.target.name,
+            "buffers": [asdict(buffer) | {"dtype": buffer.dtype.name} for buffer in self.buffers],
+            "grids": [asdict(grid) for grid in self.grids],
+            "bodies": self.bodies,
+            "event_names": self.event_names,
+            "arena_bytes": self.arena_bytes,
+            "launch": asdict(self.launch),
+            "metadata": self.metadata,
+        }
+        (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
+        tables = {"tasks": self.tasks, "queue_begin": self.queue_begin, "event_count": self.event_count}
+        np.savez_compressed(folder / "tables.npz", **tables)
+        (folder / "kernel.cu").write_text(self.source)
+        for name, text in self.headers.items():
+            path = folder / "include" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    @staticmethod
+    def load(folder: Path) -> Program:
+        """Read what ``save`` wrote. Raises UsageError if ``folder`` holds no whole program."""
+        try:
+            facts = json.loads((folder / "program.json").read_text())
+            with np.load(folder / "tables.npz") as tables:
+                arrays = {name: tables[name] for name in ("tasks", "queue_begin", "event_count")}
+            source = (folder / "kernel.cu").read_text()
+            include = folder / "include"
+            headers = {str(p.relative_to(include)): p.read_text() for p in sorted(include.rglob("*.cuh"))}
+            return Program(
+                name=facts["name"],
+                target=target_of(facts["target"]),
+                buffers=tuple(_buffer_from(row) for row in facts["buffers"]),
+                grids=tuple(_grid_from(row) for row in facts["grids"]),
+                bodies=tuple(facts["bodies"]),
+                event_names=tuple(facts["event_names"]),
+                arena_bytes=facts["arena_bytes"],
+                source=source,
+                headers=headers,
+                launch=Launch(**facts["launch"]),
+                metadata=facts["metadata"],
+                **arrays,
+            )
+        except (OSError, KeyError, ValueError) as error:
+            raise UsageError(
+                f"no readable program: {error}", where=str(folder), advice="write one with `mpk compile --emit program`"
+            ) from error
+
+
+def _buffer_from(row: dict[str, Any]) -> Buffer:
+    pack = row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"])
+    shapes = {"shape": tuple(row["shape"]), "padded_shape": tuple(row["padded_shape"])}
+    kinds = {"space": Space(row["space"]), "layout": Layout(row["layout"]), "dtype": dtype_of(row["dtype"])}
+    return Buffer(name=row["name"], offset_bytes=row["offset_bytes"], pack=pack, **shapes, **kinds)
+
+
+def _grid_from(row: dict[str, Any]) -> Grid:
+    operands = tuple(GridOperand(o["name"], o["buffer"], Access(o["access"])) for o in row["operands"])
+    params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
+    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands)

@@ -1,0 +1,1 @@
+"""Facts every layer shares: errors, targets, dtypes. Imports nothing from the rest of mpk_ir, nor xdsl."""

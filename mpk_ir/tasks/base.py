@@ -1,0 +1,97 @@
+"""What a task kind is: one object with its operands, CUDA signature, cost and numpy meaning."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from importlib import resources
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from ..core.errors import PlanError
+from ..core.target import Target
+
+Array = np.ndarray[Any, Any]
+Scalar = int | float | bool | str
+
+
+class Access(StrEnum):
+    """How a task uses an operand."""
+
+    READ = "read"
+    WRITE = "write"
+    READ_WRITE = "read_write"
+
+    @property
+    def reads(self) -> bool:
+        return self is not Access.WRITE
+
+    @property
+    def writes(self) -> bool:
+        return self is not Access.READ
+
+
+@dataclass(frozen=True)
+class Operand:
+    """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight."""
+
+    name: str
+    access: Access = Access.READ
+    optional: bool = False
+    streamed: bool = False
+
+
+@dataclass(frozen=True)
+class Params:
+    """Compile-time parameters of a task kind; a frozen dataclass of int, float, bool, str or tuples of them."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+P = TypeVar("P", bound=Params)
+
+
+class TaskKind(ABC, Generic[P]):
+    """A kind of task: everything the compiler, the simulator and the kernel need to know of it.
+
+    A kind `foo` lives in `mpk_ir/tasks/foo.py` and its CUDA body in `codegen/cuda/mpk/tasks/foo.cuh`.
+    """
+
+    name: ClassVar[str]
+    operands: ClassVar[tuple[Operand, ...]]
+    params_type: type[P]
+
+    def params_from(self, values: Mapping[str, Any]) -> P:
+        """``values`` as this kind's params. Raises PlanError that names what is missing or unknown."""
+        known = {field.name for field in fields(self.params_type)}
+        if known != set(values):
+            missing, extra = sorted(known - set(values)), sorted(set(values) - known)
+            raise PlanError(f"task kind '{self.name}': parameters missing {missing}, unknown {extra}")
+        return self.params_type(**values)
+
+    @abstractmethod
+    def signature(self, params: P) -> str:
+        """The C++ type of the body, e.g. `mpk::Linear<4096, 2, 1>`: one switch case per distinct signature."""
+
+    @abstractmethod
+    def cost_us(self, params: P, target: Target) -> float:
+        """Time of one task on one SM of ``target``, its operands being ready."""
+
+    @abstractmethod
+    def reference(self, params: P, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        """The meaning, in numpy: reads and writes ``views`` (each operand's box, by operand name) in place."""
+
+    def scratch_bytes(self, params: P) -> int:
+        """Shared memory the body needs beside the weight ring."""
+        return 0
+
+    def header(self) -> str:
+        """The text of the CUDA header that defines the body."""
+        return resources.files("mpk_ir.codegen").joinpath(f"cuda/mpk/tasks/{self.name}.cuh").read_text()
+
+    def operand(self, name: str) -> Operand:
+        return next(operand for operand in self.operands if operand.name == name)
