@@ -1,0 +1,144 @@
+"""The host/device interface, declared once: rendered to C text for the kernel and to numpy dtypes for the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from ..core.requests import RequestColumn, RowColumn
+from .program import MAX_OPERANDS, MAX_SIGNALS, MAX_WAITS
+
+EVENT_STRIDE_BYTES = 128
+"""Each event counter has a cache line of its own: a poll never contends with a neighbour's arrivals."""
+
+
+class ErrorCode(IntEnum):
+    """What ended a launch early."""
+
+    NONE = 0
+    EVENT_TIMEOUT = 1
+    """A task waited too long for an event."""
+    LOAD_TIMEOUT = 2
+    """Consumers waited too long for the loader warp."""
+    RING_TIMEOUT = 3
+    """The loader warp waited too long for a free stage."""
+
+
+class TaskFlag(IntEnum):
+    """Bits of ``Task.flags``."""
+
+    KEEP_ACTIVATION = 1
+    """The task before it on this SM read the same activation box with the same body: shared memory still holds it."""
+
+
+class ProfilePhase(IntEnum):
+    """Columns of a profile record: nanoseconds of the global timer."""
+
+    BEGIN = 0
+    READY = 1
+    """Waits satisfied."""
+    COMPUTED = 2
+    SIGNALLED = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """``count`` > 1 makes an array; ``c_type`` and ``numpy`` must have the same size."""
+
+    name: str
+    c_type: str
+    numpy: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Struct:
+    name: str
+    comment: str
+    fields: tuple[Field, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype with C's alignment and padding."""
+        rows = [(f.name, f.numpy, (f.count,)) if f.count > 1 else (f.name, f.numpy) for f in self.fields]
+        return np.dtype(rows, align=True)
+
+    def c_text(self) -> str:
+        lines = [f"// {self.comment}", f"struct {self.name} {{"]
+        lines += [f"  {f.c_type} {f.name}{f'[{f.count}]' if f.count > 1 else ''};" for f in self.fields]
+        check = f'static_assert(sizeof({self.name}) == {self.dtype.itemsize}, "{self.name}: host and device disagree");'
+        return "\n".join([*lines, "};", check, ""])
+
+
+TASK = Struct(
+    "Task",
+    "One task as the kernel reads it: pointers resolved, in the order its SM runs them.",
+    (
+        Field("body", "int", "<i4"),
+        Field("grid", "int", "<i4"),
+        Field("flags", "int", "<i4"),
+        Field("index", "int", "<i4", 3),
+        Field("num_waits", "int", "<i4"),
+        Field("num_signals", "int", "<i4"),
+        Field("wait_event", "unsigned", "<u4", MAX_WAITS),
+        Field("wait_count", "unsigned", "<u4", MAX_WAITS),
+        Field("signal_event", "unsigned", "<u4", MAX_SIGNALS),
+        Field("row_stride", "unsigned", "<u4", MAX_OPERANDS),
+        Field("operand", "unsigned long long", "<u8", MAX_OPERANDS),
+    ),
+)
+"""``row_stride``: elements between neighbours along an operand's first dimension; ``operand``: address of the box's
+first element, 0 for an absent optional operand. Operands are in the order of the task kind's declaration."""
+
+ERROR = Struct(
+    "Error",
+    "Why a launch ended early; the first block to fail fills it.",
+    (
+        Field("code", "int", "<i4"),
+        Field("sm", "int", "<i4"),
+        Field("task", "int", "<i4"),
+        Field("step", "int", "<i4"),
+        Field("event", "unsigned", "<u4"),
+        Field("count", "unsigned", "<u4"),
+        Field("target", "unsigned", "<u4"),
+    ),
+)
+
+LAUNCH = Struct(
+    "Launch",
+    "The kernel's one argument.",
+    (
+        Field("tasks", "const Task*", "<u8"),
+        Field("queue_begin", "const int*", "<u8"),
+        Field("events", "unsigned*", "<u8"),
+        Field("error", "Error*", "<u8"),
+        Field("profile", "unsigned long long*", "<u8"),
+        Field("spin_limit_ns", "unsigned long long", "<u8"),
+        Field("first_step", "int", "<i4"),
+        Field("num_steps", "int", "<i4"),
+    ),
+)
+"""``events``: one counter per ``EVENT_STRIDE_BYTES``, never reset: a wait for c arrivals of an event in step s of all
+steps since the counters were zeroed needs (s + 1) * c, so ``first_step`` counts the steps of earlier launches.
+``profile``: [steps, tasks, 4] u64 in the profiling build, else null."""
+
+
+def header() -> str:
+    """The text of `mpk/abi.cuh`."""
+    enums = "\n".join(_enum(e) for e in (ErrorCode, TaskFlag, ProfilePhase, RequestColumn, RowColumn))
+    constants = f"constexpr int kEventStride = {EVENT_STRIDE_BYTES // 4};  // in counters of 4 bytes\n"
+    structs = "\n".join(struct.c_text() for struct in (TASK, ERROR, LAUNCH))
+    return f"// Rendered from codegen/abi.py; do not edit.\n#pragma once\n\nnamespace mpk {{\n\n{enums}\n{constants}\n{structs}\n}}  // namespace mpk\n"
+
+
+def _enum(kind: type[IntEnum]) -> str:
+    prefix = "".join(part.capitalize() for part in kind.__name__.split("_"))
+    rows = ", ".join(f"k{_camel(member.name)} = {member.value}" for member in kind)
+    return f"namespace {prefix} {{\nenum Value : int {{ {rows} }};\nconstexpr int kCount = {len(kind)};\n}}"
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
