@@ -131,13 +131,15 @@ def header() -> str:
     enums = "\n".join(_enum(e) for e in (ErrorCode, TaskFlag, ProfilePhase, RequestColumn, RowColumn))
     constants = f"constexpr int kEventStride = {EVENT_STRIDE_BYTES // 4};  // in counters of 4 bytes\n"
     structs = "\n".join(struct.c_text() for struct in (TASK, ERROR, LAUNCH))
-    return f"// Rendered from codegen/abi.py; do not edit.\n#pragma once\n\nnamespace mpk {{\n\n{enums}\n{constants}\n{structs}\n}}  // namespace mpk\n"
+    return (
+        "// Rendered from codegen/abi.py; do not edit.\n#pragma once\n\nnamespace mpk {\n\n"
+        f"{enums}\n{constants}\n{structs}\n}}  // namespace mpk\n"
+    )
 
 
 def _enum(kind: type[IntEnum]) -> str:
-    prefix = "".join(part.capitalize() for part in kind.__name__.split("_"))
     rows = ", ".join(f"k{_camel(member.name)} = {member.value}" for member in kind)
-    return f"namespace {prefix} {{\nenum Value : int {{ {rows} }};\nconstexpr int kCount = {len(kind)};\n}}"
+    return f"namespace {kind.__name__} {{\nenum Value : int {{ {rows} }};\nconstexpr int kCount = {len(kind)};\n}}"
 
 
 def _camel(name: str) -> str:

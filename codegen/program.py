@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..core.dtype import DType, dtype_of
 from ..core.errors import UsageError
+from ..core.memory import Layout, Space
 from ..core.target import Target, target_of
 from ..tasks.base import Access
 
@@ -42,27 +42,6 @@ TASK = np.dtype(
 )
 """One task. ``wait_count`` is the arrivals per step that the task needs on an event (the kernel adds the epoch);
 ``offsets``/``sizes`` are the box, in elements, of each operand of its grid, clipped to the buffer."""
-
-
-class Space(StrEnum):
-    """Where a buffer lives and who fills it."""
-
-    WEIGHT = "weight"
-    """Bound once from parameters, packed, never written by a task."""
-    STATE = "state"
-    """Kept between steps and launches: caches, request state. The host may read and write it between launches."""
-    INPUT = "input"
-    OUTPUT = "output"
-    SCRATCH = "scratch"
-    """Lives inside one step, at ``offset_bytes`` of the arena."""
-
-
-class Layout(StrEnum):
-    """Order of a buffer's elements in device memory."""
-
-    ROW_MAJOR = "row_major"
-    MMA_ROWS_16 = "mma_rows_16"
-    """A weight [N, K] in tiles of 16 rows, each in the order the tensor-core loop reads it (see mpk/pack.md)."""
 
 
 @dataclass(frozen=True)

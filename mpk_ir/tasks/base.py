@@ -85,6 +85,10 @@ class TaskKind(ABC, Generic[P]):
     def reference(self, params: P, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         """The meaning, in numpy: reads and writes ``views`` (each operand's box, by operand name) in place."""
 
+    def body_arguments(self, params: P) -> tuple[float, ...]:
+        """Numbers passed to the body's `run` after the context: what need not be known to the C++ compiler's types."""
+        return ()
+
     def scratch_bytes(self, params: P) -> int:
         """Shared memory the body needs beside the weight ring."""
         return 0

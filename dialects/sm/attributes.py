@@ -1,0 +1,215 @@
+"""Types and attributes of `sm`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntAttr
+from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
+from xdsl.ir.affine import AffineMap
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+from ...core.memory import Layout, Space
+from ...tasks.base import Access
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def int_array(values: Sequence[int]) -> ArrayAttr[IntAttr]:
+    return ArrayAttr([IntAttr(value) for value in values])
+
+
+def ints(array: ArrayAttr[IntAttr]) -> Shape:
+    return tuple(item.data for item in array)
+
+
+_Enum = TypeVar("_Enum", bound=StrEnum)
+
+
+def _parse_enum(parser: AttrParser, kind: type[_Enum]) -> _Enum:
+    word = parser.parse_identifier(f"one of {', '.join(kind)}")
+    if word not in list(kind):
+        parser.raise_error(f"expected one of {', '.join(kind)}, found '{word}'")
+    return kind(word)
+
+
+def _parse_shape(parser: AttrParser) -> Shape:
+    return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer))
+
+
+def _print_shape(printer: Printer, shape: Shape) -> None:
+    printer.print_string("[" + ", ".join(map(str, shape)) + "]")
+
+
+@irdl_attr_definition
+class BufferType(ParametrizedAttribute, TypeAttribute):
+    """Device memory of one tensor: `!sm.buffer<[8, 1024], bf16>`."""
+
+    name = "sm.buffer"
+    shape: ArrayAttr[IntAttr]
+    element_type: Attribute
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            shape = int_array(_parse_shape(parser))
+            parser.parse_punctuation(",")
+            return [shape, parser.parse_type()]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            _print_shape(printer, ints(self.shape))
+            printer.print_string(", ")
+            printer.print_attribute(self.element_type)
+
+    def verify(self) -> None:
+        if not self.shape.data or any(size < 1 for size in ints(self.shape)):
+            raise VerifyException(f"sm.buffer: expected a shape of positive sizes, found {list(ints(self.shape))}")
+
+
+@irdl_attr_definition
+class EventType(ParametrizedAttribute, TypeAttribute):
+    """An event tensor: a one-dimensional array of arrival counters, `!sm.event<32>`."""
+
+    name = "sm.event"
+    size: IntAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return [IntAttr(parser.parse_integer())]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.size.data))
+
+    def verify(self) -> None:
+        if self.size.data < 1:
+            raise VerifyException(f"sm.event: expected at least one element, found {self.size.data}")
+
+
+@irdl_attr_definition
+class BoxAttr(ParametrizedAttribute):
+    """The box of a buffer that a task touches: `#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>`.
+
+    The map takes the task's index to the box's first element; the box is clipped to the buffer. `along [-1, 1]` says
+    that tasks whose index differs in dimension 1 touch disjoint parts of the buffer's second dimension although their
+    boxes overlap: the parts are chosen at run time (rows of a request, positions of a split).
+    """
+
+    name = "sm.box"
+    access: Attribute
+    offset: AffineMapAttr
+    sizes: ArrayAttr[IntAttr]
+    along: ArrayAttr[IntAttr]
+
+    @staticmethod
+    def of(access: Access, offset: AffineMap, sizes: Sequence[int], along: Sequence[int] = ()) -> BoxAttr:
+        parts = along or [-1] * len(sizes)
+        return BoxAttr(AccessAttr(access), AffineMapAttr(offset), int_array(sizes), int_array(parts))
+
+    @property
+    def mode(self) -> Access:
+        assert isinstance(self.access, AccessAttr)
+        return self.access.data
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            access = AccessAttr(_parse_enum(parser, Access))
+            parser.parse_punctuation(",")
+            offset = AffineMapAttr(parser.parse_affine_map())
+            parser.parse_punctuation(",")
+            sizes = _parse_shape(parser)
+            along = _parse_shape(parser) if parser.parse_optional_keyword("along") else (-1,) * len(sizes)
+            return [access, offset, int_array(sizes), int_array(along)]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.mode}, {self.offset.data}, ")
+            _print_shape(printer, ints(self.sizes))
+            if any(index >= 0 for index in ints(self.along)):
+                printer.print_string(" along ")
+                _print_shape(printer, ints(self.along))
+
+    def verify(self) -> None:
+        if not isinstance(self.access, AccessAttr):
+            raise VerifyException(f"sm.box: expected an access, found {self.access}")
+        rank = len(self.sizes.data)
+        if len(self.offset.data.results) != rank or len(self.along.data) != rank:
+            raise VerifyException(
+                f"sm.box: expected offset, sizes and along of one rank, found {len(self.offset.data.results)}, "
+                f"{rank} and {len(self.along.data)}"
+            )
+        if any(size < 1 for size in ints(self.sizes)):
+            raise VerifyException(f"sm.box: expected positive sizes, found {list(ints(self.sizes))}")
+
+
+@irdl_attr_definition
+class AccessAttr(Data[Access]):
+    """How a task uses an operand; written inside `#sm.box`."""
+
+    name = "sm.access"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Access:
+        with parser.in_angle_brackets():
+            return _parse_enum(parser, Access)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.data)
+
+
+@irdl_attr_definition
+class SpaceAttr(Data[Space]):
+    """Where a buffer lives: `#sm.space<scratch>`."""
+
+    name = "sm.space"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Space:
+        with parser.in_angle_brackets():
+            return _parse_enum(parser, Space)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.data)
+
+
+@irdl_attr_definition
+class LayoutAttr(Data[Layout]):
+    """Order of a buffer's elements: `#sm.layout<mma_rows_16>`."""
+
+    name = "sm.layout"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Layout:
+        with parser.in_angle_brackets():
+            return _parse_enum(parser, Layout)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.data)
+
+
+@irdl_attr_definition
+class CyclicAttr(ParametrizedAttribute):
+    """Placement rule `#sm.cyclic<5>`: task t of the grid runs on SM (5 + t) mod the number of SMs."""
+
+    name = "sm.cyclic"
+    first: IntAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return [IntAttr(parser.parse_integer())]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.first.data))

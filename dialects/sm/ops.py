@@ -1,0 +1,333 @@
+"""Operations of `sm`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xdsl.dialects.builtin import (
+    AffineMapAttr,
+    ArrayAttr,
+    DenseIntOrFPElementsAttr,
+    DictionaryAttr,
+    IntAttr,
+    IntegerAttr,
+    StringAttr,
+    SymbolNameConstraint,
+    UnitAttr,
+    i64,
+)
+from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.irdl import (
+    AttrSizedOperandSegments,
+    IRDLOperation,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+)
+from xdsl.traits import HasParent, IsolatedFromAbove, MemoryAllocEffect, MemoryWriteEffect, NoTerminator
+from xdsl.utils.exceptions import VerifyException
+
+from ...core.errors import MpkError
+from ...core.memory import Layout, Space
+from ...tasks import task_kind
+from ...tasks.base import Params, TaskKind
+from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, int_array, ints
+from .params import params_from_attr, params_to_attr
+
+
+@irdl_op_definition
+class GraphOp(IRDLOperation):
+    """One step of a model as task grids over buffers and events. Grids run, on each SM, in the order written here.
+
+    Every task of step s happens before every task of step s + 1: the grids with no successor signal the event marked
+    `step`, and an SM starts a step when that event has received all arrivals of the step before.
+    """
+
+    name = "sm.graph"
+    sym_name = prop_def(SymbolNameConstraint())
+    target = prop_def(StringAttr)
+    metadata = prop_def(DictionaryAttr, default_value=DictionaryAttr({}))
+    arena_bytes = opt_prop_def(IntegerAttr.constr(i64))
+    body = region_def("single_block")
+    traits = traits_def(IsolatedFromAbove(), NoTerminator())
+    assembly_format = (
+        "$sym_name `target` $target (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? $body attr-dict"
+    )
+
+    def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block) -> None:
+        super().__init__(
+            properties={
+                "sym_name": StringAttr(name),
+                "target": StringAttr(target),
+                "metadata": DictionaryAttr(dict(metadata)),
+            },
+            regions=[Region(body)],
+        )
+
+    @property
+    def grids(self) -> list[GridOp]:
+        """The grids in program order."""
+        return [op for op in self.body.block.ops if isinstance(op, GridOp)]
+
+    @property
+    def events(self) -> list[EventOp]:
+        return [op for op in self.body.block.ops if isinstance(op, EventOp)]
+
+    @property
+    def buffers(self) -> list[BufferOp]:
+        return [op for op in self.body.block.ops if isinstance(op, BufferOp)]
+
+
+@irdl_op_definition
+class BufferOp(IRDLOperation):
+    """Device memory of one tensor, and for a weight what parameters it is packed from.
+
+    `padded` is the shape that memory holds, where tiles are whole; `offset` is its place in the arena, set by
+    `sm-plan-memory` on scratch buffers.
+    """
+
+    name = "sm.buffer"
+    sym_name = prop_def(SymbolNameConstraint())
+    space = prop_def(SpaceAttr)
+    layout = prop_def(LayoutAttr, default_value=LayoutAttr(Layout.ROW_MAJOR))
+    padded = opt_prop_def(ArrayAttr[IntAttr])
+    sources = opt_prop_def(ArrayAttr[StringAttr])
+    interleave = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(0, i64))
+    constant = opt_prop_def(DenseIntOrFPElementsAttr)
+    offset = opt_prop_def(IntegerAttr.constr(i64))
+    buffer = result_def(BufferType)
+    traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
+    assembly_format = (
+        "$sym_name $space (`layout` $layout^)? (`padded` $padded^)? (`sources` $sources^)? "
+        "(`interleave` $interleave^)? (`constant` $constant^)? (`offset` $offset^)? attr-dict `:` type($buffer)"
+    )
+
+    def __init__(self, name: str, space: Space, type_: BufferType, **properties: Attribute) -> None:
+        super().__init__(
+            properties={"sym_name": StringAttr(name), "space": SpaceAttr(space), **properties}, result_types=[type_]
+        )
+
+    @property
+    def shape(self) -> Shape:
+        assert isinstance(self.buffer.type, BufferType)
+        return ints(self.buffer.type.shape)
+
+    @property
+    def padded_shape(self) -> Shape:
+        return ints(self.padded) if self.padded is not None else self.shape
+
+    def verify_(self) -> None:
+        if self.padded is not None and (
+            len(self.padded_shape) != len(self.shape)
+            or any(p < s for p, s in zip(self.padded_shape, self.shape, strict=True))
+        ):
+            raise VerifyException(
+                f"buffer @{self.sym_name.data}: expected a padded shape that holds {list(self.shape)}, "
+                f"found {list(self.padded_shape)}"
+            )
+        if (self.space.data is Space.WEIGHT) != (self.sources is not None or self.constant is not None):
+            raise VerifyException(
+                f"buffer @{self.sym_name.data}: a weight, and no other, needs sources or a constant; "
+                f"found space {self.space.data}"
+            )
+
+
+@irdl_op_definition
+class EventOp(IRDLOperation):
+    """An event tensor. `counts` says how many arrivals each element receives in a step."""
+
+    name = "sm.event"
+    sym_name = prop_def(SymbolNameConstraint())
+    counts = prop_def(DenseIntOrFPElementsAttr)
+    step = opt_prop_def(UnitAttr)
+    event = result_def(EventType)
+    traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
+    assembly_format = "$sym_name (`step` $step^)? $counts attr-dict `:` type($event)"
+
+    def __init__(self, name: str, counts: Sequence[int], *, step: bool = False) -> None:
+        super().__init__(
+            properties={
+                "sym_name": StringAttr(name),
+                "counts": dense_i32(counts, (len(counts),)),
+                "step": UnitAttr() if step else None,
+            },
+            result_types=[EventType(IntAttr(len(counts)))],
+        )
+
+    @property
+    def size(self) -> int:
+        assert isinstance(self.event.type, EventType)
+        return self.event.type.size.data
+
+    def verify_(self) -> None:
+        found = self.counts.get_shape()
+        if found != (self.size,):
+            raise VerifyException(f"event @{self.sym_name.data}: expected {self.size} counts, found shape {found}")
+        if any(count < 1 for count in self.counts.get_values()):
+            raise VerifyException(f"event @{self.sym_name.data}: expected counts of at least 1")
+
+
+@dataclass(frozen=True)
+class EventUse:
+    """A grid waits on or signals ``event``: ``elements`` maps a task's index to an element (affine), or lists the
+    elements of every task, [tasks, k] padded with -1."""
+
+    event: SSAValue
+    elements: AffineMapAttr | DenseIntOrFPElementsAttr
+
+
+@irdl_op_definition
+class GridOp(IRDLOperation):
+    """All tasks of one operation: kind, parameters, index space, and the box of each buffer that a task touches.
+
+    `order` (one key per task) overrides index order inside the grid; `reason` says why the planner chose what it did.
+    """
+
+    name = "sm.grid"
+    sym_name = prop_def(SymbolNameConstraint())
+    kind = prop_def(StringAttr)
+    params = prop_def(DictionaryAttr)
+    extent = prop_def(ArrayAttr[IntAttr])
+    operand_names = prop_def(ArrayAttr[StringAttr])
+    boxes = prop_def(ArrayAttr[BoxAttr])
+    wait_elements = prop_def(ArrayAttr[AffineMapAttr | DenseIntOrFPElementsAttr], default_value=ArrayAttr(()))
+    signal_elements = prop_def(ArrayAttr[AffineMapAttr | DenseIntOrFPElementsAttr], default_value=ArrayAttr(()))
+    placement = opt_prop_def(CyclicAttr | DenseIntOrFPElementsAttr)
+    reason = opt_prop_def(StringAttr)
+    data = var_operand_def(BufferType)
+    waits = var_operand_def(EventType)
+    signals = var_operand_def(EventType)
+    traits = traits_def(HasParent(GraphOp), MemoryWriteEffect())
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+    assembly_format = (
+        "$sym_name $kind $params `over` $extent `operands` $operand_names `boxes` $boxes `(` $data `)` "
+        "(`waits` `(` $waits^ `)` $wait_elements)? (`signals` `(` $signals^ `)` $signal_elements)? "
+        "(`placement` $placement^)? (`reason` $reason^)? attr-dict "
+        "`:` type($data) `,` type($waits) `,` type($signals)"
+    )
+
+    def __init__(
+        self, name: str, kind: TaskKind[Any], params: Params, extent: Sequence[int], operands: Sequence[GridOperand]
+    ) -> None:
+        super().__init__(
+            operands=[[operand.buffer for operand in operands], [], []],
+            properties={
+                "sym_name": StringAttr(name),
+                "kind": StringAttr(kind.name),
+                "params": params_to_attr(params),
+                "extent": int_array(extent),
+                "operand_names": ArrayAttr([StringAttr(operand.name) for operand in operands]),
+                "boxes": ArrayAttr([operand.box for operand in operands]),
+            },
+        )
+
+    @property
+    def task_kind(self) -> TaskKind[Any]:
+        return task_kind(self.kind.data)
+
+    @property
+    def task_params(self) -> Params:
+        return self.task_kind.params_from(params_from_attr(self.params))
+
+    @property
+    def shape(self) -> Shape:
+        return ints(self.extent)
+
+    @property
+    def num_tasks(self) -> int:
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+    @property
+    def wait_uses(self) -> list[EventUse]:
+        return [EventUse(*pair) for pair in zip(self.waits, self.wait_elements.data, strict=True)]
+
+    @property
+    def signal_uses(self) -> list[EventUse]:
+        return [EventUse(*pair) for pair in zip(self.signals, self.signal_elements.data, strict=True)]
+
+    def set_events(self, waits: Sequence[EventUse], signals: Sequence[EventUse]) -> None:
+        """Replace all waits and signals."""
+        data = list(self.data)
+        self.operands = [*data, *(use.event for use in waits), *(use.event for use in signals)]
+        segments = (len(data), len(waits), len(signals))
+        self.properties["operandSegmentSizes"] = AttrSizedOperandSegments.segment_sizes(segments)
+        self.properties["wait_elements"] = ArrayAttr([use.elements for use in waits])
+        self.properties["signal_elements"] = ArrayAttr([use.elements for use in signals])
+
+    def verify_(self) -> None:
+        where = f"grid @{self.sym_name.data}"
+        if not self.shape or any(size < 1 for size in self.shape):
+            raise VerifyException(f"{where}: expected a positive extent, found {list(self.shape)}")
+        try:
+            kind = self.task_kind
+            kind.params_from(params_from_attr(self.params))
+        except MpkError as error:
+            raise VerifyException(f"{where}: {error}") from error
+        self._verify_operands(where, kind)
+        for role, uses in (("waits", self.wait_uses), ("signals", self.signal_uses)):
+            for use in uses:
+                self._verify_elements(f"{where} {role}", use)
+
+    def _verify_operands(self, where: str, kind: TaskKind[Any]) -> None:
+        names = [name.data for name in self.operand_names]
+        declared = [operand.name for operand in kind.operands]
+        required = {operand.name for operand in kind.operands if not operand.optional}
+        if len(names) != len(self.data) or len(names) != len(self.boxes):
+            raise VerifyException(
+                f"{where}: expected one name and one box per buffer, found {len(names)} names, "
+                f"{len(self.boxes)} boxes, {len(self.data)} buffers"
+            )
+        if not required <= set(names) <= set(declared) or len(set(names)) != len(names):
+            raise VerifyException(f"{where}: kind '{kind.name}' takes operands {declared}, found {names}")
+        for name, box, value in zip(names, self.boxes, self.data, strict=True):
+            assert isinstance(value.type, BufferType)
+            rank = len(value.type.shape.data)
+            if len(box.sizes.data) != rank or box.offset.data.num_dims != len(self.shape):
+                raise VerifyException(
+                    f"{where}, operand {name}: expected a box of rank {rank} over {len(self.shape)} indices, "
+                    f"found rank {len(box.sizes.data)} over {box.offset.data.num_dims}"
+                )
+            if box.mode is not kind.operand(name).access:
+                raise VerifyException(
+                    f"{where}, operand {name}: expected access {kind.operand(name).access}, found {box.mode}"
+                )
+
+    def _verify_elements(self, where: str, use: EventUse) -> None:
+        if isinstance(use.elements, AffineMapAttr):
+            found = (use.elements.data.num_dims, len(use.elements.data.results))
+            if found != (len(self.shape), 1):
+                raise VerifyException(f"{where}: expected a map from {len(self.shape)} indices to one, found {found}")
+        elif len(use.elements.get_shape()) != 2 or use.elements.get_shape()[0] != self.num_tasks:
+            raise VerifyException(
+                f"{where}: expected a table of {self.num_tasks} rows, found shape {use.elements.get_shape()}"
+            )
+
+
+@dataclass(frozen=True)
+class GridOperand:
+    """One operand of a grid under construction."""
+
+    name: str
+    buffer: SSAValue
+    box: BoxAttr
+
+
+def dense_i32(values: Any, shape: Sequence[int]) -> DenseIntOrFPElementsAttr:
+    """``values`` (numpy array or sequence) as a dense i32 tensor attribute."""
+    import numpy as np
+    from xdsl.dialects.builtin import BytesAttr, TensorType, i32
+
+    array = np.ascontiguousarray(values, dtype="<i4").reshape(tuple(shape))
+    return DenseIntOrFPElementsAttr(TensorType(i32, shape), BytesAttr(array.tobytes()))
+
+

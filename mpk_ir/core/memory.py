@@ -1,0 +1,28 @@
+"""Where buffers live and how their elements are ordered."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Space(StrEnum):
+    """Where a buffer lives and who fills it."""
+
+    WEIGHT = "weight"
+    """Bound once from parameters, packed, never written by a task."""
+    STATE = "state"
+    """Kept between steps and launches: caches, request state. The host may read and write it between launches."""
+    INPUT = "input"
+    OUTPUT = "output"
+    SCRATCH = "scratch"
+    """Lives inside one step, at ``offset_bytes`` of the arena."""
+
+
+class Layout(StrEnum):
+    """Order of a buffer's elements in device memory."""
+
+    ROW_MAJOR = "row_major"
+    MMA_ROWS_16 = "mma_rows_16"
+    """A weight [N, K] in tiles of 16 rows, padded to 16 rows and 32 columns. A tile is contiguous, and in it each block
+    of 32 columns; in a block the order is [half][row % 8][quad][8 columns], so that lane 4 * (row % 8) + quad of a
+    warp reads its operands of two m16n8k16 products by two 16-byte loads (see codegen/cuda/mpk/tasks/linear.cuh)."""

@@ -1,0 +1,45 @@
+"""`advance`: the end of a step; keeps the chosen tokens and assigns the rows of the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.requests import advance_requests
+from ..core.target import Target
+from .base import Access, Array, Operand, Params, TaskKind
+
+
+@dataclass(frozen=True)
+class AdvanceParams(Params):
+    """Meaning: `core.requests.advance_requests`."""
+
+    batch: int
+    rows: int
+    max_length: int
+    stop_tokens: tuple[int, ...]
+
+
+class Advance(TaskKind[AdvanceParams]):
+    """One task."""
+
+    name = "advance"
+    params_type = AdvanceParams
+    operands = (
+        Operand("sampled"),
+        Operand("history", Access.READ_WRITE),
+        Operand("requests", Access.READ_WRITE),
+        Operand("rows", Access.READ_WRITE),
+        Operand("row_count", Access.READ_WRITE),
+    )
+
+    def signature(self, params: AdvanceParams) -> str:
+        shape = (params.batch, params.rows, params.max_length)
+        return f"mpk::Advance<{', '.join(map(str, (*shape, *params.stop_tokens)))}>"
+
+    def cost_us(self, params: AdvanceParams, target: Target) -> float:
+        return 2 * target.task_overhead_us
+
+    def reference(self, params: AdvanceParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        state = (views[name] for name in ("history", "requests", "rows", "row_count"))
+        advance_requests(views["sampled"], *state, stop_tokens=params.stop_tokens)

@@ -1,0 +1,50 @@
+"""`attention_merge`: the splits of one KV head's attention put together, in order of position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.target import Target
+from .base import Access, Array, Operand, Params, TaskKind
+
+
+@dataclass(frozen=True)
+class AttentionMergeParams(Params):
+    """``group`` query heads of one KV head; per split the partial holds [group, head_dim], max_sum [group, 2]."""
+
+    group: int
+    head_dim: int
+    splits: int
+    rows: int
+
+
+class AttentionMerge(TaskKind[AttentionMergeParams]):
+    """Grid index is the KV head. The order of the sum is fixed, so that the same splits give the same bits."""
+
+    name = "attention_merge"
+    params_type = AttentionMergeParams
+    operands = (
+        Operand("partial"),
+        Operand("max_sum"),
+        Operand("row_count", optional=True),
+        Operand("out", Access.WRITE),
+    )
+
+    def signature(self, params: AttentionMergeParams) -> str:
+        return f"mpk::AttentionMerge<{params.group}, {params.head_dim}, {params.splits}, {params.rows}>"
+
+    def cost_us(self, params: AttentionMergeParams, target: Target) -> float:
+        partial_bytes = params.rows * params.splits * params.group * (params.head_dim + 2) * 4
+        return partial_bytes / target.sm_bytes_per_us + target.task_overhead_us
+
+    def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        count = int(views["row_count"][0]) if "row_count" in views else params.rows
+        partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)
+        max_sum = views["max_sum"][:count].reshape(count, params.splits, params.group, 2)
+        highest, total = max_sum[..., :1], max_sum[..., 1:]
+        weight = np.exp(highest - highest.max(axis=1, keepdims=True))
+        merged = (partial * weight).sum(axis=1) / (total * weight).sum(axis=1)
+        views["out"][:count] = merged.reshape(count, -1)

@@ -1,0 +1,43 @@
+"""`embedding`: the table row of each row's token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.requests import RowColumn
+from ..core.target import Target
+from .base import Access, Array, Operand, Params, TaskKind
+
+
+@dataclass(frozen=True)
+class EmbeddingParams(Params):
+    """``columns`` of the hidden size a task copies; ``stride`` is the number of columns of ``ids``."""
+
+    columns: int
+    rows: int
+    stride: int
+
+
+class Embedding(TaskKind[EmbeddingParams]):
+    """Grid index is the block of columns. A token outside the table is a bug of the caller: ids are checked there."""
+
+    name = "embedding"
+    params_type = EmbeddingParams
+    operands = (
+        Operand("table"),
+        Operand("ids"),
+        Operand("row_count", optional=True),
+        Operand("y", Access.WRITE),
+    )
+
+    def signature(self, params: EmbeddingParams) -> str:
+        return f"mpk::Embedding<{params.columns}, {params.rows}, {params.stride}>"
+
+    def cost_us(self, params: EmbeddingParams, target: Target) -> float:
+        return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us
+
+    def reference(self, params: EmbeddingParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        ids = views["ids"].reshape(params.rows, params.stride)[:, RowColumn.TOKEN]
+        count = int(views["row_count"][0]) if "row_count" in views else params.rows
+        views["y"][:count] = views["table"][ids[:count]]

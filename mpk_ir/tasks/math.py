@@ -1,0 +1,29 @@
+"""Numpy forms that several task kinds share. All take and return float32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import Array
+
+
+def rms_scale(x: Array, eps: float) -> Array:
+    """1 / rms of the last dimension, kept as a dimension of one."""
+    return 1.0 / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + eps)
+
+
+def silu(x: Array) -> Array:
+    return x / (1.0 + np.exp(-x))
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The tanh approximation of GELU."""
+    return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
+
+
+def rope(x: Array, positions: Array, inv_freq: Array, scaling: float) -> Array:
+    """Rotary embedding, halves rotated against each other: ``x`` [rows, heads, D], ``positions`` [rows]."""
+    angle = positions[:, None].astype(np.float32) * inv_freq[None, :]
+    cos, sin = (f(angle)[:, None, :] * np.float32(scaling) for f in (np.cos, np.sin))
+    low, high = np.split(x, 2, axis=-1)
+    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)

@@ -1,0 +1,38 @@
+"""`select`: the chunks of an argmax put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.target import Target
+from .base import Access, Array, Operand, Params, TaskKind
+
+
+@dataclass(frozen=True)
+class SelectParams(Params):
+    chunks: int
+    rows: int
+
+
+class Select(TaskKind[SelectParams]):
+    """One task. Chunks are in order of columns, so the first of equal values wins here too."""
+
+    name = "select"
+    params_type = SelectParams
+    operands = (
+        Operand("value"),
+        Operand("column"),
+        Operand("row_count", optional=True),
+        Operand("y", Access.WRITE),
+    )
+
+    def signature(self, params: SelectParams) -> str:
+        return f"mpk::Select<{params.chunks}, {params.rows}>"
+
+    def cost_us(self, params: SelectParams, target: Target) -> float:
+        return 8 * params.rows * params.chunks / target.sm_bytes_per_us + target.task_overhead_us
+
+    def reference(self, params: SelectParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        best = views["value"].argmax(axis=1)
+        views["y"][...] = views["column"][range(params.rows), best]
