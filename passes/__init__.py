@@ -1,3 +1,21 @@
+"""Our passes by name; a module is imported when its pass is first asked for."""
+
 from .. import __doc__ as _guard  # fails on a bare `import passes`: one identity only, mpk_ir.passes
 
 del _guard
+
+PASSES = {
+    "tg-canonicalize": "mpk_ir.passes.tg.canonicalize:TgCanonicalize",
+    "tg-merge-linears": "mpk_ir.passes.tg.merge_linears:TgMergeLinears",
+    "tg-fuse": "mpk_ir.passes.tg.fuse:TgFuse",
+    "tile": "mpk_ir.passes.tile.tile:Tile",
+    "sm-synthesize-events": "mpk_ir.passes.sm.synthesize_events:SynthesizeEvents",
+    "sm-fuse-events": "mpk_ir.passes.sm.fuse_events:FuseEvents",
+    "sm-normalize-events": "mpk_ir.passes.sm.normalize_events:NormalizeEvents",
+    "sm-schedule": "mpk_ir.passes.sm.schedule:Schedule",
+    "sm-plan-memory": "mpk_ir.passes.sm.plan_memory:PlanMemory",
+    "sm-verify": "mpk_ir.passes.sm.verify:Verify",
+    "sm-expand": "mpk_ir.passes.sm.expand:Expand",
+    "lower-to-cuda": "mpk_ir.passes.lower.lower_to_cuda:LowerToCuda",
+}
+"""Pass name, as on the command line -> `module:class` of its `ModulePass`."""
