@@ -105,7 +105,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Program:
-    """A planned step. Saved to and loaded from a folder: `program.json`, `tables.npz`, `kernel.cu`, `include/`."""
+    """A planned step. Saved to and loaded from a folder: `program.json`, `tables.npz`, `constants.npz`,
+    `kernel.cu`, `include/`."""
 
     name: str
     target: Target
@@ -120,12 +121,16 @@ class Program:
     """[events] int32: arrivals an event receives in a step."""
     event_names: tuple[str, ...]
     """One name per event tensor element, for messages."""
+    step_event: int
+    """The event that says a step is over: an SM starts step s when it has s times its arrivals per step."""
     arena_bytes: int
     source: str
     headers: Mapping[str, str]
     launch: Launch
+    constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict[str, np.ndarray[Any, Any]])
+    """Values, by buffer name, of the weights that come from no parameter (``pack`` is None)."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Facts for the host side: batch, rows, max_length, page_size, stop_tokens, statistics."""
+    """Facts for the host side: batch, rows, max_length, page_size, vocab_size, stop_tokens, statistics."""
 
     def buffer(self, name: str) -> Buffer:
         """The buffer called ``name``. Raises UsageError if there is none."""
@@ -144,6 +149,7 @@ class Program:
             "grids": [asdict(grid) for grid in self.grids],
             "bodies": self.bodies,
             "event_names": self.event_names,
+            "step_event": self.step_event,
             "arena_bytes": self.arena_bytes,
             "launch": asdict(self.launch),
             "metadata": self.metadata,
@@ -151,6 +157,7 @@ class Program:
         (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
         tables = {"tasks": self.tasks, "queue_begin": self.queue_begin, "event_count": self.event_count}
         np.savez_compressed(folder / "tables.npz", **tables)
+        np.savez_compressed(folder / "constants.npz", **self.constants)
         (folder / "kernel.cu").write_text(self.source)
         for name, text in self.headers.items():
             path = folder / "include" / name
@@ -164,6 +171,8 @@ class Program:
             facts = json.loads((folder / "program.json").read_text())
             with np.load(folder / "tables.npz") as tables:
                 arrays = {name: tables[name] for name in ("tasks", "queue_begin", "event_count")}
+            with np.load(folder / "constants.npz") as constants:
+                values = dict(constants.items())
             source = (folder / "kernel.cu").read_text()
             include = folder / "include"
             headers = {str(p.relative_to(include)): p.read_text() for p in sorted(include.rglob("*.cuh"))}
@@ -174,6 +183,8 @@ class Program:
                 grids=tuple(_grid_from(row) for row in facts["grids"]),
                 bodies=tuple(facts["bodies"]),
                 event_names=tuple(facts["event_names"]),
+                step_event=facts["step_event"],
+                constants=values,
                 arena_bytes=facts["arena_bytes"],
                 source=source,
                 headers=headers,
