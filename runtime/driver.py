@@ -1,0 +1,211 @@
+"""The CUDA driver, checked: devices, memory, kernels, streams, timing. The only user of cuda.bindings.driver."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DeviceError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU whose primary context is current: the one that torch uses too."""
+
+    ordinal: int
+    name: str
+    num_sms: int
+    capability: tuple[int, int]
+    memory_bytes: int
+
+    def make_current(self) -> None:
+        """Make this device's primary context the calling thread's."""
+        driver = _driver()
+        context = check(driver.cuDevicePrimaryCtxRetain(check(driver.cuDeviceGet(self.ordinal))))
+        check(driver.cuCtxSetCurrent(context))
+
+    def require(self, arch: str) -> None:
+        """Raise DeviceError unless machine code for ``arch`` (such as `sm_90a`) runs here."""
+        found = f"sm_{self.capability[0]}{self.capability[1]}"
+        if arch.rstrip("af") != found:
+            raise DeviceError(
+                f"{self.name} is {found}, the program is for {arch}",
+                advice="compile for a target of this device, or run with `--target sim`",
+            )
+
+
+def find_device(ordinal: int = 0) -> Device | None:
+    """The GPU called ``ordinal``, or None where there is no driver or no such GPU. Raises nothing."""
+    try:
+        driver = _driver()
+        check(driver.cuInit(0))
+        if ordinal >= check(driver.cuDeviceGetCount()):
+            return None
+        handle = check(driver.cuDeviceGet(ordinal))
+        kind = driver.CUdevice_attribute
+        sms, major, minor = (
+            check(driver.cuDeviceGetAttribute(attribute, handle))
+            for attribute in (
+                kind.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
+        )
+        name = check(driver.cuDeviceGetName(256, handle)).rstrip(b"\0").decode()
+        return Device(ordinal, name, sms, (major, minor), check(driver.cuDeviceTotalMem(handle)))
+    except (DeviceError, RuntimeError, OSError):  # RuntimeError: cuda.bindings without libcuda
+        return None
+
+
+def check(result: tuple[Any, ...]) -> Any:
+    """The value of a driver call's ``result``. Raises DeviceError with the error's name and meaning."""
+    driver = _driver()
+    status, *values = result
+    if status != driver.CUresult.CUDA_SUCCESS:
+        name, meaning = (call(status)[1] for call in (driver.cuGetErrorName, driver.cuGetErrorString))
+        raise DeviceError(f"CUDA driver: {_words(name)}: {_words(meaning)}")
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+class DeviceMemory:
+    """``bytes`` of device memory at ``address``, zeroed; freed with the object."""
+
+    def __init__(self, bytes: int) -> None:
+        self.bytes = bytes
+        driver = _driver()
+        pointer = check(driver.cuMemAlloc(max(bytes, 1)))
+        self.address = int(pointer)
+        self._release = weakref.finalize(self, driver.cuMemFree, pointer)
+        self.fill(0)
+
+    @staticmethod
+    def of(values: Array) -> DeviceMemory:
+        """Memory that holds ``values``, row-major."""
+        memory = DeviceMemory(values.nbytes)
+        memory.write(values)
+        return memory
+
+    def fill(self, byte: int, stream: Stream | None = None) -> None:
+        """Set every byte; behind the work of ``stream`` if one is given."""
+        driver = _driver()
+        if stream is None:
+            check(driver.cuMemsetD8(self.address, byte, self.bytes))
+            check(driver.cuCtxSynchronize())
+        else:
+            check(driver.cuMemsetD8Async(self.address, byte, self.bytes, stream.handle))
+
+    def write(self, values: Array) -> None:
+        """Copy ``values`` in, row-major. Raises DeviceError if they are not as many bytes."""
+        source = np.ascontiguousarray(values)
+        self._require(source.nbytes)
+        check(_driver().cuMemcpyHtoD(self.address, source.ctypes.data, source.nbytes))
+
+    def write_from_device(self, address: int, bytes: int) -> None:
+        """Copy ``bytes`` of other device memory in."""
+        self._require(bytes)
+        check(_driver().cuMemcpyDtoD(self.address, address, bytes))
+        check(_driver().cuCtxSynchronize())  # a copy within the device returns before it is done
+
+    def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A copy, as an array of ``shape`` and ``dtype``. Raises DeviceError if it is not as many bytes."""
+        values = np.empty(shape, dtype)
+        self._require(values.nbytes)
+        check(_driver().cuMemcpyDtoH(values.ctypes.data, self.address, values.nbytes))
+        return values
+
+    def free(self) -> None:
+        self._release()
+
+    def _require(self, bytes: int) -> None:
+        if bytes != self.bytes:
+            raise DeviceError(f"device memory of {self.bytes} bytes, values of {bytes} bytes")
+
+
+class Stream:
+    """A queue of device work, not ordered with the default stream."""
+
+    def __init__(self) -> None:
+        driver = _driver()
+        self.handle: Any = check(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        weakref.finalize(self, driver.cuStreamDestroy, self.handle)
+
+    def synchronize(self) -> None:
+        """Wait for the queued work. Raises DeviceError if any of it failed."""
+        check(_driver().cuStreamSynchronize(self.handle))
+
+
+class Timer:
+    """The device's own clock between two points of a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        driver = _driver()
+        self._stream = stream
+        self._marks = [check(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DEFAULT)) for _ in range(2)]
+        for mark in self._marks:
+            weakref.finalize(self, driver.cuEventDestroy, mark)
+
+    def __enter__(self) -> Timer:
+        check(_driver().cuEventRecord(self._marks[0], self._stream.handle))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        check(_driver().cuEventRecord(self._marks[1], self._stream.handle))
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds between begin and end, after the stream has been synchronized."""
+        return float(check(_driver().cuEventElapsedTime(*self._marks)))
+
+
+class Kernel:
+    """A loaded kernel, with as much dynamic shared memory as it asks for."""
+
+    def __init__(self, cubin: bytes, name: str, shared_bytes: int) -> None:
+        driver = _driver()
+        self.name = name
+        self.shared_bytes = shared_bytes
+        self._module = check(driver.cuModuleLoadData(cubin))
+        weakref.finalize(self, driver.cuModuleUnload, self._module)
+        self._function = check(driver.cuModuleGetFunction(self._module, name.encode()))
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        check(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
+
+    def blocks_per_sm(self, num_threads: int) -> int:
+        """How many blocks of this kernel one SM holds at once."""
+        occupancy = _driver().cuOccupancyMaxActiveBlocksPerMultiprocessor
+        return int(check(occupancy(self._function, num_threads, self.shared_bytes)))
+
+    def require_resident(self, device: Device, num_blocks: int, num_threads: int) -> None:
+        """Raise DeviceError unless all blocks run at once: they wait for each other."""
+        per_sm = self.blocks_per_sm(num_threads)
+        if num_blocks > per_sm * device.num_sms:
+            raise DeviceError(
+                f"kernel '{self.name}' needs {num_blocks} blocks at once, {device.name} holds "
+                f"{per_sm * device.num_sms} ({per_sm} on each of {device.num_sms} SMs)",
+                advice="compile for this device's number of SMs and shared memory",
+            )
+
+    def launch(self, num_blocks: int, num_threads: int, argument: Array, stream: Stream) -> None:
+        """Queue one cooperative launch with ``argument`` (one structure) as the kernel's parameter, by value."""
+        pointers = np.array([argument.ctypes.data], np.uint64)
+        grid, block = (num_blocks, 1, 1), (num_threads, 1, 1)
+        launch = _driver().cuLaunchCooperativeKernel
+        check(launch(self._function, *grid, *block, self.shared_bytes, stream.handle, pointers.ctypes.data))
+
+
+def _words(text: bytes | None) -> str:
+    return text.decode() if text else "unknown error"
+
+
+@cache
+def _driver() -> Any:
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise DeviceError(f"no CUDA bindings: {error}", advice="pip install 'cuda-bindings>=13,<14'") from error
+    return driver
