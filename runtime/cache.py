@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -77,8 +78,8 @@ def _key(source: str, headers: Mapping[str, str], arch: str, options: NvrtcOptio
 
 
 def _write(path: Path, kernel: CompiledKernel) -> None:
-    facts = {"log": kernel.log, "seconds": kernel.seconds}
-    facts["resources"] = {name: asdict(resources) for name, resources in kernel.resources.items()}
+    resources = {name: asdict(row) for name, row in kernel.resources.items()}
+    facts = {"log": kernel.log, "seconds": kernel.seconds, "resources": resources}
     body = json.dumps(facts).encode() + b"\n" + kernel.cubin
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
@@ -99,10 +100,8 @@ def _read(path: Path) -> CompiledKernel | None:
     digest, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != digest:
         return None
-    try:
+    with suppress(OSError):  # a shared, read-only cache has no order of use
         os.utime(path)
-    except OSError:
-        pass  # a shared, read-only cache has no use order
     head, cubin = body.split(b"\n", 1)
     facts = json.loads(head)
     resources = {name: Resources(**row) for name, row in facts["resources"].items()}

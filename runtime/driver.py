@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -106,18 +107,17 @@ class DeviceMemory:
         self._require(source.nbytes)
         check(_driver().cuMemcpyHtoD(self.address, source.ctypes.data, source.nbytes))
 
-    def write_from_device(self, address: int, bytes: int) -> None:
-        """Copy ``bytes`` of other device memory in."""
-        self._require(bytes)
-        check(_driver().cuMemcpyDtoD(self.address, address, bytes))
-        check(_driver().cuCtxSynchronize())  # a copy within the device returns before it is done
-
     def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A copy, as an array of ``shape`` and ``dtype``. Raises DeviceError if it is not as many bytes."""
         values = np.empty(shape, dtype)
         self._require(values.nbytes)
         check(_driver().cuMemcpyDtoH(values.ctypes.data, self.address, values.nbytes))
         return values
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """How torch and others see this memory without a copy: bytes."""
+        return {"shape": (self.bytes,), "typestr": "|u1", "data": (self.address, False), "version": 3}
 
     def free(self) -> None:
         self._release()
@@ -205,7 +205,6 @@ def _words(text: bytes | None) -> str:
 @cache
 def _driver() -> Any:
     try:
-        from cuda.bindings import driver
+        return import_module("cuda.bindings.driver")
     except ImportError as error:
         raise DeviceError(f"no CUDA bindings: {error}", advice="pip install 'cuda-bindings>=13,<14'") from error
-    return driver

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from ..core.errors import KernelCompileError
@@ -13,7 +14,9 @@ from ..core.errors import KernelCompileError
 SOURCE_NAME = "kernel.cu"
 """What the compiler calls the source in its messages; `mpk compile --emit cu` writes it under the same name."""
 
-_DIAGNOSTIC = re.compile(r"^(?P<file>[^\s()]+)\((?P<line>\d+)\): (?:catastrophic )?error: (?P<message>.*)$", re.MULTILINE)
+_DIAGNOSTIC = re.compile(
+    r"^(?P<file>[^\s()]+)\((?P<line>\d+)\): (?:catastrophic )?error: (?P<message>.*)$", re.MULTILINE
+)
 _ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)'")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
@@ -130,8 +133,7 @@ def _checked(nvrtc: Any, result: tuple[Any, ...]) -> tuple[Any, ...]:
 def _bindings() -> Any:
     advice = "pip install 'cuda-bindings>=13,<14' nvidia-cuda-nvrtc"
     try:
-        from cuda.bindings import nvrtc
-
+        nvrtc = import_module("cuda.bindings.nvrtc")
         nvrtc.nvrtcVersion()
     except (ImportError, RuntimeError, OSError) as error:  # the second: libnvrtc is looked for at the first call
         raise KernelCompileError(f"no NVRTC: {error}", advice=advice) from error

@@ -1,0 +1,82 @@
+"""A program's tables with addresses in them: what the kernel reads, from what the compiler planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..codegen import abi
+from ..codegen.program import MAX_OPERANDS, Buffer, Grid, Program
+from ..core.dtype import BF16, DType, round_to_bf16
+from ..core.errors import PlanError
+from ..core.memory import Layout
+from ..tasks import task_kind
+from .weights import TILE_ROWS
+
+Array = np.ndarray[Any, Any]
+
+
+def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
+    """The task table as the kernel reads it, [tasks] of ``abi.TASK``; ``addresses`` is where each buffer begins."""
+    table = np.zeros(len(program.tasks), abi.TASK.dtype)
+    table["body"] = np.array([grid.body for grid in program.grids], np.int32)[program.tasks["grid"]]
+    for name in ("grid", "flags", "index", "num_waits", "num_signals", "wait_event", "wait_count", "signal_event"):
+        table[name] = program.tasks[name]
+    for number, grid in enumerate(program.grids):
+        rows = np.flatnonzero(program.tasks["grid"] == number)
+        for position, slot in enumerate(operand_slots(grid)):
+            buffer = program.buffers[grid.operands[position].buffer]
+            offsets = box_offsets(buffer, program.tasks["offsets"][rows, position])
+            table["operand"][rows, slot] = addresses[buffer.name] + offsets * buffer.dtype.bytes
+            table["row_stride"][rows, slot] = row_stride(buffer)
+    return table
+
+
+def operand_slots(grid: Grid) -> list[int]:
+    """The kernel's slot of each operand of ``grid``: its place in the declaration of the task kind."""
+    kind = task_kind(grid.kind)
+    slots = {operand.name: slot for slot, operand in enumerate(kind.operands)}
+    unknown = [operand.name for operand in grid.operands if operand.name not in slots]
+    if unknown or len(slots) > MAX_OPERANDS:
+        raise PlanError(
+            f"grid '{grid.name}': operands {unknown} are not of task kind '{grid.kind}', which has {sorted(slots)}"
+        )
+    return [slots[operand.name] for operand in grid.operands]
+
+
+def row_stride(buffer: Buffer) -> int:
+    """Elements between neighbours along the first dimension."""
+    return int(np.prod((buffer.padded_shape or buffer.shape)[1:], dtype=np.int64))
+
+
+def box_offsets(buffer: Buffer, offsets: Array) -> Array:
+    """Where boxes at ``offsets`` [n, rank or more] begin in ``buffer``, in elements: [n] int64.
+
+    Raises PlanError for a box that does not begin at a whole tile of a tiled weight.
+    """
+    shape = buffer.padded_shape or buffer.shape
+    offsets = offsets[:, : len(shape)].astype(np.int64)
+    if buffer.layout is Layout.MMA_ROWS_16 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
+        raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
+    strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
+    return offsets @ strides
+
+
+def to_device(values: Array, buffer: Buffer) -> Array:
+    """``values`` [shape] of a row-major ``buffer`` as the bits of its memory, padded with zeros."""
+    padded = np.zeros(buffer.padded_shape or buffer.shape, buffer.dtype.numpy)
+    padded[tuple(slice(size) for size in buffer.shape)] = values
+    return (round_to_bf16(padded).view(np.uint32) >> 16).astype(np.uint16) if buffer.dtype == BF16 else padded
+
+
+def from_device(bits: Array, buffer: Buffer) -> Array:
+    """The inverse of ``to_device``: [shape] in the numpy type of the buffer's dtype."""
+    values = (bits.astype(np.uint32) << 16).view(np.float32) if buffer.dtype == BF16 else bits
+    return values[tuple(slice(size) for size in buffer.shape)].copy()
+
+
+def device_dtype(dtype: DType) -> np.dtype[Any]:
+    """The numpy type of a dtype's bits in device memory."""
+    return np.dtype(np.uint16) if dtype == BF16 else dtype.numpy

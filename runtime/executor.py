@@ -1,0 +1,198 @@
+"""A program on a GPU: memory bound, tables uploaded, steps launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..codegen import abi
+from ..codegen.program import Program
+from ..core.errors import DeviceError, UsageError
+from ..core.memory import Space
+from .binding import device_dtype, device_tasks, from_device, to_device
+from .cache import KernelCache
+from .driver import Device, DeviceMemory, Kernel, Stream, Timer, find_device
+from .engine import host_buffer, host_names, require_shape
+from .nvrtc import CompiledKernel, NvrtcOptions
+from .timeout import timeout_error
+from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
+
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
+
+_COUNTER_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """``spin_limit_ns``: how long the kernel waits for anything before it gives up. ``profile_steps``: the most steps
+    a run may have with a profile recorded; 0 records none."""
+
+    spin_limit_ns: int = 2_000_000_000
+    profile_steps: int = 0
+    nvrtc: NvrtcOptions = field(default_factory=NvrtcOptions)
+    cache: KernelCache = field(default_factory=KernelCache)
+
+
+class GpuExecutor:
+    """An `Engine` on one GPU. Weights are packed and copied once, state begins as zeros.
+
+    Raises DeviceError if there is no fitting GPU, KernelCompileError, CheckpointError.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        parameters: Parameters,
+        device: Device | None = None,
+        options: GpuOptions | None = None,
+    ) -> None:
+        self.program = program
+        self.options = options or GpuOptions()
+        self.device = _usable(program, device or find_device())
+        self.device.make_current()
+        cache, nvrtc = self.options.cache, self.options.nvrtc
+        self.compiled: CompiledKernel = cache.compile(program.source, program.headers, program.target.arch, nvrtc)
+        shape = program.launch
+        self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
+        self._kernel.require_resident(self.device, shape.num_blocks, shape.num_threads)
+        self._stream = Stream()
+        self._arena = DeviceMemory(program.arena_bytes)
+        self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
+        for buffer in weights_of(program):
+            self._bind(buffer.name, logical_weight(program, buffer, self._staged(parameters)))
+        self._tables = self._upload_tables()
+        self._first_step = 0
+
+    @property
+    def device_name(self) -> str:
+        return self.device.name
+
+    def names(self) -> tuple[str, ...]:
+        return host_names(self.program)
+
+    def read_state(self, name: str) -> Array:
+        buffer = host_buffer(self.program, name)
+        self.synchronize()
+        shape = buffer.padded_shape or buffer.shape
+        return from_device(self._memory[name].read(shape, device_dtype(buffer.dtype)), buffer)
+
+    def write_state(self, name: str, values: Array) -> None:
+        buffer = host_buffer(self.program, name)
+        require_shape(buffer, values)
+        self.synchronize()
+        self._memory[name].write(to_device(values, buffer))
+
+    def state_tensor(self, name: str) -> torch.Tensor:
+        """A buffer, padded shape and all, as a torch tensor on the same memory. Needs a torch built with CUDA."""
+        import torch
+
+        buffer = self.program.buffer(name)
+        flat = torch.as_tensor(self._memory[name], device=f"cuda:{self.device.ordinal}")
+        return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
+
+    def poison(self) -> None:
+        """Fill scratch and outputs with 0xFF, a NaN in every float type: what is read before it is written shows."""
+        self.synchronize()
+        self._arena.fill(0xFF)
+        for buffer in self.program.buffers:
+            if buffer.space is Space.OUTPUT:
+                self._memory[buffer.name].fill(0xFF)
+
+    def run(self, num_steps: int) -> None:
+        if 0 < self.options.profile_steps < num_steps:
+            raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
+        largest = int(self.program.event_count.max(initial=1))
+        if (self._first_step + num_steps) * largest >= _COUNTER_LIMIT:
+            self.synchronize()
+            self._reset()
+        shape = self.program.launch
+        self._kernel.launch(shape.num_blocks, shape.num_threads, self._launch_argument(num_steps), self._stream)
+        self._first_step += num_steps
+
+    def synchronize(self) -> None:
+        """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed."""
+        self._stream.synchronize()
+        error = self._tables["error"].read((1,), abi.ERROR.dtype)[0]
+        if error["code"] != abi.ErrorCode.NONE:
+            self._reset()
+            raise timeout_error(self.program, error)
+
+    def time_steps(self, num_steps: int) -> float:
+        """Milliseconds on the device's clock that one launch of ``num_steps`` took."""
+        timer = Timer(self._stream)
+        with timer:
+            self.run(num_steps)
+        self.synchronize()
+        return timer.elapsed_ms()
+
+    def profile(self, num_steps: int) -> Array:
+        """The last run's times, [num_steps, tasks, `ProfilePhase`] nanoseconds of the GPU's global timer."""
+        if not 0 < num_steps <= self.options.profile_steps:
+            raise UsageError(f"the profile holds {self.options.profile_steps} steps, asked for {num_steps}")
+        self.synchronize()
+        shape = (self.options.profile_steps, len(self.program.tasks), len(abi.ProfilePhase))
+        return self._tables["profile"].read(shape, np.dtype(np.uint64))[:num_steps]
+
+    def _upload_tables(self) -> dict[str, DeviceMemory]:
+        program = self.program
+        tables = {
+            "tasks": DeviceMemory.of(device_tasks(program, self._addresses())),
+            "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
+            "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
+            "error": DeviceMemory(abi.ERROR.dtype.itemsize),
+        }
+        if steps := self.options.profile_steps:
+            tables["profile"] = DeviceMemory(steps * len(program.tasks) * len(abi.ProfilePhase) * 8)
+        return tables
+
+    def _addresses(self) -> dict[str, int]:
+        arena = self._arena.address
+        return {
+            b.name: arena + b.offset_bytes if b.space is Space.SCRATCH else self._memory[b.name].address
+            for b in self.program.buffers
+        }
+
+    def _launch_argument(self, num_steps: int) -> Array:
+        argument = np.zeros(1, abi.LAUNCH.dtype)
+        for name, memory in self._tables.items():
+            argument[name] = memory.address
+        argument["spin_limit_ns"] = self.options.spin_limit_ns
+        argument["first_step"], argument["num_steps"] = self._first_step, num_steps
+        return argument
+
+    def _reset(self) -> None:
+        """Counters and step number back to zero, as at the first launch."""
+        self._tables["events"].fill(0)
+        self._tables["error"].fill(0)
+        self._first_step = 0
+
+    def _staged(self, parameters: Parameters) -> Parameters:
+        """``parameters`` moved to the GPU as each is asked for, if torch can: packing there takes milliseconds."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return parameters
+        load = parameters.__getitem__ if not callable(parameters) else parameters
+        return lambda name: load(name).to(f"cuda:{self.device.ordinal}")
+
+    def _bind(self, name: str, weight: torch.Tensor) -> None:
+        import torch
+
+        packed = packed_weight(self.program.buffer(name), weight).contiguous()
+        if packed.is_cuda:
+            self.state_tensor(name).view(-1).copy_(packed)
+            torch.cuda.synchronize()
+        else:
+            self._memory[name].write(packed.view(torch.uint8).numpy())
+
+
+def _usable(program: Program, device: Device | None) -> Device:
+    if device is None:
+        raise DeviceError("no usable GPU", advice="`--target sim` runs the same tables on the CPU")
+    device.require(program.target.arch)
+    return device

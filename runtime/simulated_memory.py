@@ -1,0 +1,71 @@
+"""Device memory of the simulator: numpy arrays of logical shape, bf16 in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..codegen.program import Buffer, Pack, Program
+from ..core.dtype import DType
+from ..core.memory import Space
+from .weights import Parameters, logical_weight, torch_dtype
+
+Array = np.ndarray[Any, Any]
+
+_BYTE_SCALE = 2
+"""Bytes of the simulated arena per byte of the real one: bf16 takes 4 instead of 2."""
+
+
+@dataclass(frozen=True)
+class SimulatedMemory:
+    """The arrays by buffer name, and those of them that hold nothing between steps."""
+
+    arrays: dict[str, Array]
+    scratch: tuple[Array, ...]
+
+    @staticmethod
+    def allocate(program: Program, parameters: Parameters, *, shared_arena: bool) -> SimulatedMemory:
+        """Weights bound, the rest zero. With ``shared_arena`` scratch buffers overlap as their offsets in the arena
+        do: what one writes, another that shares its bytes sees."""
+        arena = np.zeros(_BYTE_SCALE * program.arena_bytes if shared_arena else 0, np.uint8)
+        arrays: dict[str, Array] = {}
+        bound: dict[tuple[Pack | None, DType, str], Array] = {}
+        for buffer in program.buffers:
+            if buffer.space is Space.WEIGHT:  # two layouts of one weight look the same here
+                key = (buffer.pack, buffer.dtype, "" if buffer.pack else buffer.name)
+                if key not in bound:
+                    bound[key] = _weight(program, buffer, parameters)
+                arrays[buffer.name] = bound[key]
+            elif buffer.space is Space.SCRATCH and shared_arena:
+                arrays[buffer.name] = _arena_view(arena, buffer)
+            else:
+                arrays[buffer.name] = np.zeros(buffer.shape, buffer.dtype.numpy)
+        scratch = tuple(arrays[b.name] for b in program.buffers if b.space is Space.SCRATCH)
+        return SimulatedMemory(arrays, scratch)
+
+    def poison(self) -> None:
+        """Make all scratch NaN (of integers the smallest): what is read before it is written shows."""
+        for array in self.scratch:
+            array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min)
+
+
+def _weight(program: Program, buffer: Buffer, parameters: Parameters) -> Array:
+    import torch
+
+    weight = logical_weight(program, buffer, parameters).to(torch_dtype(buffer))
+    values = weight.to(torch.float32) if weight.dtype is torch.bfloat16 else weight
+    array = values.contiguous().numpy()
+    array.flags.writeable = False
+    return array
+
+
+def _arena_view(arena: Array, buffer: Buffer) -> Array:
+    """Element i lies where its own bytes lie in the real arena, scaled; a 4-byte type leaves the other half unused."""
+    shape = buffer.padded_shape or buffer.shape
+    pitch = buffer.dtype.bytes * _BYTE_SCALE
+    counts = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+    strides = [pitch * count for count in counts]
+    offset = buffer.offset_bytes * _BYTE_SCALE
+    return np.ndarray(buffer.shape, buffer.dtype.numpy, arena.data, offset, strides)

@@ -1,0 +1,43 @@
+"""The kernel's error block in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..codegen import abi
+from ..codegen.program import Program
+from ..core.errors import KernelTimeoutError
+
+
+def timeout_error(program: Program, error: Any) -> KernelTimeoutError:
+    """The exception for ``error`` (one ``abi.ERROR`` row): which task, on which SM and step, waited for what."""
+    task, sm, step = int(error["task"]), int(error["sm"]), int(error["step"])
+    who = f"{task_name(program, task)} on SM {sm} in step {step}"
+    code = abi.ErrorCode(int(error["code"]))
+    if code is abi.ErrorCode.EVENT_TIMEOUT:
+        event = event_name(program, int(error["event"]))
+        return KernelTimeoutError(
+            f"{who} gave up waiting for event {event}: count {int(error['count'])}, target {int(error['target'])}",
+            advice="under a debugger or sanitizer the kernel is slow: raise GpuOptions.spin_limit_ns",
+        )
+    roles = {
+        abi.ErrorCode.LOAD_TIMEOUT: "consumers waited too long for the loader warp",
+        abi.ErrorCode.RING_TIMEOUT: "the loader warp waited too long for a free stage of the ring",
+    }
+    return KernelTimeoutError(f"{who}: {roles.get(code, code.name)}")
+
+
+def task_name(program: Program, task: int) -> str:
+    """`task 17 of grid 'layer0.qkv' at (2,)`; an SM between two steps runs none."""
+    if not 0 <= task < len(program.tasks):
+        return "the start of a step"
+    row = program.tasks[task]
+    grid = program.grids[row["grid"]]
+    index = tuple(int(i) for i in row["index"][: len(grid.extent)])
+    return f"task {task} of grid '{grid.name}' at {index}"
+
+
+def event_name(program: Program, event: int) -> str:
+    """The event's name in quotes with its number."""
+    name = program.event_names[event] if event < len(program.event_names) else "?"
+    return f"'{name}' ({event})"

@@ -1,0 +1,96 @@
+"""Parameters to weights: concatenated, interleaved, padded, and ordered as device memory holds them.
+
+Tensors are torch's (they carry bf16 and files are read as such); torch is imported when the first one is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ..codegen.program import Buffer, Program
+from ..core.errors import CheckpointError
+from ..core.memory import Layout, Space
+
+if TYPE_CHECKING:
+    import torch
+
+ParameterLoader: TypeAlias = "Callable[[str], torch.Tensor]"
+Parameters: TypeAlias = "Mapping[str, torch.Tensor] | ParameterLoader"
+"""Parameters by name; a loader reads one when asked, so that a large model is never whole in host memory."""
+
+TILE_ROWS, BLOCK_COLUMNS = 16, 32
+_HALVES, _HALF_ROWS, _QUADS, _QUAD_COLUMNS = 2, 8, 4, 8
+
+
+def weights_of(program: Program) -> tuple[Buffer, ...]:
+    """The buffers bound once, from parameters or constants."""
+    return tuple(buffer for buffer in program.buffers if buffer.space is Space.WEIGHT)
+
+
+def logical_weight(program: Program, buffer: Buffer, parameters: Parameters) -> torch.Tensor:
+    """The value of a weight as its tasks' numpy meaning sees it: sources joined and interleaved, of ``buffer.shape``.
+
+    Raises CheckpointError if a parameter is missing or the sources don't make that shape.
+    """
+    import torch
+
+    if buffer.pack is None:
+        return torch.from_numpy(np.array(program.constants[buffer.name])).reshape(buffer.shape)
+    parts = [_parameter(parameters, name) for name in buffer.pack.sources]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    if tuple(whole.shape) != buffer.shape:
+        raise CheckpointError(
+            f"weight '{buffer.name}': {' and '.join(buffer.pack.sources)} make shape {list(whole.shape)}, "
+            f"expected {list(buffer.shape)}"
+        )
+    return interleave_halves(whole, buffer.pack.interleave) if buffer.pack.interleave else whole
+
+
+def interleave_halves(weight: torch.Tensor, rows: int) -> torch.Tensor:
+    """The two halves along dimension 0 dealt in turn: ``rows`` rows of the first, then as many of the second.
+
+    Raises CheckpointError if the halves don't divide into blocks of ``rows``.
+    """
+    if weight.shape[0] % (2 * rows):
+        raise CheckpointError(
+            f"a weight of {weight.shape[0]} rows cannot be interleaved in blocks of {rows}",
+            advice=f"both halves must be multiples of {rows} rows",
+        )
+    return weight.reshape(2, -1, rows, *weight.shape[1:]).transpose(0, 1).reshape(weight.shape)
+
+
+def packed_weight(buffer: Buffer, weight: torch.Tensor) -> torch.Tensor:
+    """``weight`` as device memory holds ``buffer``: its dtype, padded with zeros, flat in the order of its layout."""
+    padded = padded_weight(weight.to(torch_dtype(buffer)), buffer.padded_shape or buffer.shape)
+    if buffer.layout is Layout.ROW_MAJOR:
+        return padded.reshape(-1)
+    n, k = padded.shape
+    tiles = padded.reshape(n // TILE_ROWS, _HALVES, _HALF_ROWS, k // BLOCK_COLUMNS, _QUADS, _QUAD_COLUMNS)
+    return tiles.permute(0, 3, 1, 2, 4, 5).reshape(-1)
+
+
+def padded_weight(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """``weight`` in the leading corner of zeros of ``shape``."""
+    if tuple(weight.shape) == shape:
+        return weight
+    padded = weight.new_zeros(shape)
+    padded[tuple(slice(size) for size in weight.shape)] = weight
+    return padded
+
+
+def _parameter(parameters: Parameters, name: str) -> torch.Tensor:
+    try:
+        return parameters[name] if isinstance(parameters, Mapping) else parameters(name)
+    except KeyError as error:
+        raise CheckpointError(f"no parameter '{name}'") from error
+
+
+def torch_dtype(buffer: Buffer) -> torch.dtype:
+    """The torch type of a buffer's elements."""
+    import torch
+
+    names = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "i32": torch.int32}
+    return names[buffer.dtype.name]
