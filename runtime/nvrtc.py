@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import zip_longest
 from typing import Any
 
 from ..core.errors import KernelCompileError
@@ -34,6 +35,7 @@ class NvrtcOptions:
     def arguments(self, arch: str) -> tuple[str, ...]:
         """The compiler's command line for ``arch`` (such as `sm_90a`)."""
         base = (f"--gpu-architecture={arch}", f"-std={self.standard}", "--ptxas-options=-v")
+        base += ("--no-cache",)  # NVRTC's own cache, on machines with a driver, forgets the assembler's log
         return base + (("-lineinfo",) if self.line_info else ()) + tuple(f"-D{define}" for define in self.defines)
 
 
@@ -93,7 +95,7 @@ def parse_resources(log: str) -> dict[str, Resources]:
     """The assembler's verbose ``log`` as a table: kernel name -> resources."""
     table: dict[str, Resources] = {}
     entries = list(_ENTRY.finditer(log))
-    for entry, following in zip(entries, [*entries[1:], None], strict=True):
+    for entry, following in zip_longest(entries, entries[1:]):
         part = log[entry.end() : following.start() if following else len(log)]
         spills, registers, shared = _SPILLS.search(part), _REGISTERS.search(part), _SHARED.search(part)
         table[entry["name"]] = Resources(

@@ -20,6 +20,12 @@ def test_a_kernel_compiles_to_machine_code_for_hopper() -> None:
     assert kernel.resources["kernel"].spill_bytes == 0
 
 
+def test_compiling_the_same_source_again_still_tells_its_resources() -> None:
+    first, again = (compile_source('extern "C" __global__ void k() {}', {}, "sm_90a") for _ in range(2))
+    assert first.resources == again.resources
+    assert again.resources["k"].registers > 0
+
+
 def test_line_info_is_an_option() -> None:
     plain, lined = (
         compile_source(SOURCE, {"mpk/twice.cuh": TWICE}, "sm_90a", NvrtcOptions(line_info=on, defines=("FACTOR=2",)))
@@ -58,4 +64,5 @@ ptxas info    : Used 255 registers, used 1 barriers, 8 bytes stack size
 ptxas info    : Compiling entry function 'b' for 'sm_90a'
 ptxas         .     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 10 registers, used 1 barriers, 256 bytes smem"""
+    assert parse_resources("") == {}
     assert parse_resources(log) == {"a": Resources(255, 0, 8, 28), "b": Resources(10, 256, 0, 0)}
