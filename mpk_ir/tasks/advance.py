@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..core.requests import advance_requests
+from ..core.requests import RequestColumn, advance_requests
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 
@@ -39,6 +39,9 @@ class Advance(TaskKind[AdvanceParams]):
 
     def cost_us(self, params: AdvanceParams, target: Target) -> float:
         return 2 * target.task_overhead_us
+
+    def scratch_bytes(self, params: AdvanceParams) -> int:
+        return params.batch * len(RequestColumn) * 4
 
     def reference(self, params: AdvanceParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         state = (views[name] for name in ("history", "requests", "rows", "row_count"))

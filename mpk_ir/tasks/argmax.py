@@ -36,6 +36,9 @@ class Argmax(TaskKind[ArgmaxParams]):
     def cost_us(self, params: ArgmaxParams, target: Target) -> float:
         return 4 * params.rows * params.chunk / target.sm_bytes_per_us + target.task_overhead_us
 
+    def scratch_bytes(self, params: ArgmaxParams) -> int:
+        return 64
+
     def reference(self, params: ArgmaxParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]
         best = x.argmax(axis=1)

@@ -84,6 +84,10 @@ class Attention(TaskKind[AttentionParams]):
         cache_bytes = 2 * params.max_pages * params.page_size * params.head_dim * 2 / params.splits
         return cache_bytes / target.sm_bytes_per_us + target.task_overhead_us
 
+    def scratch_bytes(self, params: AttentionParams) -> int:
+        heads_per_pass = next(h for h in range(min(params.group, 8), 0, -1) if params.group % h == 0)
+        return 4 * (params.group * params.head_dim + 8 * heads_per_pass * (params.head_dim + 2))
+
     def reference(self, params: AttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         request, _, split = index
         state = views["requests"][0]

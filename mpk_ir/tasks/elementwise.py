@@ -29,11 +29,12 @@ BINARY = frozenset({"add", "sub", "mul", "div", "silu_mul", "gelu_tanh_mul"})
 
 @dataclass(frozen=True)
 class ElementwiseParams(Params):
-    """``columns`` of every row a task computes."""
+    """``columns`` of every row a task computes; the last task of the grid ends at ``total``."""
 
     function: str
     columns: int
     rows: int
+    total: int
 
 
 class Elementwise(TaskKind[ElementwiseParams]):
@@ -50,7 +51,7 @@ class Elementwise(TaskKind[ElementwiseParams]):
 
     def signature(self, params: ElementwiseParams) -> str:
         functor = "".join(word.capitalize() for word in params.function.split("_"))
-        return f"mpk::Elementwise<mpk::functor::{functor}, {params.columns}, {params.rows}>"
+        return f"mpk::Elementwise<mpk::functor::{functor}, {params.columns}, {params.rows}, {params.total}>"
 
     def cost_us(self, params: ElementwiseParams, target: Target) -> float:
         return 6 * params.rows * params.columns / target.sm_bytes_per_us + target.task_overhead_us

@@ -12,15 +12,17 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``columns`` of the hidden size a task copies; ``stride`` is the number of columns of ``ids``."""
+    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_16`, because it is
+    the weight of the output head too."""
 
     columns: int
     rows: int
     stride: int
+    packed: bool
 
 
 class Embedding(TaskKind[EmbeddingParams]):
-    """Grid index is the block of columns. A token outside the table is a bug of the caller: ids are checked there."""
+    """One task. A token outside the table is a bug of the caller: ids are checked there."""
 
     name = "embedding"
     params_type = EmbeddingParams
@@ -32,7 +34,7 @@ class Embedding(TaskKind[EmbeddingParams]):
     )
 
     def signature(self, params: EmbeddingParams) -> str:
-        return f"mpk::Embedding<{params.columns}, {params.rows}, {params.stride}>"
+        return f"mpk::Embedding<{params.columns}, {params.rows}, {params.stride}, {str(params.packed).lower()}>"
 
     def cost_us(self, params: EmbeddingParams, target: Target) -> float:
         return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us

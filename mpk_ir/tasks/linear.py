@@ -13,6 +13,11 @@ from .math import gelu_tanh, rms_scale, silu
 
 TILE_ROWS = 16
 """Rows of a weight tile: M of the tensor-core product m16n8k16."""
+ROW_GROUP = 8
+"""Rows of activations in one product: N of m16n8k16."""
+CONSUMER_WARPS = 8
+PANEL_BYTES = 72 * 1024
+"""Shared memory for activations; more rows or columns than fit are read in panels."""
 GATE_BLOCK = 8
 """Gate rows, then up rows, in one tile: ``Pack.interleave`` of a gated weight."""
 
@@ -72,6 +77,13 @@ class Linear(TaskKind[LinearParams]):
     def cost_us(self, params: LinearParams, target: Target) -> float:
         weight_bytes = params.tiles * TILE_ROWS * params.k * 2
         return weight_bytes / target.sm_bytes_per_us + target.task_overhead_us
+
+    def scratch_bytes(self, params: LinearParams) -> int:
+        groups = -(-params.rows // ROW_GROUP)
+        stride = -(-(-(-params.k // 32) * 32) // 64) * 64 + 32
+        panel = min(params.rows * stride * 2, PANEL_BYTES)
+        partial = 2 * CONSUMER_WARPS * groups * ROW_GROUP * TILE_ROWS * 4
+        return panel + partial + groups * ROW_GROUP * CONSUMER_WARPS * 4 + 16
 
     def reference(self, params: LinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]

@@ -1,0 +1,77 @@
+// Functions that several task bodies share. Reductions have a fixed order: the same inputs give the same bits.
+#pragma once
+
+#include "mpk/types.cuh"
+
+namespace mpk {
+
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+
+__device__ __forceinline__ float gelu_tanh(float x) {
+  return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+}
+
+template <int kLanes = 32>
+__device__ __forceinline__ float sum_over_lanes(float value) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, offset);
+  return value;
+}
+
+// One head of `kDim` values, element i and i + kDim / 2 in the same lane: root-mean-square norm, then rotation.
+// `x` may be null of norm or of frequencies: then that part is left out.
+template <int kDim>
+struct HeadPairs {
+  static constexpr int kHalf = kDim / 2;
+  static constexpr int kPerLane = ceil_div(kHalf, 32);
+  float low[kPerLane], high[kPerLane];
+
+  __device__ __forceinline__ void load(const bf16* x, int lane) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      low[j] = i < kHalf ? to_float(x[i]) : 0.0f;
+      high[j] = i < kHalf ? to_float(x[i + kHalf]) : 0.0f;
+    }
+  }
+
+  __device__ __forceinline__ void norm(const bf16* weight, float eps, int lane) {
+    float squares = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) squares += low[j] * low[j] + high[j] * high[j];
+    const float scale = rsqrtf(sum_over_lanes(squares) / kDim + eps);
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      low[j] *= scale * to_float(weight[i]);
+      high[j] *= scale * to_float(weight[i + kHalf]);
+    }
+  }
+
+  __device__ __forceinline__ void rotate(const float* inv_freq, int position, float scaling, int lane) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      float sine, cosine;
+      sincosf(static_cast<float>(position) * inv_freq[i], &sine, &cosine);
+      const float a = low[j], b = high[j];
+      low[j] = scaling * (a * cosine - b * sine);
+      high[j] = scaling * (b * cosine + a * sine);
+    }
+  }
+
+  template <typename T>
+  __device__ __forceinline__ void store(T* y, float factor, int lane) const {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      y[i] = from_float<T>(low[j] * factor);
+      y[i + kHalf] = from_float<T>(high[j] * factor);
+    }
+  }
+};
+
+}  // namespace mpk

@@ -1,0 +1,91 @@
+// The end of a step: keeps the chosen tokens and assigns the rows of the next step (core/requests.py says how).
+#pragma once
+
+#include "mpk/runtime/context.cuh"
+
+namespace mpk {
+
+template <int kBatch, int kRows, int kMaxLength, int... kStopTokens>
+struct Advance {
+  enum Operand { kSampled, kHistory, kRequests, kRowState, kRowCount };
+
+  struct Scratch {
+    int requests[kBatch][RequestColumn::kCount];
+  };
+  static_assert(sizeof(Scratch) <= kScratchBytes, "Advance: scratch planned too small");
+  static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
+
+  static __device__ bool load(Loader&, const Task&) { return true; }
+
+  static __device__ void run(Context& context, const Task& task) {
+    Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
+    if (!context.wait(task)) return;
+    keep_tokens(context, scratch, task);
+    context.sync();
+    if (context.thread == 0) assign(scratch, task);
+    context.sync();
+    write_rows(context, scratch, task);
+  }
+
+ private:
+  // One thread a request; only its last row can carry a token to keep.
+  static __device__ void keep_tokens(Context& context, Scratch& scratch, const Task& task) {
+    const int b = context.thread;
+    if (b >= kBatch) return;
+    int(&request)[RequestColumn::kCount] = scratch.requests[b];
+    const int* state = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
+    for (int c = 0; c < RequestColumn::kCount; ++c) request[c] = state[c];
+    const int count = request[RequestColumn::kNumRows];
+    if (count == 0) return;
+    const int row = request[RequestColumn::kFirstRow] + count - 1;
+    request[RequestColumn::kCached] += count;
+    if (!operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kSamples]) return;
+    const int token = operand<const int>(task, kSampled)[row];
+    operand<int>(task, kHistory)[b * kMaxLength + request[RequestColumn::kKnown]++] = token;
+    if ((false || ... || (token == kStopTokens))) request[RequestColumn::kStopLength] = request[RequestColumn::kKnown];
+  }
+
+  static __device__ int pending(const int (&request)[RequestColumn::kCount]) {
+    const bool active = request[RequestColumn::kKnown] < request[RequestColumn::kStopLength];
+    return active ? request[RequestColumn::kKnown] - request[RequestColumn::kCached] : 0;
+  }
+
+  // Every pending request gets a row; the rows left go to requests in order, as many as each has pending.
+  static __device__ void assign(Scratch& scratch, const Task& task) {
+    int spare = kRows, first = 0;
+    for (int b = 0; b < kBatch; ++b) spare -= pending(scratch.requests[b]) > 0;
+    for (int b = 0; b < kBatch; ++b) {
+      const int wanted = pending(scratch.requests[b]);
+      const int extra = wanted > 0 ? min(spare, wanted - 1) : 0;
+      const int share = wanted > 0 ? 1 + extra : 0;
+      spare -= extra;
+      scratch.requests[b][RequestColumn::kFirstRow] = first;
+      scratch.requests[b][RequestColumn::kNumRows] = share;
+      first += share;
+    }
+    *operand<int>(task, kRowCount) = first;
+  }
+
+  static __device__ void write_rows(Context& context, const Scratch& scratch, const Task& task) {
+    const int t = context.thread;
+    for (int i = t; i < kBatch * RequestColumn::kCount; i += kConsumers) {
+      operand<int>(task, kRequests)[i] = scratch.requests[i / RequestColumn::kCount][i % RequestColumn::kCount];
+    }
+    for (int row = t; row < kRows; row += kConsumers) {
+      int values[RowColumn::kCount] = {0, -1, 0, 0};
+      for (int b = 0; b < kBatch; ++b) {
+        const int(&request)[RequestColumn::kCount] = scratch.requests[b];
+        const int offset = row - request[RequestColumn::kFirstRow];
+        if (offset < 0 || offset >= request[RequestColumn::kNumRows]) continue;
+        const int position = request[RequestColumn::kCached] + offset;
+        values[RowColumn::kToken] = operand<const int>(task, kHistory)[b * kMaxLength + position];
+        values[RowColumn::kRequest] = b;
+        values[RowColumn::kPosition] = position;
+        values[RowColumn::kSamples] = position + 1 == request[RequestColumn::kKnown];
+      }
+      for (int c = 0; c < RowColumn::kCount; ++c) operand<int>(task, kRowState)[row * RowColumn::kCount + c] = values[c];
+    }
+  }
+};
+
+}  // namespace mpk

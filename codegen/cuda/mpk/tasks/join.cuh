@@ -1,0 +1,13 @@
+// Waits, then signals: the kernel does both around the body.
+#pragma once
+
+#include "mpk/runtime/context.cuh"
+
+namespace mpk {
+
+struct Join {
+  static __device__ bool load(Loader&, const Task&) { return true; }
+  static __device__ void run(Context& context, const Task& task) { context.wait(task); }
+};
+
+}  // namespace mpk

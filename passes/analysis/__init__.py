@@ -1,0 +1,1 @@
+"""Facts that several passes need: dependences, orders. Nouns, not actions."""

@@ -1,0 +1,101 @@
+"""Which tasks must run before which: exact overlap of the boxes they touch, in program order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from ...dialects.sm import GraphOp, GridOp
+from ...dialects.sm.attributes import ints
+from ...dialects.sm.expansion import IntArray, box_bounds, task_indices
+
+BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """``relation`` [producer tasks, consumer tasks]: true where the first must run before the second."""
+
+    producer: int
+    consumer: int
+    relation: BoolArray
+
+    @property
+    def pairs(self) -> int:
+        return int(self.relation.sum())
+
+
+@dataclass(frozen=True)
+class Access:
+    """Operand number ``operand`` of grid number ``grid`` touches a buffer."""
+
+    grid: int
+    operand: int
+    writes: bool
+
+
+class Dependences:
+    """All dependences of a graph: read after write, write after read, write after write."""
+
+    def __init__(self, graph: GraphOp) -> None:
+        self.grids = graph.grids
+        self._overlaps: dict[tuple[Any, ...], BoolArray] = {}
+        self.edges = self._edges()
+
+    def _edges(self) -> list[Dependence]:
+        relations: dict[tuple[int, int], BoolArray] = {}
+        for value, accesses in self._accesses().items():
+            for position, later in enumerate(accesses):
+                for earlier in accesses[:position]:
+                    if earlier.grid == later.grid or not (earlier.writes or later.writes):
+                        continue
+                    relation = self._overlap(value, earlier, later)
+                    if relation.any():
+                        key = (earlier.grid, later.grid)
+                        relations[key] = relations[key] | relation if key in relations else relation
+        return [Dependence(*key, relation) for key, relation in sorted(relations.items(), key=lambda item: item[0])]
+
+    def _accesses(self) -> dict[SSAValue, list[Access]]:
+        accesses: dict[SSAValue, list[Access]] = defaultdict(list)
+        for number, grid in enumerate(self.grids):
+            for operand, (value, box) in enumerate(zip(grid.data, grid.boxes, strict=True)):
+                accesses[value].append(Access(number, operand, box.mode.writes))
+        return {value: uses for value, uses in accesses.items() if any(use.writes for use in uses)}
+
+    def _overlap(self, value: SSAValue, earlier: Access, later: Access) -> BoolArray:
+        """Layers repeat: what matters are the two boxes, the two index spaces and the buffer's shape."""
+        sides = [(self.grids[a.grid].extent, self.grids[a.grid].boxes.data[a.operand]) for a in (earlier, later)]
+        key = (*sides[0], *sides[1], value.type)
+        if key not in self._overlaps:
+            first = box_bounds(self.grids[earlier.grid], earlier.operand)
+            second = box_bounds(self.grids[later.grid], later.operand)
+            self._overlaps[key] = boxes_overlap(first, second)
+        return self._overlaps[key]
+
+
+def boxes_overlap(first: tuple[IntArray, IntArray], second: tuple[IntArray, IntArray]) -> BoolArray:
+    """[n, m]: whether box i of ``first`` and box j of ``second`` (low, high) have an element in common."""
+    (low, high), (other_low, other_high) = first, second
+    shared = np.ones((len(low), len(other_low)), dtype=np.bool_)
+    for dim in range(low.shape[1]):
+        shared &= low[:, None, dim] < other_high[None, :, dim]
+        shared &= other_low[None, :, dim] < high[:, None, dim]
+    return shared
+
+
+def self_overlap(grid: GridOp, operand: int) -> BoolArray:
+    """[tasks, tasks]: tasks of one grid whose boxes overlap and that ``along`` does not keep apart."""
+    bounds = box_bounds(grid, operand)
+    shared = boxes_overlap(bounds, bounds)
+    indices = task_indices(grid)
+    for index in ints(grid.boxes.data[operand].along):
+        if index >= 0:
+            shared &= indices[:, None, index] == indices[None, :, index]
+    np.fill_diagonal(shared, False)
+    return shared
+
+

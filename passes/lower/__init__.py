@@ -1,0 +1,1 @@
+"""The pass from `sm` to `cuda`."""

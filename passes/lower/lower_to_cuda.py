@@ -1,0 +1,121 @@
+"""`lower-to-cuda`: from a planned task graph to the one translation unit that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+
+from ...core.errors import PlanError
+from ...core.target import Target, target_of
+from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
+from ...dialects.sm import GraphOp, GridOp
+from ...tasks.base import TaskKind
+from ..base import MpkPass
+
+STAGE_BYTES = 16 * 1024
+KERNEL_THREADS = 320
+"""Eight consumer warps, a loader, a signaller (codegen/cuda/mpk/runtime/context.cuh)."""
+RUNTIME_SHARED_BYTES = 2048
+"""For ring barriers and task slots; the kernel checks that it suffices."""
+MAX_STAGES = 16
+
+
+@dataclass(frozen=True)
+class LowerToCuda(MpkPass):
+    """Collect the distinct task bodies of a graph, split shared memory between weight ring and scratch, set the launch.
+
+    Before: `sm.graph @step target "h200" {...}` with events and placements. After, beside it (the tables are still
+    expanded from the graph):
+    ```mlir
+    cuda.source @step.cuda from @step target "h200" {
+      cuda.include "mpk/tasks/linear.cuh"
+      cuda.constant @kRingStages 8 : i64
+      cuda.body 0 : i64 "mpk::Linear<...>" in "mpk/tasks/linear.cuh" arguments [1.0e-06 : f64] streams true
+      cuda.kernel @mpk_step blocks 132 threads 320 shared_bytes 219136
+    }
+    ```
+    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
+    """
+
+    name = "lower-to-cuda"
+    ring_kib: int = 0
+    profile: bool = False
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
+            op.body.block.insert_op_after(self._lower(graph), graph)
+
+    def _lower(self, graph: GraphOp) -> SourceOp:
+        target = target_of(graph.target.data)
+        bodies = distinct_bodies(graph)
+        self.count("signatures", len(bodies))
+        scratch = max((grid.task_kind.scratch_bytes(grid.task_params) for grid in graph.grids), default=0)
+        scratch = -(-scratch // 128) * 128
+        stages = self._stages(target, scratch)
+        event, arrivals = step_event(graph)
+        constants = {
+            "kRingStages": stages,
+            "kStageBytes": STAGE_BYTES,
+            "kScratchBytes": scratch,
+            "kStepEvent": event,
+            "kStepArrivals": arrivals,
+            "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
+            "kProfile": int(self.profile),
+        }
+        shared = stages * STAGE_BYTES + scratch + RUNTIME_SHARED_BYTES
+        self.count("shared_bytes", shared)
+        headers = sorted({f"mpk/tasks/{kind.name}.cuh" for kind, _, _ in bodies})
+        return SourceOp(
+            f"{graph.sym_name.data}.cuda",
+            graph.sym_name.data,
+            target.name,
+            [
+                *(IncludeOp(header) for header in headers),
+                *(ConstantOp(name, value) for name, value in constants.items()),
+                *(body_op(number, *body) for number, body in enumerate(bodies)),
+                KernelOp(f"mpk_{graph.sym_name.data}", target.num_sms, KERNEL_THREADS, shared),
+            ],
+        )
+
+    def _stages(self, target: Target, scratch: int) -> int:
+        room = (target.shared_memory_bytes - scratch - RUNTIME_SHARED_BYTES) // STAGE_BYTES
+        wanted = self.ring_kib * 1024 // STAGE_BYTES if self.ring_kib else MAX_STAGES
+        if min(room, wanted) < 2:
+            raise PlanError(
+                f"lower-to-cuda: {scratch} bytes of scratch leave room for {room} ring stages of {STAGE_BYTES}, "
+                "expected at least 2",
+                advice="lower `rows`, or raise `ring_kib`",
+            )
+        return min(room, wanted)
+
+
+Body = tuple[TaskKind[Any], str, tuple[float, ...]]
+
+
+def body_of(grid: GridOp) -> Body:
+    """Kind, C++ type and arguments: grids that share all three share a case of the dispatch."""
+    kind, params = grid.task_kind, grid.task_params
+    return kind, kind.signature(params), kind.body_arguments(params)
+
+
+def distinct_bodies(graph: GraphOp) -> list[Body]:
+    """In order of first use."""
+    return list(dict.fromkeys(body_of(grid) for grid in graph.grids))
+
+
+def body_op(number: int, kind: TaskKind[Any], type_name: str, arguments: tuple[float, ...]) -> BodyOp:
+    streams = any(operand.streamed for operand in kind.operands)
+    return BodyOp(number, type_name, f"mpk/tasks/{kind.name}.cuh", arguments, streams=streams)
+
+
+def step_event(graph: GraphOp) -> tuple[int, int]:
+    """(first element number, arrivals) of the event that ends a step; elements are numbered in order of events."""
+    number = 0
+    for event in graph.events:
+        if event.step is not None:
+            return number, int(next(iter(event.counts.get_values())))
+        number += event.size
+    raise PlanError("lower-to-cuda: the graph has no step event", advice="run sm-synthesize-events before")

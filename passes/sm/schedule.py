@@ -1,0 +1,53 @@
+"""`sm-schedule`: which SM runs which task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntAttr, ModuleOp
+
+from ...core.errors import PlanError
+from ...core.target import target_of
+from ...dialects.sm import CyclicAttr, GraphOp
+from ..base import MpkPass
+
+CHAIN_SM = 0
+"""Runs all grids of a single task."""
+
+
+@dataclass(frozen=True)
+class Schedule(MpkPass):
+    """Deal the tasks of each grid to the SMs in turn, each grid going on where the one before it stopped.
+
+    Before: `sm.grid @a ... over [128]`, `sm.grid @b ... over [128]`, 132 SMs. After:
+    ```mlir
+    sm.grid @a ... placement #sm.cyclic<0>
+    sm.grid @b ... placement #sm.cyclic<128>
+    ```
+    so that the four SMs without a task of @a get two of @b's share, and over a layer all SMs stream the same bytes.
+    Grids of one task share one SM: they usually follow each other, and their hand-off is then free (``chain``).
+    Each SM runs its tasks in program order.
+    """
+
+    name = "sm-schedule"
+    chain: bool = True
+    rotate: bool = True
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
+            num_sms = target_of(graph.target.data).num_sms
+            if not graph.grids:
+                raise PlanError(f"sm-schedule: graph @{graph.sym_name.data} has no tasks")
+            self._place(graph, num_sms)
+
+    def _place(self, graph: GraphOp, num_sms: int) -> None:
+        first = 0
+        for grid in graph.grids:
+            if self.chain and grid.num_tasks == 1:
+                grid.placement = CyclicAttr(IntAttr(CHAIN_SM))
+                self.count("chained")
+                continue
+            grid.placement = CyclicAttr(IntAttr(first))
+            if self.rotate:
+                first = (first + grid.num_tasks) % num_sms

@@ -1,0 +1,1 @@
+"""`tile` and its rules: one function per tg op."""

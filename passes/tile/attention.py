@@ -1,0 +1,216 @@
+"""Tile rules of attention and of what surrounds it: heads, splits, the paged cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import BFloat16Type, Float32Type, StringAttr
+from xdsl.ir import Operation, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
+
+from ...core.errors import PlanError, UnsupportedError
+from ...core.memory import Space
+from ...dialects.sm import BoxAttr
+from ...dialects.sm.ops import GridOperand
+from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp
+from ...tasks.attention import SPLIT_BLOCK, Attention, AttentionParams
+from ...tasks.attention_merge import AttentionMerge, AttentionMergeParams
+from ...tasks.base import Access
+from ...tasks.kv_append import KvAppend, KvAppendParams
+from ...tasks.rope import Rope, RopeParams
+from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
+
+MAX_SPLITS = 32
+INDICES = 3
+"""Of the attention grid: request, KV head, split."""
+REQUEST, HEAD, SPLIT = range(INDICES)
+
+
+@dataclass(frozen=True)
+class AttentionForm:
+    """What `tg.attention` and `tg.fused_attention` have in common; q, k, v as (view, columns of one KV head)."""
+
+    q: View
+    k: View | None
+    v: View | None
+    caches: tuple[SSAValue, SSAValue]
+    requests: SSAValue
+    page_table: SSAValue
+    q_norm: SSAValue | None
+    k_norm: SSAValue | None
+    inv_freq: SSAValue | None
+    result: SSAValue
+
+
+def _at(dims: int, *exprs: AffineExpr | int) -> AffineMap:
+    constants = (AffineConstantExpr(e) if isinstance(e, int) else e for e in exprs)
+    return AffineMap(dims, 0, tuple(constants))
+
+
+def _update_in_place(builder: GraphBuilder, cache: SSAValue, result: SSAValue) -> View:
+    """``result`` is ``cache`` written in place: it lives in the same memory."""
+    view = builder.view(cache)
+    builder.views[result] = view
+    return view
+
+
+@tile_rule(FusedAttentionOp.name)
+def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, FusedAttentionOp)
+    heads, kv_heads, dim = (int(p.value.data) for p in (op.heads, op.kv_heads, op.head_dim))
+    qkv = builder.view(op.qkv)
+    group_columns = heads // kv_heads * dim
+    q = View(qkv.buffer, qkv.first, group_columns)
+    k = View(qkv.buffer, qkv.first + heads * dim, dim)
+    v = View(qkv.buffer, qkv.first + (heads + kv_heads) * dim, dim)
+    caches = (op.k_cache, op.v_cache)
+    for cache, result in zip(caches, op.results[1:], strict=True):
+        _update_in_place(builder, cache, result)
+    form = AttentionForm(
+        q, k, v, caches, op.requests, op.page_table, op.q_norm, op.k_norm, op.inv_freq, op.results[0]
+    )
+    params = _params(builder, form, heads, kv_heads, dim)
+    eps, scale, scaling = (float(p.value.data) for p in (op.eps, op.scale, op.scaling))
+    settings = {"scale": scale, "eps": eps, "rotary_scaling": scaling, "append": True}
+    flags = {"norm": op.q_norm is not None, "rotary": op.inv_freq is not None}
+    _emit(builder, form, AttentionParams(**params, **settings, **flags))
+
+
+@tile_rule(AttentionOp.name)
+def tile_attention(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, AttentionOp)
+    _, heads, dim = tensor_shape(op.q)
+    kv_heads = tensor_shape(op.k_cache)[1]
+    whole = builder.view(op.q)
+    q = View(whole.buffer, whole.first, heads // kv_heads * dim)
+    form = AttentionForm(
+        q, None, None, (op.k_cache, op.v_cache), op.requests, op.page_table, None, None, None, op.results[0]
+    )
+    params = _params(builder, form, heads, kv_heads, dim)
+    settings = {"scale": float(op.scale.value.data), "eps": 0.0, "rotary_scaling": 1.0}
+    _emit(builder, form, AttentionParams(**params, **settings, append=False, norm=False, rotary=False))
+
+
+def _params(builder: GraphBuilder, form: AttentionForm, heads: int, kv_heads: int, dim: int) -> dict[str, int]:
+    if dim not in (16, 32, 64, 128, 256):
+        raise UnsupportedError(f"attention: expected a head size of 16, 32, 64, 128 or 256, found {dim}")
+    batch, max_pages = tensor_shape(form.page_table)
+    page_size = tensor_shape(form.caches[0])[2]
+    blocks = max_pages * page_size // SPLIT_BLOCK
+    splits = max(1, min(builder.target.num_sms // (batch * kv_heads), MAX_SPLITS, blocks))
+    rows = form.q.shape[0]
+    shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": dim, "rows": rows}
+    return shape | {"page_size": page_size, "max_pages": max_pages, "splits": splits}
+
+
+def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -> None:
+    width, dim, splits = params.group * params.head_dim, params.head_dim, params.splits
+    batch = tensor_shape(form.page_table)[0]
+    name = builder.unique("attention")
+    final = builder.result(form.result, f"{name}.out")
+    operands = [GridOperand("q", form.q.buffer, form.q.box(Access.READ, INDICES, width, width, HEAD))]
+    for role, view in (("k", form.k), ("v", form.v)):
+        if view is not None:
+            operands.append(GridOperand(role, view.buffer, view.box(Access.READ, INDICES, dim, dim, HEAD)))
+    for role, cache in zip(("k_cache", "v_cache"), form.caches, strict=True):
+        operands.append(_cache_operand(role, builder.view(cache)))
+    operands.append(_request_row("requests", builder.view(form.requests)))
+    operands.append(_request_row("page_table", builder.view(form.page_table)))
+    for role, value in (("q_norm", form.q_norm), ("k_norm", form.k_norm), ("inv_freq", form.inv_freq)):
+        if value is not None:
+            view = builder.view(value)
+            operands.append(GridOperand(role, view.buffer, view.whole(Access.READ, INDICES)))
+    rows = params.rows
+    if splits == 1:
+        operands.append(_by_request("out", final, final.first, width, 0))
+    else:
+        f32 = Float32Type()
+        partial = builder.buffer(f"{name}.partial", Space.SCRATCH, (rows, params.heads * splits * dim), f32)
+        max_sum = builder.buffer(f"{name}.max_sum", Space.SCRATCH, (rows, params.heads * splits * 2), f32)
+        operands.append(_by_request("out", View(partial), 0, width * splits, width))
+        operands.append(_by_request("max_sum", View(max_sum), 0, params.group * splits * 2, params.group * 2))
+    grid = builder.grid(name, Attention(), params, (batch, params.kv_heads, splits), operands)
+    grid.reason = StringAttr(f"{splits} splits: {batch} requests x {params.kv_heads} KV heads on the target's SMs")
+    if splits > 1:
+        _emit_merge(builder, params, name, (partial, max_sum), final)
+
+
+def _emit_merge(
+    builder: GraphBuilder, params: AttentionParams, name: str, parts: tuple[SSAValue, SSAValue], final: View
+) -> None:
+    merge = AttentionMergeParams(params.group, params.head_dim, params.splits, params.rows)
+    columns = (params.group * params.head_dim * params.splits, params.group * params.splits * 2)
+    operands = [
+        GridOperand(role, part, View(part, 0, width).box(Access.READ, 1, width, width))
+        for role, part, width in zip(("partial", "max_sum"), parts, columns, strict=True)
+    ]
+    width = params.group * params.head_dim
+    operands.append(GridOperand("out", final.buffer, final.box(Access.WRITE, 1, width, width)))
+    builder.grid(f"{name}.merge", AttentionMerge(), merge, (params.kv_heads,), operands)
+
+
+def _cache_operand(role: str, cache: View) -> GridOperand:
+    """All pages of one head: which of them belong to a request, and which positions to a split, the run decides."""
+    pages, _, page_size, dim = cache.shape
+    head = AffineDimExpr(HEAD)
+    box = BoxAttr.of(
+        Access.READ_WRITE,
+        _at(INDICES, 0, head, 0, 0),
+        (pages, 1, page_size, dim),
+        (REQUEST, -1, SPLIT, -1),
+    )
+    return GridOperand(role, cache.buffer, box)
+
+
+def _request_row(role: str, view: View) -> GridOperand:
+    """The request's row of a table."""
+    offset = _at(INDICES, AffineDimExpr(REQUEST), 0)
+    return GridOperand(role, view.buffer, BoxAttr.of(Access.READ, offset, (1, view.shape[1])))
+
+
+def _by_request(role: str, view: View, first: int, head_columns: int, split_columns: int) -> GridOperand:
+    """The columns of a head and split, in the rows that belong to the request at run time."""
+    column = AffineDimExpr(HEAD) * head_columns + first
+    if split_columns:
+        column = column + AffineDimExpr(SPLIT) * split_columns
+    sizes = (view.shape[0], split_columns or head_columns)
+    box = BoxAttr.of(Access.WRITE, _at(INDICES, 0, column), sizes, (REQUEST, -1))
+    return GridOperand(role, view.buffer, box)
+
+
+@tile_rule(RopeOp.name)
+def tile_rope(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, RopeOp)
+    if op.interleaved is not None:
+        raise UnsupportedError("tile: rope with interleaved pairs has no task kind", advice="use the half-split form")
+    rows, heads, dim = tensor_shape(op.x)
+    name = builder.unique("rope")
+    x, y = builder.view(op.x), builder.result(op.results[0], f"{name}.out")
+    row_state, inv_freq = builder.view(op.rows), builder.view(op.inv_freq)
+    operands = [
+        GridOperand("x", x.buffer, x.box(Access.READ, 1, dim, dim)),
+        GridOperand("rows", row_state.buffer, row_state.whole(Access.READ, 1)),
+        GridOperand("inv_freq", inv_freq.buffer, inv_freq.whole(Access.READ, 1)),
+        GridOperand("y", y.buffer, y.box(Access.WRITE, 1, dim, dim)),
+    ]
+    builder.grid(name, Rope(), RopeParams(1, dim, rows, float(op.scaling.value.data)), (heads,), operands)
+
+
+@tile_rule(KvAppendOp.name)
+def tile_kv_append(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, KvAppendOp)
+    if not isinstance(element_type(op.cache), BFloat16Type):
+        raise UnsupportedError(f"kv_append: expected a cache of bf16, found {element_type(op.cache)}")
+    cache = _update_in_place(builder, op.cache, op.results[0])
+    new, rows, table = (builder.view(value) for value in (op.new, op.rows, op.page_table))
+    pages, heads, page_size, dim = cache.shape
+    if new.columns != heads * dim:
+        raise PlanError(f"kv_append: expected {heads * dim} new columns, found {new.columns}")
+    box = BoxAttr.of(Access.READ_WRITE, _at(1, 0, AffineDimExpr(0), 0, 0), (pages, 1, page_size, dim))
+    operands = [
+        GridOperand("cache", cache.buffer, box),
+        GridOperand("new", new.buffer, new.box(Access.READ, 1, dim, dim)),
+        GridOperand("rows", rows.buffer, rows.whole(Access.READ, 1)),
+        GridOperand("page_table", table.buffer, table.whole(Access.READ, 1)),
+    ]
+    builder.grid("kv_append", KvAppend(), KvAppendParams(dim, page_size, tensor_shape(op.new)[0]), (heads,), operands)

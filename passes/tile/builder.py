@@ -1,0 +1,194 @@
+"""What tile rules build with: the sm graph under construction and the memory each tg value lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntegerAttr, StringAttr, TensorType, i64
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
+
+from ...core.errors import PlanError, UnsupportedError
+from ...core.memory import Layout, Space
+from ...core.target import Target
+from ...dialects.sm import BoxAttr, BufferOp, BufferType, GridOp, LayoutAttr
+from ...dialects.sm.attributes import int_array
+from ...dialects.sm.ops import GridOperand
+from ...tasks.base import Access, Params, TaskKind
+
+WEIGHT_TILE = (16, 32)
+"""Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
+VECTOR = 8
+"""Elements the kernel moves at once: the last dimension of every row-major buffer is padded to it."""
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def tensor_shape(value: SSAValue) -> tuple[int, ...]:
+    """The static shape of a tg value. Raises UnsupportedError if it is not a ranked tensor of known sizes."""
+    if not isinstance(value.type, TensorType) or any(size < 0 for size in value.type.get_shape()):
+        raise UnsupportedError(f"tile: expected a tensor of static shape, found {value.type}")
+    return tuple(value.type.get_shape())
+
+
+def element_type(value: SSAValue) -> Attribute:
+    assert isinstance(value.type, TensorType)
+    return value.type.element_type
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a tg value lives: columns ``first`` .. ``first + columns`` of a row-by-column buffer, or all of a buffer
+    of another rank (``columns`` 0)."""
+
+    buffer: SSAValue
+    first: int = 0
+    columns: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        assert isinstance(self.buffer.owner, BufferOp)
+        return self.buffer.owner.shape
+
+    def whole(self, access: Access, dims: int) -> BoxAttr:
+        """The same box for every task of a grid with ``dims`` indices."""
+        return self.box(access, dims)
+
+    def box(self, access: Access, dims: int, step: int = 0, width: int = 0, index: int = 0) -> BoxAttr:
+        """Columns ``first + step * d_index`` and ``width`` more (0: all), in all rows."""
+        shape, zero = self.shape, AffineConstantExpr(0)
+        if len(shape) != 2 or not self.columns:
+            return BoxAttr.of(access, AffineMap(dims, 0, (zero,) * len(shape)), shape)
+        column: AffineExpr = AffineConstantExpr(self.first)
+        if step:
+            column = AffineDimExpr(index) * step + self.first
+        return BoxAttr.of(access, AffineMap(dims, 0, (zero, column)), (shape[0], width or self.columns))
+
+
+class GraphBuilder:
+    """Collects buffers and grids; ``views`` says where each tg value lives."""
+
+    def __init__(self, target: Target, count: Callable[[str, int], None]) -> None:
+        self.target = target
+        self.block = Block()
+        self.views: dict[SSAValue, View] = {}
+        self.states: dict[str, SSAValue] = {}
+        self.count = count
+        self._names: set[str] = set()
+        self._weights: dict[tuple[Any, ...], SSAValue] = {}
+
+    def unique(self, name: str) -> str:
+        """``name``, with a number behind it if it is taken."""
+        candidate, number = name, 1
+        while candidate in self._names:
+            number += 1
+            candidate = f"{name}.{number}"
+        self._names.add(candidate)
+        return candidate
+
+    def buffer(self, name: str, space: Space, shape: Sequence[int], element: Attribute, **props: Attribute) -> SSAValue:
+        """A new buffer; row-major ones are padded so that rows start on 16 bytes."""
+        padded = (*shape[:-1], round_up(shape[-1], VECTOR)) if len(shape) > 1 else tuple(shape)
+        if "padded" not in props and padded != tuple(shape) and space in (Space.SCRATCH, Space.OUTPUT):
+            props["padded"] = int_array(padded)
+        op = BufferOp(self.unique(name), space, BufferType(int_array(shape), element), **props)
+        self.block.add_op(op)
+        return op.buffer
+
+    def state(self, name: str, shape: Sequence[int], element: Attribute) -> SSAValue:
+        """The buffer of the state called ``name``, made at its first use."""
+        if name not in self.states:
+            self.states[name] = self.buffer(name, Space.STATE, shape, element)
+        return self.states[name]
+
+    def weight(self, sources: Sequence[str], interleave: int, value: SSAValue, layout: Layout) -> SSAValue:
+        """The buffer of a weight packed from parameters ``sources``; one per way of packing."""
+        key = (tuple(sources), interleave)
+        if key not in self._weights:
+            shape = tensor_shape(value)
+            props: dict[str, Attribute] = {
+                "sources": ArrayAttr([StringAttr(source) for source in sources]),
+                "interleave": IntegerAttr(interleave, i64),
+                "layout": LayoutAttr(layout),
+            }
+            if layout is Layout.MMA_ROWS_16:
+                padded = [round_up(size, tile) for size, tile in zip(shape, WEIGHT_TILE, strict=True)]
+                props["padded"] = int_array(padded)
+            name = weight_name(sources)
+            self._weights[key] = self.buffer(name, Space.WEIGHT, shape, element_type(value), **props)
+        return self._weights[key]
+
+    def constant(self, value: SSAValue, data: DenseIntOrFPElementsAttr) -> None:
+        """The buffer of a small constant."""
+        buffer = self.buffer("constant", Space.WEIGHT, tensor_shape(value), element_type(value), constant=data)
+        self.views[value] = View(buffer)
+
+    def result(self, value: SSAValue, name: str) -> View:
+        """Memory for a result: the state or output buffer it must end in if one waits for it, else scratch."""
+        if value not in self.views:
+            shape = tensor_shape(value)
+            flat = (shape[0], prod(shape[1:])) if len(shape) > 1 else shape
+            buffer = self.buffer(name, Space.SCRATCH, flat, element_type(value))
+            self.views[value] = View(buffer, 0, flat[1] if len(flat) == 2 else 0)
+        return self.views[value]
+
+    def view(self, value: SSAValue) -> View:
+        if value not in self.views:
+            raise PlanError(f"tile: a value of {value.type} has no memory; is its producer in the graph?")
+        return self.views[value]
+
+    def grid(
+        self, name: str, kind: TaskKind[Any], params: Params, extent: Sequence[int], operands: Sequence[GridOperand]
+    ) -> GridOp:
+        """A new grid; task kinds that take `row_count` get it if the graph has that state."""
+        declared = {operand.name for operand in kind.operands}
+        given = {operand.name for operand in operands}
+        if "row_count" in declared - given and "row_count" in self.states:
+            rows = View(self.states["row_count"])
+            operands = [*operands, GridOperand("row_count", rows.buffer, rows.whole(Access.READ, len(extent)))]
+        grid = GridOp(self.unique(name), kind, params, extent, operands)
+        self.block.add_op(grid)
+        self.count("grids", 1)
+        self.count("tasks", grid.num_tasks)
+        return grid
+
+
+def weight_name(sources: Sequence[str]) -> str:
+    """A readable name for a weight made of ``sources``: what they share, then what tells them apart."""
+    parts = [source.removeprefix("model.").removesuffix(".weight").split(".") for source in sources]
+    if len(parts) == 1:
+        return ".".join(parts[0])
+    shared = 0
+    while all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return ".".join([*parts[0][:shared], "+".join(".".join(p[shared:]) for p in parts)])
+
+
+Rule = Callable[[Operation, GraphBuilder], None]
+_rules: dict[str, Rule] = {}
+
+
+def tile_rule(op_name: str) -> Callable[[Rule], Rule]:
+    """Register the function that turns a tg op called ``op_name`` into grids."""
+
+    def register(rule: Rule) -> Rule:
+        if op_name in _rules:
+            raise PlanError(f"op '{op_name}' has two tile rules")
+        _rules[op_name] = rule
+        return rule
+
+    return register
+
+
+def rule_of(op: Operation) -> Rule:
+    """The rule for ``op``. Raises UnsupportedError if its operation cannot run as tasks."""
+    if op.name not in _rules:
+        raise UnsupportedError(
+            f"tile: no task kind computes '{op.name}'", advice=f"ops that tile: {', '.join(sorted(_rules))}"
+        )
+    return _rules[op.name]

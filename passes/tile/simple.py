@@ -1,0 +1,170 @@
+"""Tile rules of the remaining ops: lookups, norms, elementwise functions, views, argmax, bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, prod
+
+from xdsl.dialects.builtin import BFloat16Type, Float32Type, i32
+from xdsl.ir import Operation
+
+
+from ...core.errors import PlanError, UnsupportedError
+from ...core.memory import Layout, Space
+from ...dialects import tg
+from ...dialects.sm import BufferOp
+from ...dialects.sm.ops import GridOperand
+from ...tasks.advance import Advance, AdvanceParams
+from ...tasks.argmax import Argmax, ArgmaxParams
+from ...tasks.base import Access
+from ...tasks.elementwise import Elementwise, ElementwiseParams
+from ...tasks.embedding import Embedding, EmbeddingParams
+from ...tasks.rms_norm import RmsNorm, RmsNormParams
+from ...tasks.select import Select, SelectParams
+from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
+
+LEAST_COLUMNS = 64
+"""Of an elementwise task: fewer than this cost more in hand-off than they save."""
+
+
+@tile_rule(tg.EmbeddingOp.name)
+def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, tg.EmbeddingOp)
+    table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
+    assert isinstance(table.buffer.owner, BufferOp)
+    packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
+    shape = tensor_shape(op.ids)
+    params = EmbeddingParams(
+        columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed
+    )
+    operands = [
+        GridOperand("table", table.buffer, table.whole(Access.READ, 1)),
+        GridOperand("ids", ids.buffer, ids.whole(Access.READ, 1)),
+        GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
+    ]
+    builder.grid("embedding", Embedding(), params, (1,), operands)
+
+
+@tile_rule(tg.RmsNormOp.name)
+def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, tg.RmsNormOp)
+    shape = tensor_shape(op.x)
+    width, groups = shape[-1], prod(shape[1:-1])
+    name = builder.unique("rms_norm")
+    x, y, weight = builder.view(op.x), builder.result(op.results[0], f"{name}.out"), builder.view(op.weight)
+    per_task = ceil(groups / builder.target.num_sms)
+    while groups % per_task:
+        per_task += 1
+    columns = per_task * width
+    operands = [
+        GridOperand("x", x.buffer, x.box(Access.READ, 1, columns, columns)),
+        GridOperand("weight", weight.buffer, weight.whole(Access.READ, 1)),
+        GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)),
+    ]
+    params = RmsNormParams(width, per_task, shape[0], float(op.eps.value.data))
+    builder.grid(name, RmsNorm(), params, (groups // per_task,), operands)
+
+
+def _elementwise(function: str) -> Callable[[Operation, GraphBuilder], None]:
+    def rule(op: Operation, builder: GraphBuilder) -> None:
+        shape = tensor_shape(op.results[0])
+        for operand in op.operands:
+            if tensor_shape(operand) != shape or not isinstance(element_type(operand), BFloat16Type):
+                raise UnsupportedError(
+                    f"tile: {op.name} needs operands of bf16 and the result's shape {list(shape)}, "
+                    f"found {operand.type}"
+                )
+        name = builder.unique(function)
+        views = [builder.view(operand) for operand in op.operands]
+        y = builder.result(op.results[0], f"{name}.out")
+        total = prod(shape[1:])
+        columns = max(LEAST_COLUMNS, round_up(ceil(total / builder.target.num_sms), VECTOR))
+        operands = [
+            GridOperand(role, view.buffer, view.box(Access.READ, 1, columns, columns))
+            for role, view in zip("ab", views, strict=False)
+        ]
+        operands.append(GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)))
+        if any(view.first + total != view.shape[-1] for view in (*views, y)) and total % columns:
+            columns = next(c for c in range(columns, total + 1) if total % c == 0)
+        params = ElementwiseParams(function, columns, shape[0], total)
+        builder.grid(name, Elementwise(), params, (ceil(total / columns),), operands)
+
+    return rule
+
+
+for _op, _function in (
+    (tg.AddOp, "add"),
+    (tg.SubOp, "sub"),
+    (tg.MulOp, "mul"),
+    (tg.DivOp, "div"),
+    (tg.SiluOp, "silu"),
+    (tg.ExpOp, "exp"),
+    (tg.NegOp, "neg"),
+    (tg.SiluMulOp, "silu_mul"),
+):
+    tile_rule(_op.name)(_elementwise(_function))
+
+
+@tile_rule(tg.ReshapeOp.name)
+def tile_reshape(op: Operation, builder: GraphBuilder) -> None:
+    """A view: rows stay rows, so the columns of a row lie where they lay."""
+    before, after = tensor_shape(op.operands[0]), tensor_shape(op.results[0])
+    if before[0] != after[0]:
+        raise UnsupportedError(f"tile: a reshape must keep the rows, found {list(before)} to {list(after)}")
+    builder.views[op.results[0]] = builder.view(op.operands[0])
+
+
+@tile_rule(tg.SliceOp.name)
+def tile_slice(op: Operation, builder: GraphBuilder) -> None:
+    """A view of some columns."""
+    assert isinstance(op, tg.SliceOp)
+    source, before = builder.view(op.operands[0]), tensor_shape(op.operands[0])
+    offsets, sizes = tg.int_list(op.offsets), tg.int_list(op.sizes)
+    inner = prod(before[2:])
+    if len(before) < 2 or offsets[0] or sizes[0] != before[0] or sizes[2:] != before[2:] or not source.columns:
+        raise UnsupportedError(f"tile: a slice must take whole rows' columns, found offsets {offsets}, sizes {sizes}")
+    builder.views[op.results[0]] = View(source.buffer, source.first + offsets[1] * inner, sizes[1] * inner)
+
+
+@tile_rule(tg.ArgmaxOp.name)
+def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, tg.ArgmaxOp)
+    x, y = builder.view(op.x), builder.result(op.results[0], "sampled")
+    rows, columns = tensor_shape(op.x)
+    if not isinstance(element_type(op.x), Float32Type):
+        raise UnsupportedError(f"argmax: expected logits of f32, found {element_type(op.x)}")
+    chunk = round_up(ceil(columns / builder.target.num_sms), 16 * VECTOR)
+    chunks = ceil(columns / chunk)
+    value = View(builder.buffer("argmax.value", Space.SCRATCH, (rows, chunks), Float32Type()), 0, chunks)
+    column = View(builder.buffer("argmax.column", Space.SCRATCH, (rows, chunks), i32), 0, chunks)
+    operands = [
+        GridOperand("x", x.buffer, x.box(Access.READ, 1, chunk, chunk)),
+        GridOperand("value", value.buffer, value.box(Access.WRITE, 1, 1, 1)),
+        GridOperand("column", column.buffer, column.box(Access.WRITE, 1, 1, 1)),
+    ]
+    builder.grid("argmax", Argmax(), ArgmaxParams(columns, chunk, rows), (chunks,), operands)
+    operands = [
+        GridOperand("value", value.buffer, value.whole(Access.READ, 1)),
+        GridOperand("column", column.buffer, column.whole(Access.READ, 1)),
+        GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
+    ]
+    builder.grid("select", Select(), SelectParams(chunks, rows), (1,), operands)
+
+
+@tile_rule(tg.AdvanceOp.name)
+def tile_advance(op: Operation, builder: GraphBuilder) -> None:
+    assert isinstance(op, tg.AdvanceOp)
+    names = ("history", "requests", "rows", "row_count")
+    operands = [GridOperand("sampled", builder.view(op.sampled).buffer, builder.view(op.sampled).whole(Access.READ, 1))]
+    for name, old, new in zip(names, op.operands[1:], op.results, strict=True):
+        view = builder.view(old)
+        builder.views[new] = view
+        operands.append(GridOperand(name, view.buffer, view.whole(Access.READ_WRITE, 1)))
+    batch, max_length = tensor_shape(op.history)
+    rows = tensor_shape(op.rows)[0]
+    if batch > rows:
+        raise PlanError(f"advance: {batch} requests need as many rows a step, found {rows}", advice="raise `rows`")
+    stops = tuple(tg.int_list(op.stop_tokens))
+    builder.grid("advance", Advance(), AdvanceParams(batch, rows, max_length, stops), (1,), operands)
+
+

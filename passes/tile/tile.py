@@ -1,0 +1,157 @@
+"""`tile`: tensor graph to SM task graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Operation, SSAValue
+
+from ...core.errors import MpkError, PlanError
+from ...core.memory import Layout, Space
+from ...core.target import target_of
+from ...dialects.sm import GraphOp
+from ...dialects.tg import ConstantOp, FusedLinearOp, LinearOp, ParamOp, StateOp, UpdateOp
+from ...tasks import load_extensions
+from ..base import MpkPass
+from . import attention, linear, simple
+from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
+
+_RULES = (attention, linear, simple)  # importing a module registers its rules
+STEP_METADATA = "mpk.step"
+"""Attribute of the function that holds facts for the host side; it becomes the graph's metadata."""
+
+
+@dataclass(frozen=True)
+class Tile(MpkPass):
+    """Turn each tg op into grids of tasks, with tile shapes from the cost model of the target.
+
+    Before:
+    ```mlir
+    %w = tg.param @w : tensor<64x32xbf16>
+    %y = tg.linear %x, %w : (tensor<8x32xbf16>, tensor<64x32xbf16>) -> tensor<8x64xbf16>
+    ```
+    After, on a target with four SMs or more: four tasks, task i makes columns 16 i to 16 i + 15:
+    ```mlir
+    sm.grid @w "linear" {..., tiles = 1} over [4] operands ["x", "weight", "y"]
+      boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (d0 * 16, 0), [16, 32]>,
+             #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] ...
+    ```
+    Reshapes and column slices become views; a result that ends in a state is computed in that state's memory.
+    """
+
+    name = "tile"
+    target: str = "h200"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        load_extensions()
+        for function in [f for f in op.body.block.ops if isinstance(f, FuncOp)]:
+            graph = self._tile(function)
+            op.body.block.insert_op_before(graph, function)
+            function.detach()
+            function.erase()
+
+    def _tile(self, function: FuncOp) -> GraphOp:
+        builder = GraphBuilder(target_of(self.target), self.count)
+        ops = list(function.body.block.ops)
+        for argument, name in zip(function.args, _argument_names(function), strict=True):
+            shape = tensor_shape(argument)
+            buffer = builder.buffer(name, Space.INPUT, _flat(shape), element_type(argument))
+            builder.views[argument] = _view(buffer, shape)
+        _check_updates(ops)
+        for op in ops:
+            _bind_results(op, builder)
+        for op in ops:
+            if not isinstance(op, ParamOp | ConstantOp | StateOp | UpdateOp | ReturnOp):
+                _apply_rule(op, builder)
+        for op in ops:
+            if isinstance(op, UpdateOp):
+                _check_in_place(op, builder)
+        metadata = function.attributes.get(STEP_METADATA, DictionaryAttr({}))
+        assert isinstance(metadata, DictionaryAttr)
+        return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
+
+
+def _apply_rule(op: Operation, builder: GraphBuilder) -> None:
+    try:
+        rule_of(op)(op, builder)
+    except MpkError as error:
+        error.where = error.where or str(op.location)
+        raise
+
+
+def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
+    columns = 1
+    for size in shape[1:]:
+        columns *= size
+    return (shape[0], columns) if len(shape) > 1 else shape
+
+
+def _view(buffer: SSAValue, shape: tuple[int, ...]) -> View:
+    return View(buffer, 0, _flat(shape)[1] if len(shape) > 1 else 0)
+
+
+def _argument_names(function: FuncOp) -> list[str]:
+    return [value.name_hint or f"argument{index}" for index, value in enumerate(function.args)]
+
+
+def _bind_results(op: Operation, builder: GraphBuilder) -> None:
+    """Give memory to what the rules need to find: weights, constants, states, and results that end in one."""
+    match op:
+        case ParamOp():
+            sources = op.source_names
+            shape = tensor_shape(op.result)
+            layout = Layout.MMA_ROWS_16 if _is_linear_weight(op.result) else Layout.ROW_MAJOR
+            buffer = builder.weight(sources, op.interleave.value.data, op.result, layout)
+            builder.views[op.result] = View(buffer, 0, shape[1] if len(shape) == 2 else 0)
+        case ConstantOp():
+            builder.constant(op.result, op.value)
+        case StateOp():
+            name, shape = op.symbol.data, tensor_shape(op.result)
+            buffer = builder.state(name, shape, element_type(op.result))
+            builder.views[op.result] = View(buffer, 0, shape[1] if len(shape) == 2 else 0)
+        case UpdateOp():
+            name, shape = op.symbol.data, tensor_shape(op.value)
+            if name not in builder.states:
+                buffer = builder.state(name, shape, element_type(op.value))
+                builder.views.setdefault(op.value, View(buffer, 0, shape[1] if len(shape) == 2 else 0))
+        case ReturnOp():
+            for index, value in enumerate(op.operands):
+                shape = tensor_shape(value)
+                buffer = builder.buffer(f"result{index}", Space.OUTPUT, _flat(shape), element_type(value))
+                if builder.views.setdefault(value, _view(buffer, shape)).buffer is not buffer:
+                    raise PlanError(f"tile: result {index} is an argument, a state or returned twice; nothing computes it")
+        case _:
+            pass
+
+
+def _is_linear_weight(value: SSAValue) -> bool:
+    return any(isinstance(use.operation, LinearOp | FusedLinearOp) and use.operation.weight is value for use in value.uses)
+
+
+def _check_updates(ops: list[Operation]) -> None:
+    """Refuse a program that reads a state after the op that will have overwritten it in place."""
+    position = {op: index for index, op in enumerate(ops)}
+    updated = {op.symbol.data: op for op in ops if isinstance(op, UpdateOp)}
+    for op in ops:
+        if not isinstance(op, StateOp) or op.symbol.data not in updated:
+            continue
+        writer = updated[op.symbol.data].value.owner
+        if not isinstance(writer, Operation) or writer not in position:
+            continue
+        late = [use.operation for use in op.result.uses if position[use.operation] > position[writer]]
+        if late:
+            raise PlanError(
+                f"tile: state @{op.symbol.data} is read by '{late[0].name}' after '{writer.name}' replaced it",
+                advice="states are updated in place: move the read up, or copy the value first",
+            )
+
+
+def _check_in_place(op: UpdateOp, builder: GraphBuilder) -> None:
+    if builder.view(op.value).buffer is not builder.states[op.symbol.data]:
+        raise PlanError(
+            f"tile: the new value of state @{op.symbol.data} is not computed in its memory",
+            advice="update it by an op that works in place (kv_append, attention, advance) or compute it freshly",
+        )
