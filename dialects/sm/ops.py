@@ -9,6 +9,7 @@ from typing import Any
 from xdsl.dialects.builtin import (
     AffineMapAttr,
     ArrayAttr,
+    DenseArrayBase,
     DenseIntOrFPElementsAttr,
     DictionaryAttr,
     IntAttr,
@@ -16,6 +17,7 @@ from xdsl.dialects.builtin import (
     StringAttr,
     SymbolNameConstraint,
     UnitAttr,
+    i32,
     i64,
 )
 from xdsl.ir import Attribute, Block, Region, SSAValue
@@ -207,10 +209,10 @@ class GridOp(IRDLOperation):
     traits = traits_def(HasParent(GraphOp), MemoryWriteEffect())
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     assembly_format = (
-        "$sym_name $kind $params `over` $extent `operands` $operand_names `boxes` $boxes `(` $data `)` "
-        "(`waits` `(` $waits^ `)` $wait_elements)? (`signals` `(` $signals^ `)` $signal_elements)? "
-        "(`placement` $placement^)? (`reason` $reason^)? attr-dict "
-        "`:` type($data) `,` type($waits) `,` type($signals)"
+        "$sym_name $kind $params `over` $extent `operands` $operand_names `(` $data `:` type($data) `)` "
+        "`boxes` $boxes (`waits` `(` $waits^ `:` type($waits) `)` $wait_elements)? "
+        "(`signals` `(` $signals^ `:` type($signals) `)` $signal_elements)? "
+        "(`placement` $placement^)? (`reason` $reason^)? attr-dict"
     )
 
     def __init__(
@@ -260,7 +262,7 @@ class GridOp(IRDLOperation):
         data = list(self.data)
         self.operands = [*data, *(use.event for use in waits), *(use.event for use in signals)]
         segments = (len(data), len(waits), len(signals))
-        self.properties["operandSegmentSizes"] = AttrSizedOperandSegments.segment_sizes(segments)
+        self.properties["operandSegmentSizes"] = DenseArrayBase.from_list(i32, segments)
         self.properties["wait_elements"] = ArrayAttr([use.elements for use in waits])
         self.properties["signal_elements"] = ArrayAttr([use.elements for use in signals])
 
@@ -325,7 +327,7 @@ class GridOperand:
 def dense_i32(values: Any, shape: Sequence[int]) -> DenseIntOrFPElementsAttr:
     """``values`` (numpy array or sequence) as a dense i32 tensor attribute."""
     import numpy as np
-    from xdsl.dialects.builtin import BytesAttr, TensorType, i32
+    from xdsl.dialects.builtin import BytesAttr, TensorType
 
     array = np.ascontiguousarray(values, dtype="<i4").reshape(tuple(shape))
     return DenseIntOrFPElementsAttr(TensorType(i32, shape), BytesAttr(array.tobytes()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import AffineMapAttr, ModuleOp
+from xdsl.dialects.builtin import AffineMapAttr, DenseIntOrFPElementsAttr, ModuleOp
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
 from ...dialects.sm import EventOp, GraphOp, GridOp
@@ -120,7 +120,7 @@ def memberships(members: BoolArray) -> IntArray:
     return table
 
 
-def elements_attr(grid: GridOp, elements: IntArray) -> AffineMapAttr | object:
+def elements_attr(grid: GridOp, elements: IntArray) -> AffineMapAttr | DenseIntOrFPElementsAttr:
     """``elements`` [tasks, k] as an affine map where one fits, else as a table."""
     if elements.shape[1] == 1 and (elements >= 0).all():
         fitted = fit_affine(grid, elements[:, 0])
@@ -141,9 +141,8 @@ def fit_affine(grid: GridOp, elements: IntArray) -> AffineMap | None:
         first = int(np.flatnonzero(line)[0])
         if int(line[first]) < 0:
             return None
-        slope = AffineDimExpr(dim) * int(line[first]) if first == 1 else AffineDimExpr(dim).floor_div(first) * int(
-            line[first]
-        )
+        step = AffineDimExpr(dim) if first == 1 else AffineDimExpr(dim) // first
+        slope = step * int(line[first]) if line[first] != 1 else step
         expression = slope if isinstance(expression, AffineConstantExpr) and not expression.value else expression + slope
     candidate = AffineMap(dims, 0, (expression,))
     return candidate if (evaluate(candidate, indices)[:, 0] == elements).all() else None

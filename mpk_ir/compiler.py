@@ -1,0 +1,114 @@
+"""From a checkpoint, a config or a module to a `Program`: the pipeline with timing, statistics and IR per level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.passes import ModulePass
+
+from .codegen.emit import emit
+from .codegen.program import Program
+from .core.target import Target
+from .dialects.sm.params import value_to_attr
+from .frontend import ModelConfig, StepOptions, build_step, load_config
+from .passes.base import collect_statistics
+from .passes.tile.tile import STEP_METADATA
+from .pipeline import lowering_passes, plan_passes, tensor_passes
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A program and how it came about.
+
+    ``modules``: the IR at the end of each level ("tg", "sm", "cuda"). ``seconds``: per pass, plus "import" and "emit".
+    ``statistics``: pass name -> statistic -> value.
+    """
+
+    program: Program
+    modules: Mapping[str, ModuleOp]
+    seconds: Mapping[str, float]
+    statistics: Mapping[str, Mapping[str, int]]
+
+    def module_text(self, level: str) -> str:
+        """The IR at the end of ``level`` as text."""
+        return str(self.modules[level])
+
+    def stats(self) -> dict[str, Any]:
+        """The facts `mpk compile --stats` writes."""
+        events, synthesis = self.statistics["sm-fuse-events"], self.statistics["sm-synthesize-events"]
+        return {
+            "grids": len(self.program.grids),
+            "tasks": len(self.program.tasks),
+            "dependencies": synthesis["dependencies"],
+            "events_unfused": synthesis["dependencies"],
+            "events": events["events"],
+            "signatures": len(self.program.bodies),
+            "bytes": sum(buffer.bytes for buffer in self.program.buffers),
+            "seconds": dict(self.seconds),
+        }
+
+
+@dataclass
+class _Levels:
+    """Runs passes one after another and keeps what they report."""
+
+    ctx: Context = field(default_factory=Context)
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    def run(self, module: ModuleOp, passes: Sequence[ModulePass]) -> None:
+        for one in passes:
+            begin = perf_counter()
+            one.apply(self.ctx, module)
+            self.seconds[one.name] = self.seconds.get(one.name, 0.0) + perf_counter() - begin
+
+
+def compile_module(module: ModuleOp, target: Target) -> Compilation:
+    """Compile a module with one `tg` function; it is lowered in place.
+
+    Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
+    """
+    levels, modules = _Levels(), dict[str, ModuleOp]()
+    with collect_statistics() as statistics:
+        for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", lowering_passes())):
+            levels.run(module, passes)
+            modules[level] = module.clone() if level != "cuda" else module
+    begin = perf_counter()
+    program = emit(module)
+    levels.seconds["emit"] = perf_counter() - begin
+    return Compilation(program, modules, levels.seconds, statistics)
+
+
+def compile_model(path: Path, target: Target, options: StepOptions) -> Compilation:
+    """Compile the step of a checkpoint folder or of a config.json alone; weights are not read.
+
+    Raises CheckpointError or UnsupportedError for a config that cannot be compiled, and what `compile_module` raises.
+    """
+    begin = perf_counter()
+    config = load_config(path)
+    options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
+    module = build_step(config, options)
+    _attach_metadata(module, config, options)
+    importing = perf_counter() - begin
+    result = compile_module(module, target)
+    return replace(result, seconds={"import": importing, **result.seconds})
+
+
+def _attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
+    facts = {
+        "batch": options.batch,
+        "rows": options.rows,
+        "max_length": options.max_length,
+        "page_size": options.page_size,
+        "vocab_size": config.vocab_size,
+        "stop_tokens": options.stop_tokens,
+    }
+    for op in module.body.block.ops:
+        if isinstance(op, FuncOp):
+            op.attributes[STEP_METADATA] = DictionaryAttr({k: value_to_attr(v) for k, v in facts.items()})

@@ -1,0 +1,51 @@
+"""The compiler on one page: every pass in order, with the reason where the order matters."""
+
+from __future__ import annotations
+
+from xdsl.passes import ModulePass
+
+from .core.target import Target
+from .passes.lower.lower_to_cuda import LowerToCuda
+from .passes.sm.fuse_events import FuseEvents
+from .passes.sm.normalize_events import NormalizeEvents
+from .passes.sm.plan_memory import PlanMemory
+from .passes.sm.schedule import Schedule
+from .passes.sm.synthesize_events import SynthesizeEvents
+from .passes.sm.verify import Verify
+from .passes.tg.canonicalize import TgCanonicalize
+from .passes.tg.fuse import TgFuse
+from .passes.tg.merge_linears import TgMergeLinears
+from .passes.tile.tile import Tile
+
+
+def tensor_passes() -> tuple[ModulePass, ...]:
+    """tg -> tg: fewer ops, each reading its weights once."""
+    return (
+        TgCanonicalize(),  # first: merging and fusion match what is left when reshapes and casts are gone
+        TgMergeLinears(),  # before fusion: it looks for plain linears that share an operand
+        TgFuse(),
+        TgCanonicalize(),  # the slices that merging left and fusion took over are dead now
+    )
+
+
+def plan_passes(target: Target) -> tuple[ModulePass, ...]:
+    """tg -> sm: task grids, what orders them, where and when they run."""
+    return (
+        Tile(target=target.name),
+        SynthesizeEvents(),
+        FuseEvents(),  # before normalization: fewer events need fewer joins
+        NormalizeEvents(),  # before scheduling: a join is a task that needs an SM
+        Schedule(),
+        PlanMemory(),  # reuse needs the order that the events give, nothing of the placement
+        Verify(),  # last: it proves the plan that will run
+    )
+
+
+def lowering_passes() -> tuple[ModulePass, ...]:
+    """sm -> cuda."""
+    return (LowerToCuda(),)
+
+
+def pipeline(target: Target) -> tuple[ModulePass, ...]:
+    """All passes from an imported tensor graph to CUDA for ``target``."""
+    return (*tensor_passes(), *plan_passes(target), *lowering_passes())
