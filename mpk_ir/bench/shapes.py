@@ -1,0 +1,83 @@
+"""Well-known models by shape; their weights are drawn at random."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import did_you_mean, UsageError
+from ..frontend import ModelConfig, config_from, weight_shapes
+
+if TYPE_CHECKING:
+    import torch
+
+_QWEN3: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_act": "silu",
+    "head_dim": 128,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 151936,
+}
+_LLAMA3: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 5e5,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 128256,
+}
+
+
+def _sizes(hidden: int, inner: int, layers: int, heads: int, *, tied: bool) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "tie_word_embeddings": tied,
+    }
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": _QWEN3
+    | _sizes(192, 384, 2, 4, tied=True)
+    | {"head_dim": 32, "num_key_value_heads": 2, "vocab_size": 1001, "max_position_embeddings": 4096},
+    "qwen3-0.6b": _QWEN3 | _sizes(1024, 3072, 28, 16, tied=True),
+    "qwen3-1.7b": _QWEN3 | _sizes(2048, 6144, 28, 16, tied=True),
+    "qwen3-8b": _QWEN3 | _sizes(4096, 12288, 36, 32, tied=False),
+    "llama-3.2-1b": _LLAMA3 | _sizes(2048, 8192, 16, 32, tied=True) | {"head_dim": 64, "num_key_value_heads": 8},
+}
+"""Name -> config.json values, as published; "tiny" is our own, for tests."""
+
+
+def shape_config(name: str) -> ModelConfig:
+    """The config of the model shape called ``name``. Raises UsageError for any other."""
+    if name not in SHAPES:
+        raise UsageError(f"unknown model shape '{name}'", advice=did_you_mean(name, SHAPES))
+    return config_from(SHAPES[name], where=name)
+
+
+def random_weights(config: ModelConfig, device: str, seed: int = 0) -> dict[str, torch.Tensor]:
+    """bf16 weights by checkpoint name: matrices scaled to keep the size of activations, norms around one."""
+    import torch
+
+    generator = torch.Generator(device=device).manual_seed(seed)
+    weights: dict[str, torch.Tensor] = {}
+    for name, shape in weight_shapes(config).items():
+        values = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        scaled = 1.0 + 0.1 * values if len(shape) == 1 else values * shape[-1] ** -0.5
+        weights[name] = scaled.to(torch.bfloat16)
+    return weights
