@@ -91,7 +91,7 @@ class Executable:
         """
         tokens = self.encode(prompts)
         lengths = [len(request) for request in tokens]
-        state = self._start(tokens, max_new_tokens)
+        state = self.begin(tokens, max_new_tokens)
         begin, first_token, steps = time.perf_counter(), None, 0
         known = lengths
         while left := state.steps_left():
@@ -113,12 +113,10 @@ class Executable:
     def encode(self, prompts: Prompts) -> list[list[int]]:
         """``prompts`` as token ids, one list per request. Raises UsageError if they don't fit the model."""
         listed = [prompts] if isinstance(prompts, str) else list(prompts)
-        tokens = [self._encode_one(prompt) for prompt in listed]
+        tokens = [encode_prompt(prompt, self.tokenizer) for prompt in listed]
         if not 0 < len(tokens) <= self.batch:
             raise UsageError(f"{len(tokens)} prompts, the program serves 1 to {self.batch}", advice="compile for more")
         for request, ids in enumerate(tokens):
-            if not ids:
-                raise UsageError(f"prompt {request} has no tokens")
             wrong = [token for token in ids if not 0 <= token < self.vocab_size]
             if wrong:
                 raise UsageError(f"prompt {request}: token {wrong[0]} is not in the vocabulary of {self.vocab_size}")
@@ -142,14 +140,7 @@ class Executable:
             "statistics": dict(program.metadata.get("statistics", {})),
         }
 
-    def _encode_one(self, prompt: str | Sequence[int]) -> list[int]:
-        if not isinstance(prompt, str):
-            return [int(token) for token in prompt]
-        if self.tokenizer is None:
-            raise UsageError("the checkpoint has no tokenizer", advice="give token ids instead of text")
-        return self.tokenizer.encode(prompt)
-
-    def _start(self, tokens: list[list[int]], max_new_tokens: int) -> _State:
+    def begin(self, tokens: list[list[int]], max_new_tokens: int) -> _State:
         """Hand the engine the requests; cache pages are dealt in order, as many to each request."""
         longest = max(map(len, tokens))
         if max_new_tokens < 1 or longest + max_new_tokens > self.max_length:
@@ -178,6 +169,19 @@ class Executable:
         if streaming:
             return self.steps_per_launch
         return STEPS_BETWEEN_STOP_CHECKS if self.program.metadata.get("stop_tokens") else self.max_length
+
+
+def encode_prompt(prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+    """``prompt`` as token ids. Raises UsageError for text without a tokenizer, and if there is not one token."""
+    if not isinstance(prompt, str):
+        tokens = [int(token) for token in prompt]
+    elif tokenizer is None:
+        raise UsageError("the checkpoint has no tokenizer", advice="give token ids instead of text")
+    else:
+        tokens = tokenizer.encode(prompt)
+    if not tokens:
+        raise UsageError("a prompt has no tokens", advice="give at least one")
+    return tokens
 
 
 def _hand_over(on_token: OnToken, history: Int32Array, known: list[int], reached: list[int]) -> None:

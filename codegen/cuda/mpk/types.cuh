@@ -46,10 +46,10 @@ __device__ __forceinline__ void unpack(const Vector16& vector, float (&out)[8]) 
 
 __device__ __forceinline__ Vector16 load_vector(const void* pointer) { return *static_cast<const Vector16*>(pointer); }
 
-constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
-constexpr int ceil_div(int value, int divisor) { return (value + divisor - 1) / divisor; }
-constexpr int min_of(int a, int b) { return a < b ? a : b; }
-constexpr int max_of(int a, int b) { return a > b ? a : b; }
+__host__ __device__ constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+__host__ __device__ constexpr int ceil_div(int value, int divisor) { return (value + divisor - 1) / divisor; }
+__host__ __device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
+__host__ __device__ constexpr int max_of(int a, int b) { return a > b ? a : b; }
 
 constexpr float kNegativeInfinity = -1e30f;  // finite, so that differences of two are no NaN
 

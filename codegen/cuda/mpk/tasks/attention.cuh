@@ -18,7 +18,7 @@ struct Attention {
   static constexpr int kLanes = kHeadDim / 8;              // that hold one position
   static constexpr int kPerWarp = 32 / kLanes;             // positions a warp takes at once
   static constexpr int kStride = kPerWarp * kConsumerWarps;
-  static constexpr int heads_per_pass() {  // query heads whose state fits in registers
+  static __host__ __device__ constexpr int heads_per_pass() {  // query heads whose state fits in registers
     int heads = min_of(kGroup, 8);
     while (kGroup % heads) --heads;
     return heads;

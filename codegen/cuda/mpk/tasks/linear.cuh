@@ -31,7 +31,7 @@ struct Linear {
   static constexpr int kChunks = ceil_div(kPaddedK, kStageColumns);
   static constexpr bool kGated = kActivation != Activation::kNone;
   // Rows of x in shared memory start 64 bytes apart modulo 128, so that eight rows' loads meet in no bank.
-  static constexpr int stride_of(int columns) { return round_up(columns, 64) + 32; }
+  static __host__ __device__ constexpr int stride_of(int columns) { return round_up(columns, 64) + 32; }
   // All of x if it fits, else panels of some chunks; a panel then serves all tiles before the next one is read.
   static constexpr bool kOnePanel = kRows * stride_of(kPaddedK) * 2 <= kPanelBytes;
   static constexpr int kGroup = kOnePanel ? 1 : kTiles;
