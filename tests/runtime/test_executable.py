@@ -129,7 +129,7 @@ def test_text_goes_in_and_comes_out() -> None:
     [
         ([[1]] * 4, 1, "4 prompts, the program serves 1 to 3"),
         ([], 1, "0 prompts"),
-        ([[]], 1, "prompt 0 has no tokens"),
+        ([[]], 1, "a prompt has no tokens"),
         ([[1], [2, VOCAB]], 1, "prompt 1: token 300 is not in the vocabulary of 300"),
         ([[-1]], 1, "prompt 0: token -1 is not in the vocabulary"),
         ([[1] * 150], 51, "150 prompt tokens and 51 new ones, the program holds 200"),

@@ -1,0 +1,172 @@
+"""`mpk run`: a checkpoint continues prompts, on a GPU if there is one, else on the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import DeviceError, UsageError
+from ..core.target import SIM, TARGETS, Target, target_of
+from .arguments import Parser, add_capacity, positive_int, target_name, token_ids
+
+if TYPE_CHECKING:
+    from ..executable import Executable, Generation
+    from ..frontend import Tokenizer
+    from ..runtime.driver import Device
+    from .progress import Progress
+
+SUMMARY = "continue prompts with a checkpoint"
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(prog="mpk run", description=SUMMARY)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="checkpoint folder")
+    parser.add_argument(
+        "--prompt", dest="prompts", action="append", metavar="TEXT", help="text to continue; repeatable"
+    )
+    parser.add_argument(
+        "--tokens", dest="prompts", action="append", type=token_ids, metavar="IDS", help="the same as ids: 1,2,3"
+    )
+    parser.add_argument("--max-new-tokens", type=positive_int, default=64, metavar="N", help="per request (64)")
+    parser.add_argument("--batch", type=positive_int, metavar="N", help="repeat the prompts until there are N requests")
+    parser.add_argument(
+        "--target", type=_target_or_auto, default="auto", help=f"auto, {', '.join(TARGETS)} (default: auto)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line instead of text")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the order in which simulated SMs take turns (0)"
+    )
+    add_capacity(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile, load, generate, print. Raises MpkError subclasses."""
+    if not arguments.prompts:
+        raise UsageError("no prompt", advice="give --prompt TEXT or --tokens 1,2,3")
+    from ..executable import encode_prompt
+    from ..frontend import tokenizer
+    from .progress import Progress
+    from .streaming import generate_streaming
+
+    progress = Progress(quiet=arguments.json)
+    choice = choose_target(arguments.target)
+    progress.say(f"{choice.target.name}: {choice.reason}")
+    text = tokenizer(arguments.model)
+    prompts = [encode_prompt(prompt, text) for prompt in _repeated(arguments.prompts, arguments.batch)]
+    executable = _load(arguments, choice, prompts, text, progress)
+    if arguments.json:
+        generation = executable.generate(prompts, arguments.max_new_tokens)
+        print(json.dumps(_as_json(generation, executable, progress.seconds)))
+        return 0
+    generation = generate_streaming(executable, prompts, arguments.max_new_tokens, progress)
+    _summarize(generation, progress)
+    return 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The target to compile for, the GPU if it is not simulated, and why."""
+
+    target: Target
+    device: Device | None
+    reason: str
+
+
+def choose_target(name: str) -> Choice:
+    """The target called ``name``; `auto` is the GPU's if it has one, else the simulator's.
+
+    Raises DeviceError if ``name`` asks for a GPU that is not there.
+    """
+    from ..runtime.driver import find_device
+
+    if name == SIM.name:
+        return Choice(SIM, None, "simulated on the CPU")
+    device = find_device()
+    fitting = [t for t in TARGETS.values() if device and t.name.upper() in device.name and t.num_sms == device.num_sms]
+    if name == "auto":
+        if device and fitting:
+            return Choice(fitting[0], device, device.name)
+        found = f"{device.name} is no target yet" if device else "no GPU found"
+        return Choice(SIM, None, f"simulated on the CPU: {found}")
+    target = target_of(name)
+    if target not in fitting or device is None:
+        found = f"found {device.name} with {device.num_sms} SMs" if device else "found no GPU"
+        raise DeviceError(f"target '{name}': {found}", advice="`--target auto` takes what there is")
+    return Choice(target, device, device.name)
+
+
+def _load(
+    arguments: argparse.Namespace,
+    choice: Choice,
+    prompts: list[list[int]],
+    tokenizer: Tokenizer | None,
+    progress: Progress,
+) -> Executable:
+    from ..compiler import compile_model
+    from ..executable import Executable
+    from ..frontend import StepOptions, open_checkpoint
+
+    with progress.stage("plan", "planning"):
+        length = max(map(len, prompts)) + arguments.max_new_tokens
+        rows = arguments.rows or max(8, len(prompts))
+        options = StepOptions(len(prompts), rows, length, arguments.page_size)
+        checkpoint = open_checkpoint(arguments.model)
+        program = compile_model(arguments.model, choice.target, options).program
+    if choice.device is None:
+        from ..runtime.interleaving import RandomOrder
+        from ..runtime.simulator import Simulator, SimulatorOptions
+
+        with progress.stage("load", "loading weights"):
+            engine = Simulator(program, checkpoint.tensor, SimulatorOptions(RandomOrder(arguments.seed)))
+        return Executable(program, engine, tokenizer, steps_per_launch=1)
+    from ..runtime.cache import KernelCache
+    from ..runtime.executor import GpuExecutor
+
+    with progress.stage("nvrtc", "compiling the kernel"):
+        KernelCache().compile(program.source, program.headers, program.target.arch)
+    with progress.stage("load", "loading weights"):
+        engine = GpuExecutor(program, checkpoint.tensor, choice.device)
+    return Executable(program, engine, tokenizer)
+
+
+def _repeated(prompts: list[str | list[int]], batch: int | None) -> list[str | list[int]]:
+    if batch is None:
+        return prompts
+    if batch < len(prompts):
+        raise UsageError(f"--batch {batch} for {len(prompts)} prompts", advice="it must be at least their number")
+    return [prompts[request % len(prompts)] for request in range(batch)]
+
+
+def _as_json(generation: Generation, executable: Executable, seconds: dict[str, float]) -> dict[str, Any]:
+    timings = generation.timings
+    answer: dict[str, Any] = {"tokens": generation.tokens}
+    if generation.text is not None:
+        answer["text"] = generation.text
+    answer["target"] = executable.program.target.name
+    answer["device"] = executable.engine.device_name
+    answer["timings"] = {f"{stage}_seconds": time for stage, time in seconds.items()} | {
+        "generate_seconds": timings.seconds,
+        "steps": timings.steps,
+        "tokens_per_second": timings.tokens_per_second,
+    }
+    return answer
+
+
+def _summarize(generation: Generation, progress: Progress) -> None:
+    timings = generation.timings
+    progress.say(f"{timings.tokens} tokens in {timings.seconds:.2f} s: {timings.tokens_per_second:.1f} tokens/s")
+    parts = [f"{stage} {seconds:.2f} s" for stage, seconds in progress.seconds.items()]
+    if timings.first_token_seconds is not None:
+        later = timings.seconds - timings.first_token_seconds
+        parts += [f"to the first token {timings.first_token_seconds:.2f} s", f"the rest {later:.2f} s"]
+    step_ms = 1e3 * timings.seconds / timings.steps
+    progress.say(f"time: {', '.join(parts)}; {timings.steps} steps of {step_ms:.2f} ms")
+
+
+def _target_or_auto(text: str) -> str:
+    return text if text == "auto" else target_name(text)
