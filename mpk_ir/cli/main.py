@@ -63,7 +63,11 @@ def _dispatch(given: list[str]) -> int:
     if given[0] not in COMMANDS:
         raise UsageError(f"unknown command '{given[0]}'", advice=did_you_mean(given[0], COMMANDS))
     command = COMMANDS[given[0]]
-    return command.run(command.parser().parse(given[1:]))
+    try:
+        parsed = command.parser().parse(given[1:])
+    except SystemExit:  # --help has printed; mistakes raise UsageError
+        return 0
+    return command.run(parsed)
 
 
 def _failed(error: Exception) -> int:

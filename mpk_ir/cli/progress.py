@@ -18,7 +18,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line for the person, also where stderr is a file."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, doing: str) -> Generator[None]:
