@@ -63,8 +63,7 @@ class GpuExecutor:
         self._stream = Stream()
         self._arena = DeviceMemory(program.arena_bytes)
         self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
-        for buffer in weights_of(program):
-            self._bind(buffer.name, logical_weight(program, buffer, self._staged(parameters)))
+        self._bind_weights(parameters)
         self._tables = self._upload_tables()
         self._first_step = 0
 
@@ -87,11 +86,16 @@ class GpuExecutor:
         self.synchronize()
         self._memory[name].write(to_device(values, buffer))
 
-    def state_tensor(self, name: str) -> torch.Tensor:
-        """A buffer, padded shape and all, as a torch tensor on the same memory. Needs a torch built with CUDA."""
+    def tensor(self, name: str) -> torch.Tensor:
+        """A buffer, padded shape and all, as a torch tensor on the same memory. Needs a torch built with CUDA.
+
+        Raises UsageError for scratch, which holds nothing between steps.
+        """
         import torch
 
         buffer = self.program.buffer(name)
+        if buffer.space is Space.SCRATCH:
+            raise UsageError(f"'{name}' is scratch: it holds nothing between steps")
         flat = torch.as_tensor(self._memory[name], device=f"cuda:{self.device.ordinal}")
         return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
@@ -171,24 +175,23 @@ class GpuExecutor:
         self._tables["error"].fill(0)
         self._first_step = 0
 
-    def _staged(self, parameters: Parameters) -> Parameters:
-        """``parameters`` moved to the GPU as each is asked for, if torch can: packing there takes milliseconds."""
+    def _bind_weights(self, parameters: Parameters) -> None:
+        """Pack one weight at a time, on the GPU if torch can: there it takes milliseconds."""
         import torch
 
-        if not torch.cuda.is_available():
-            return parameters
-        load = parameters.__getitem__ if not callable(parameters) else parameters
-        return lambda name: load(name).to(f"cuda:{self.device.ordinal}")
-
-    def _bind(self, name: str, weight: torch.Tensor) -> None:
-        import torch
-
-        packed = packed_weight(self.program.buffer(name), weight).contiguous()
-        if packed.is_cuda:
-            self.state_tensor(name).view(-1).copy_(packed)
+        load = parameters if callable(parameters) else parameters.__getitem__
+        on_gpu = torch.cuda.is_available()
+        place = f"cuda:{self.device.ordinal}" if on_gpu else "cpu"
+        for buffer in weights_of(self.program):
+            weight = logical_weight(self.program, buffer, lambda name: load(name).to(place))
+            packed = packed_weight(buffer, weight).contiguous()
+            if packed.is_cuda:
+                self.tensor(buffer.name).view(-1).copy_(packed)
+            else:
+                self._memory[buffer.name].write(packed.view(torch.uint8).numpy())
+        if on_gpu:
             torch.cuda.synchronize()
-        else:
-            self._memory[name].write(packed.view(torch.uint8).numpy())
+            torch.cuda.empty_cache()  # what packing took; torch would keep it
 
 
 def _usable(program: Program, device: Device | None) -> Device:

@@ -146,7 +146,7 @@ def test_counters_start_over_before_they_overflow(executor: GpuExecutor) -> None
 def test_memory_is_shared_with_torch(executor: GpuExecutor) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch is built without CUDA")
-    executor.state_tensor("x").add_(1)
+    executor.tensor("x").add_(1)
     torch.cuda.synchronize()
     assert np.array_equal(executor.read_state("x"), START + 1)
 
