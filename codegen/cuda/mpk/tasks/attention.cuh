@@ -24,6 +24,7 @@ struct Attention {
     return heads;
   }
   static constexpr int kPass = heads_per_pass();
+  static constexpr int kRound = kPass <= 4 ? 4 : 2;  // positions of a lane group in flight
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
   static_assert(kLanes >= 2 && kLanes <= 32 && (kLanes & (kLanes - 1)) == 0, "Attention: head size must be 16..256");
@@ -127,28 +128,67 @@ struct Attention {
     const bf16* keys = operand<const bf16>(task, kKCache) + 8 * part;
     const bf16* values = operand<const bf16>(task, kVCache) + 8 * part;
     const int mine = context.warp() * kPerWarp + context.lane() / kLanes;
-    // All lanes of a warp run the same number of rounds: the reduction below needs them together.
-    for (int base = begin; base < visible; base += kStride) {
-      const int position = base + mine;
-      const bool valid = position < visible;
-      const size_t offset = cache_offset(task, valid ? position : begin);
-      float key[8], value[8];
-      unpack(load_vector(keys + offset), key);
-      unpack(load_vector(values + offset), value);
+    // All lanes of a warp run the same number of rounds: the reductions need them together. A round's loads are all
+    // issued before the first use.
+    for (int base = begin; base < visible; base += kStride * kRound) {
+      Vector16 key[kRound], value[kRound];
 #pragma unroll
-      for (int h = 0; h < kPass; ++h) {
-        float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) score += q[h][i] * key[i];
-        score = sum_over_lanes<kLanes>(score);
-        if (!valid) continue;
-        const float highest = fmaxf(state.highest[h], score);
-        const float old = exp2f(state.highest[h] - highest), weight = exp2f(score - highest);
-        state.highest[h] = highest;
-        state.total[h] = state.total[h] * old + weight;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) state.sum[h][i] = state.sum[h][i] * old + weight * value[i];
+      for (int u = 0; u < kRound; ++u) {
+        const int position = base + u * kStride + mine;
+        const size_t offset = cache_offset(task, position < visible ? position : begin);
+        key[u] = load_vector(keys + offset);
+        value[u] = load_vector(values + offset);
       }
+      float score[kPass][kRound];
+#pragma unroll
+      for (int u = 0; u < kRound; ++u) add_scores(q, key[u], base + u * kStride + mine < visible, u, score);
+#pragma unroll
+      for (int h = 0; h < kPass; ++h) rescale(state, h, score[h]);
+#pragma unroll
+      for (int u = 0; u < kRound; ++u) add_values(state, value[u], u, score);
+    }
+  }
+
+  // score[h][u] = query h times the key; far below any other where there is no position.
+  static __device__ __forceinline__ void add_scores(const float (&q)[kPass][8], const Vector16& vector, bool valid,
+                                                    int u, float (&score)[kPass][kRound]) {
+    float key[8];
+    unpack(vector, key);
+#pragma unroll
+    for (int h = 0; h < kPass; ++h) {
+      float product = 0.0f;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) product += q[h][i] * key[i];
+      product = sum_over_lanes<kLanes>(product);
+      score[h][u] = valid ? product : 2.0f * kNegativeInfinity;
+    }
+  }
+
+  // Scores become weights relative to the new maximum; what was summed before is scaled to it.
+  static __device__ __forceinline__ void rescale(State& state, int h, float (&score)[kRound]) {
+    float highest = state.highest[h];
+#pragma unroll
+    for (int u = 0; u < kRound; ++u) highest = fmaxf(highest, score[u]);
+    const float old = exp2f(state.highest[h] - highest);
+    state.highest[h] = highest;
+    state.total[h] *= old;
+#pragma unroll
+    for (int u = 0; u < kRound; ++u) {
+      score[u] = exp2f(score[u] - highest);
+      state.total[h] += score[u];
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) state.sum[h][i] *= old;
+  }
+
+  static __device__ __forceinline__ void add_values(State& state, const Vector16& vector, int u,
+                                                    const float (&weight)[kPass][kRound]) {
+    float value[8];
+    unpack(vector, value);
+#pragma unroll
+    for (int h = 0; h < kPass; ++h) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) state.sum[h][i] += weight[h][u] * value[i];
     }
   }
 
