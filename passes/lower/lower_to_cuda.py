@@ -37,11 +37,13 @@ class LowerToCuda(MpkPass):
       cuda.kernel @mpk_step blocks 132 threads 320 shared_bytes 219136
     }
     ```
-    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
+    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves. ``prefetch_kib`` more per SM are
+    brought into L2 while the ring is full.
     """
 
     name = "lower-to-cuda"
     ring_kib: int = 0
+    prefetch_kib: int = 128
     profile: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
@@ -63,6 +65,7 @@ class LowerToCuda(MpkPass):
             "kStepEvent": event,
             "kStepArrivals": arrivals,
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
+            "kPrefetchBytes": self.prefetch_kib * 1024,
             "kProfile": int(self.profile),
         }
         shared = stages * STAGE_BYTES + scratch + RUNTIME_SHARED_BYTES

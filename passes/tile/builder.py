@@ -79,16 +79,15 @@ class GraphBuilder:
         self.views: dict[SSAValue, View] = {}
         self.states: dict[str, SSAValue] = {}
         self.count = count
-        self._names: set[str] = set()
+        self._names: dict[type, set[str]] = {BufferOp: set(), GridOp: set()}
         self._weights: dict[tuple[Any, ...], SSAValue] = {}
 
-    def unique(self, name: str) -> str:
-        """``name``, with a number behind it if it is taken."""
+    def unique(self, name: str, kind: type = GridOp) -> str:
+        """``name``, with a number behind it if another op of ``kind`` has it."""
         candidate, number = name, 1
-        while candidate in self._names:
+        while candidate in self._names[kind]:
             number += 1
             candidate = f"{name}.{number}"
-        self._names.add(candidate)
         return candidate
 
     def buffer(self, name: str, space: Space, shape: Sequence[int], element: Attribute, **props: Attribute) -> SSAValue:
@@ -96,7 +95,9 @@ class GraphBuilder:
         padded = (*shape[:-1], round_up(shape[-1], VECTOR)) if len(shape) > 1 else tuple(shape)
         if "padded" not in props and padded != tuple(shape) and space in (Space.SCRATCH, Space.OUTPUT):
             props["padded"] = int_array(padded)
-        op = BufferOp(self.unique(name), space, BufferType(int_array(shape), element), **props)
+        name = self.unique(name, BufferOp)
+        self._names[BufferOp].add(name)
+        op = BufferOp(name, space, BufferType(int_array(shape), element), **props)
         self.block.add_op(op)
         return op.buffer
 
@@ -151,7 +152,9 @@ class GraphBuilder:
         if "row_count" in declared - given and "row_count" in self.states:
             rows = View(self.states["row_count"])
             operands = [*operands, GridOperand("row_count", rows.buffer, rows.whole(Access.READ, len(extent)))]
-        grid = GridOp(self.unique(name), kind, params, extent, operands)
+        name = self.unique(name)
+        self._names[GridOp].add(name)
+        grid = GridOp(name, kind, params, extent, operands)
         self.block.add_op(grid)
         self.count("grids", 1)
         self.count("tasks", grid.num_tasks)

@@ -19,7 +19,7 @@ __device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
   return value;
 }
 
-__device__ __forceinline__ void fence_acq_rel_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
 __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
@@ -59,6 +59,21 @@ __device__ __forceinline__ bool mbarrier_try_wait(unsigned long long* barrier, u
       : "r"(shared_address(barrier)), "r"(parity)
       : "memory");
   return done != 0;
+}
+
+// The same without the wait.
+__device__ __forceinline__ bool mbarrier_test_wait(unsigned long long* barrier, unsigned parity) {
+  unsigned done;
+  asm volatile(
+      "{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+      : "=r"(done)
+      : "r"(shared_address(barrier)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
+__device__ __forceinline__ void bulk_prefetch_l2(const void* global, unsigned bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }

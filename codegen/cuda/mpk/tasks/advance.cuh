@@ -15,8 +15,6 @@ struct Advance {
   static_assert(sizeof(Scratch) <= kScratchBytes, "Advance: scratch planned too small");
   static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
     if (!context.wait(task)) return;

@@ -31,8 +31,6 @@ struct Argmax {
   };
   static_assert(sizeof(Scratch) <= kScratchBytes, "Argmax: scratch planned too small");
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
     const int* row_count = operand<const int>(task, kRowCount);

@@ -41,8 +41,6 @@ struct Attention {
     float highest[kPass], total[kPass], sum[kPass][8];
   };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task, float scale, float eps, float scaling) {
     Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
     const int* request = operand<const int>(task, kRequests);  // written at the end of the step before

@@ -9,8 +9,6 @@ template <int kGroup, int kHeadDim, int kSplits, int kRows>
 struct AttentionMerge {
   enum Operand { kPartial, kMaxSum, kRowCount, kOut };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;

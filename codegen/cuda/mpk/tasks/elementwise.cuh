@@ -52,8 +52,6 @@ template <typename Function, int kColumns, int kRows, int kTotal>
 struct Elementwise {
   enum Operand { kA, kB, kRowCount, kY };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;

@@ -9,8 +9,6 @@ template <int kColumns, int kRows, int kStride, bool kPacked>
 struct Embedding {
   enum Operand { kTable, kIds, kRowCount, kY };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     if (!context.wait(task)) return;
     const int* row_count = operand<const int>(task, kRowCount);

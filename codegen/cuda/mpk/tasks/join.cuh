@@ -6,7 +6,6 @@
 namespace mpk {
 
 struct Join {
-  static __device__ bool load(Loader&, const Task&) { return true; }
   static __device__ void run(Context& context, const Task& task) { context.wait(task); }
 };
 

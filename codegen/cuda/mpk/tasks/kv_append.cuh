@@ -9,8 +9,6 @@ template <int kHeadDim, int kPageSize, int kRows>
 struct KvAppend {
   enum Operand { kCache, kNew, kRowState, kPageTable };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task) {
     if (!context.wait(task)) return;
     for (int row = context.warp(); row < kRows; row += kConsumerWarps) {

@@ -26,7 +26,9 @@ struct Linear {
   enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY };
 
   static constexpr int kPaddedK = round_up(kK, kBlockColumns);
+  static constexpr unsigned kTileBytes = kPaddedK * kTileRows * 2;
   static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
+  static constexpr int kOutputColumns = kActivation == Activation::kNone ? kN : kN / 2;
   static constexpr int kRowGroups = ceil_div(kRows, 8);
   static constexpr int kChunks = ceil_div(kPaddedK, kStageColumns);
   static constexpr bool kGated = kActivation != Activation::kNone;
@@ -35,6 +37,9 @@ struct Linear {
   // All of x if it fits, else panels of some chunks; a panel then serves all tiles before the next one is read.
   static constexpr bool kOnePanel = kRows * stride_of(kPaddedK) * 2 <= kPanelBytes;
   static constexpr int kGroup = kOnePanel ? 1 : kTiles;
+  static constexpr int kColumns = kGated ? 8 : kTileRows;  // of y that a tile makes
+  static constexpr int kOutputs = ceil_div(kRows * kColumns, kConsumers);  // of a thread in a tile
+  static constexpr int kInFlight = 4;
 
   struct Scratch {
     alignas(16) char panel[kOnePanel ? kRows * stride_of(kPaddedK) * 2 : kPanelBytes];
@@ -43,14 +48,21 @@ struct Linear {
   };
   static_assert(sizeof(Scratch) <= kScratchBytes, "Linear: scratch planned too small");
 
-  static __device__ bool load(Loader& loader, const Task& task) {
-    const char* tile = reinterpret_cast<const char*>(__ldg(&task.operand[kWeight]));
+  static __device__ __forceinline__ Stream stream(const Task& task) {
     const int tiles = min(kTiles, kTotalTiles - __ldg(&task.index[0]) * kTiles);
+    const char* source = reinterpret_cast<const char*>(__ldg(&task.operand[kWeight]));
+    return {source, static_cast<unsigned>(tiles) * kTileBytes};
+  }
+
+  template <typename Loader>
+  static __device__ bool load(Loader& loader, const Task& task) {
+    const Stream weights = stream(task);
+    const int tiles = weights.bytes / kTileBytes;
     for (int group = 0; group < tiles; group += kGroup) {
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         const int columns = min(kStageColumns, kPaddedK - chunk * kStageColumns);
         for (int t = group; t < min(group + kGroup, tiles); ++t) {
-          const char* source = tile + (static_cast<size_t>(t) * kPaddedK + chunk * kStageColumns) * kTileRows * 2;
+          const char* source = weights.source + static_cast<size_t>(t) * kTileBytes + chunk * kStageBytes;
           if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
         }
       }
@@ -69,6 +81,8 @@ struct Linear {
     int buffer = 0;
     for (int group = 0; group < tiles; group += kGroup) {
       float sums[kGroup][kRowGroups][4] = {};
+      float residuals[kGroup][kOutputs] = {};
+      if constexpr (kResidual) load_residuals(context, task, rows, group, tiles, residuals);
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         if (chunk % chunks_a_panel == 0 && !(keep && group == 0) && (group == 0 || chunks_a_panel < kChunks)) {
           load_panel(context, scratch, task, rows, chunk, min(chunks_a_panel, kChunks - chunk));
@@ -78,7 +92,7 @@ struct Linear {
 #pragma unroll
       for (int t = 0; t < kGroup; ++t) {
         if (group + t >= tiles) break;
-        finish_tile(context, scratch, task, rows, group + t, sums[t], buffer, eps);
+        finish_tile(context, scratch, task, rows, group + t, sums[t], residuals[t], buffer, eps);
         buffer ^= 1;
       }
     }
@@ -95,6 +109,11 @@ struct Linear {
     return stride_of(min(kPaddedK, chunks_a_panel * kStageColumns));
   }
 
+  // Warps that share a row of x: all eight for one row, one each from five rows on.
+  static __device__ __forceinline__ int warps_a_row(int rows) {
+    return rows == 1 ? kConsumerWarps : rows == 2 ? kConsumerWarps / 2 : rows <= 4 ? kConsumerWarps / 4 : 1;
+  }
+
   // Copies columns of the active rows to shared memory; with a norm, times its weight, and sums the squares.
   static __device__ void load_panel(Context& context, Scratch& scratch, const Task& task, int rows, int chunk,
                                     int chunks) {
@@ -102,27 +121,42 @@ struct Linear {
     const int columns = min(chunks * kStageColumns, kPaddedK - first);
     const int stride = panel_stride(kOnePanel ? kChunks : panel_chunks(rows));
     if (chunk > 0) context.sync();  // the panel before is read to its end
-    const bf16* x = operand<const bf16>(task, kX) + first;
-    const bf16* weight = kNorm ? operand<const bf16>(task, kNormWeight) + first : nullptr;
-    bf16* panel = reinterpret_cast<bf16*>(scratch.panel);
-    for (int row = 0; row < rows; ++row) {
+    const int sharing = warps_a_row(rows);
+    const int part = context.warp() % sharing;
+    for (int row = context.warp() / sharing; row < rows; row += kConsumerWarps / sharing) {
+      const bf16* x = operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first;
+      bf16* panel = reinterpret_cast<bf16*>(scratch.panel) + row * stride;
       float squares = 0.0f;
-#pragma unroll 4
-      for (int column = 8 * context.thread; column < columns; column += 8 * kConsumers) {
-        Vector16 values = {};
-        if (first + column < kK) values = load_vector(x + static_cast<size_t>(row) * task.row_stride[kX] + column);
-        if constexpr (kNorm) {
-          if (first + column < kK) scale_by(values, load_vector(weight + column), squares);
-        }
-        *reinterpret_cast<Vector16*>(panel + row * stride + column) = values;
+      for (int base = 8 * 32 * part; base < columns; base += 8 * 32 * sharing * kInFlight) {
+        load_vectors(context, task, x, panel, first, base + 8 * context.lane(), columns, 8 * 32 * sharing, squares);
       }
       if constexpr (kNorm) {
         squares = sum_over_lanes(squares);
-        float& total = scratch.squares[row][context.warp()];
+        float& total = scratch.squares[row][part];
         if (context.lane() == 0) total = chunk == 0 ? squares : total + squares;
       }
     }
     context.sync();
+  }
+
+  // kInFlight vectors of one row, all loads issued before the first use.
+  static __device__ __forceinline__ void load_vectors(Context& context, const Task& task, const bf16* x, bf16* panel,
+                                                      int first, int column, int columns, int step, float& squares) {
+    Vector16 values[kInFlight] = {}, weights[kNorm ? kInFlight : 1] = {};
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int c = column + i * step;
+      if (c >= columns || first + c >= kK) continue;
+      values[i] = load_vector(x + c);
+      if constexpr (kNorm) weights[i] = load_vector(operand<const bf16>(task, kNormWeight) + first + c);
+    }
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      const int c = column + i * step;
+      if (c >= columns) continue;
+      if constexpr (kNorm) scale_by(values[i], weights[i], squares);
+      *reinterpret_cast<Vector16*>(panel + c) = values[i];
+    }
   }
 
   static __device__ __forceinline__ void scale_by(Vector16& values, const Vector16& weights, float& squares) {
@@ -168,9 +202,26 @@ struct Linear {
     }
   }
 
+  // What the thread will add to its outputs, fetched while the products run.
+  static __device__ __forceinline__ void load_residuals(Context& context, const Task& task, int rows, int group,
+                                                        int tiles, float (&residuals)[kGroup][kOutputs]) {
+    const bf16* residual = operand<const bf16>(task, kResidualRows);
+#pragma unroll
+    for (int t = 0; t < kGroup; ++t) {
+#pragma unroll
+      for (int j = 0; j < kOutputs; ++j) {
+        const int i = context.thread + j * kConsumers, row = i / kColumns;
+        const int column = (group + t) * kColumns + i % kColumns;
+        if (row >= rows || group + t >= tiles || task.index[0] * kTiles * kColumns + column >= kOutputColumns) continue;
+        residuals[t][j] = to_float(residual[static_cast<size_t>(row) * task.row_stride[kResidualRows] + column]);
+      }
+    }
+  }
+
   // Adds the warps' partial sums and writes one tile of y.
   static __device__ void finish_tile(Context& context, Scratch& scratch, const Task& task, int rows, int tile,
-                                     const float (&sums)[kRowGroups][4], int buffer, float eps) {
+                                     const float (&sums)[kRowGroups][4], const float (&residuals)[kOutputs], int buffer,
+                                     float eps) {
     const int lane = context.lane();
     auto& partial = scratch.partial[buffer];
 #pragma unroll
@@ -181,30 +232,27 @@ struct Linear {
       }
     }
     context.sync();
-    constexpr int kColumns = kGated ? 8 : kTileRows;
-    for (int i = context.thread; i < rows * kColumns; i += kConsumers) {
-      const int row = i / kColumns, column = i % kColumns;
+#pragma unroll
+    for (int j = 0; j < kOutputs; ++j) {
+      const int i = context.thread + j * kConsumers, row = i / kColumns, column = i % kColumns;
+      if (row >= rows) continue;
       const int output = tile * kColumns + column;  // relative to the task's first column of y
       const int weight_row = task.index[0] * kTiles * kTileRows + tile * kTileRows + column;
       if (weight_row >= kN) continue;
-      const float scale = kNorm ? norm_scale(scratch, row, eps) : 1.0f;
+      const float scale = kNorm ? norm_scale(scratch, row, warps_a_row(rows), eps) : 1.0f;
       float value = finish(scratch, task, buffer, row, tile * kTileRows + column, column, scale);
       if constexpr (kGated) {
         const float up = finish(scratch, task, buffer, row, tile * kTileRows + column + 8, column + 8, scale);
         value = (kActivation == Activation::kSiluMul ? silu(value) : gelu_tanh(value)) * up;
       }
-      if constexpr (kResidual) {
-        const bf16* residual = operand<const bf16>(task, kResidualRows);
-        value += to_float(residual[static_cast<size_t>(row) * task.row_stride[kResidualRows] + output]);
-      }
+      if constexpr (kResidual) value += residuals[j];
       operand<Out>(task, kY)[static_cast<size_t>(row) * task.row_stride[kY] + output] = from_float<Out>(value);
     }
   }
 
-  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, float eps) {
+  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, int parts, float eps) {
     float squares = 0.0f;
-#pragma unroll
-    for (int w = 0; w < kConsumerWarps; ++w) squares += scratch.squares[row][w];
+    for (int part = 0; part < parts; ++part) squares += scratch.squares[row][part];
     return rsqrtf(squares / kK + eps);
   }
 

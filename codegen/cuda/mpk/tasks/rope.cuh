@@ -10,8 +10,6 @@ template <int kHeads, int kHeadDim, int kRows>
 struct Rope {
   enum Operand { kX, kRowState, kInvFreq, kRowCount, kY };
 
-  static __device__ bool load(Loader&, const Task&) { return true; }
-
   static __device__ void run(Context& context, const Task& task, float scaling) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
