@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from dataclasses import dataclass
 from functools import cache
@@ -58,7 +59,7 @@ def find_device(ordinal: int = 0) -> Device | None:
                 kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
-        name = check(driver.cuDeviceGetName(256, handle)).rstrip(b"\0").decode()
+        name = check(driver.cuDeviceGetName(256, handle)).partition(b"\0")[0].decode()
         return Device(ordinal, name, sms, (major, minor), check(driver.cuDeviceTotalMem(handle)))
     except (DeviceError, RuntimeError, OSError):  # RuntimeError: cuda.bindings without libcuda
         return None
@@ -125,6 +126,24 @@ class DeviceMemory:
     def _require(self, bytes: int) -> None:
         if bytes != self.bytes:
             raise DeviceError(f"device memory of {self.bytes} bytes, values of {bytes} bytes")
+
+
+class MappedMemory:
+    """One record of ``dtype`` in host memory that kernels write: it can be read even after a kernel has crashed."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        driver = _driver()
+        pointer = check(driver.cuMemHostAlloc(dtype.itemsize, driver.CU_MEMHOSTALLOC_DEVICEMAP))
+        weakref.finalize(self, driver.cuMemFreeHost, pointer)
+        self.address = int(check(driver.cuMemHostGetDevicePointer(pointer, 0)))
+        bytes_at = (ctypes.c_byte * dtype.itemsize).from_address(int(pointer))
+        self.record: Array = np.ctypeslib.as_array(bytes_at).view(dtype)
+        """[1] of ``dtype``, the memory itself; not to be used once this object is gone."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Set every byte to zero."""
+        self.record.view(np.uint8)[...] = 0
 
 
 class Stream:

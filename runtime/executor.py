@@ -13,7 +13,7 @@ from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
 from .binding import device_dtype, device_tasks, from_device, to_device
 from .cache import KernelCache
-from .driver import Device, DeviceMemory, Kernel, Stream, Timer, find_device
+from .driver import Device, DeviceMemory, Kernel, MappedMemory, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
 from .timeout import timeout_error
@@ -65,6 +65,7 @@ class GpuExecutor:
         self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
         self._bind_weights(parameters)
         self._tables = self._upload_tables()
+        self._error = MappedMemory(abi.ERROR.dtype)
         self._first_step = 0
 
     @property
@@ -120,11 +121,16 @@ class GpuExecutor:
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed."""
-        self._stream.synchronize()
-        error = self._tables["error"].read((1,), abi.ERROR.dtype)[0]
-        if error["code"] != abi.ErrorCode.NONE:
+        try:
+            self._stream.synchronize()
+        except DeviceError as crash:  # the context is lost; the kernel may have said why before it stopped
+            if self._error.record["code"][0] == abi.ErrorCode.NONE:
+                raise
+            raise timeout_error(self.program, self._error.record[0]) from crash
+        if self._error.record["code"][0] != abi.ErrorCode.NONE:
+            error = timeout_error(self.program, self._error.record[0])
             self._reset()
-            raise timeout_error(self.program, error)
+            raise error
 
     def time_steps(self, num_steps: int) -> float:
         """Milliseconds on the device's clock that one launch of ``num_steps`` took."""
@@ -148,7 +154,6 @@ class GpuExecutor:
             "tasks": DeviceMemory.of(device_tasks(program, self._addresses())),
             "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
             "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
-            "error": DeviceMemory(abi.ERROR.dtype.itemsize),
         }
         if steps := self.options.profile_steps:
             tables["profile"] = DeviceMemory(steps * len(program.tasks) * len(abi.ProfilePhase) * 8)
@@ -165,6 +170,7 @@ class GpuExecutor:
         argument = np.zeros(1, abi.LAUNCH.dtype)
         for name, memory in self._tables.items():
             argument[name] = memory.address
+        argument["error"] = self._error.address
         argument["spin_limit_ns"] = self.options.spin_limit_ns
         argument["first_step"], argument["num_steps"] = self._first_step, num_steps
         return argument
@@ -172,7 +178,7 @@ class GpuExecutor:
     def _reset(self) -> None:
         """Counters and step number back to zero, as at the first launch."""
         self._tables["events"].fill(0)
-        self._tables["error"].fill(0)
+        self._error.clear()
         self._first_step = 0
 
     def _bind_weights(self, parameters: Parameters) -> None:

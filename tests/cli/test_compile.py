@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("level", "sign"), [("tg", "tg.linear"), ("sm", "sm.grid"), ("cuda", "cuda."), ("cu", '#include "mpk/')]
+    ("level", "sign"), [("tg", "tg.update @history"), ("sm", "sm.grid"), ("cuda", "cuda."), ("cu", '#include "mpk/')]
 )
 def test_each_level_is_text(config: Path, level: str, sign: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", str(config), "--emit", level]) == 0

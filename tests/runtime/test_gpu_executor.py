@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -121,11 +123,39 @@ def test_a_stalled_kernel_becomes_an_error_and_the_executor_recovers(device: Dev
             stalled.synchronize()
 
 
+CRASH = """
+from dataclasses import replace
+from tests.runtime.test_gpu_executor import OPTIONS, PROGRAM, ROWS, WEIGHTS, GpuExecutor, GpuOptions, NvrtcOptions
+tasks = PROGRAM.tasks.copy()
+tasks["wait_count"][tasks["grid"] == 1, 0] = ROWS + 1
+crashing = GpuOptions(spin_limit_ns=1_000_000, nvrtc=NvrtcOptions(defines=(*OPTIONS.nvrtc.defines, "CRASH")))
+executor = GpuExecutor(replace(PROGRAM, tasks=tasks), WEIGHTS, None, crashing)
+executor.run(1)
+executor.synchronize()
+"""
+
+
+@pytest.mark.gpu
+def test_a_crashed_kernels_last_words_are_heard(device: Device) -> None:
+    # In a process of its own: a crash takes the context with it.
+    finished = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, check=False)
+    assert finished.returncode == 1, f"{device.name} did not crash"
+    assert "KernelTimeoutError: task" in finished.stderr
+    assert "event 'doubled' (0): count 4, target 5" in finished.stderr
+
+
 @pytest.mark.gpu
 def test_more_blocks_than_fit_are_refused(device: Device) -> None:
     launch = replace(PROGRAM.launch, num_blocks=100_000)
     with pytest.raises(DeviceError, match="needs 100000 blocks at once"):
         GpuExecutor(replace(PROGRAM, launch=launch), WEIGHTS, device, OPTIONS)
+
+
+@pytest.mark.gpu
+def test_the_device_is_told_by_name(device: Device) -> None:
+    assert device.name.isprintable()
+    assert device.name == device.name.strip()
+    assert device.name.startswith("NVIDIA")
 
 
 @pytest.mark.gpu

@@ -30,6 +30,10 @@ __device__ bool await(const Launch& launch, int task, int step, unsigned event, 
       launch.error->event = event;
       launch.error->count = count;
       launch.error->target = target;
+      __threadfence_system();
+#ifdef CRASH
+      __trap();
+#endif
     }
     return false;
   }

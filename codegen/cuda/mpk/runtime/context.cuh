@@ -60,15 +60,17 @@ __device__ inline void report(const Launch& launch, ErrorCode::Value code, int t
 // True when counter `event` has reached `target`; false when the wait ran out or another block failed.
 __device__ inline bool wait_event(const Launch& launch, unsigned event, unsigned target, int task, int step) {
   const unsigned* counter = launch.events + static_cast<size_t>(event) * kEventStride;
-  unsigned count = 0;
-  unsigned long long begin = 0;
+  unsigned count = load_acquire_gpu(counter);
+  if (static_cast<int>(count - target) >= 0) return true;
+  const unsigned long long begin = global_timer_ns();
   while (true) {
-    // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
     for (int poll = 0; poll < kPollsPerCheck; ++poll) {
-      count = load_acquire_gpu(counter);
-      if (static_cast<int>(count - target) >= 0) return true;
+      count = load_relaxed_gpu(counter);
+      if (static_cast<int>(count - target) >= 0) {
+        fence_acq_rel_gpu();
+        return true;
+      }
     }
-    if (begin == 0) begin = global_timer_ns();
     if (load_relaxed_gpu(reinterpret_cast<const unsigned*>(&launch.error->code)) != 0) return false;
     if (global_timer_ns() - begin > launch.spin_limit_ns) {
       report(launch, ErrorCode::kEventTimeout, task, step, event, count, target);
@@ -144,85 +146,34 @@ struct Context {
   }
 };
 
-// The weights a task streams, contiguous in memory.
-struct Stream {
-  const char* source = nullptr;
-  unsigned bytes = 0;
-};
-
-// Walks the same queue as the loader, further ahead: while the ring is full it brings the next weights into L2, at most
-// kPrefetchBytes past what is loaded.
-template <typename Bodies>
-struct Prefetcher {
-  const Task* queue;
-  int length;
-  int steps_left;
-  int next = 0;  // task
-  Stream stream;
-  unsigned long long position = 0;  // in the stream of all weights of this block
-
-  // One task record or one stage, so that the loader is soon back at the ring. False: nothing to do.
-  __device__ __forceinline__ bool advance(unsigned long long loaded) {
-    if (kPrefetchBytes == 0 || position >= loaded + kPrefetchBytes) return false;
-    if (stream.bytes == 0) {
-      if (next == length) {
-        if (steps_left == 1) return false;
-        --steps_left;
-        next = 0;
-      }
-      stream = Bodies::stream(queue[next++]);
-      return true;
-    }
-    const unsigned bytes = min(stream.bytes, static_cast<unsigned>(kStageBytes));
-    if (position >= loaded) bulk_prefetch_l2(stream.source, bytes);
-    stream.source += bytes;
-    stream.bytes -= bytes;
-    position += bytes;
-    return true;
-  }
-};
-
 // The loader's side of the ring: one lane issues all copies.
-template <typename Bodies>
 struct Loader {
   const Launch& launch;
   Shared& shared;
   char* ring;
   unsigned long long policy;
-  Prefetcher<Bodies> prefetcher;
   RingPosition position;
-  unsigned long long loaded = 0;  // bytes
   int task_number = 0;
   int step = 0;
 
   // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
   __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
-    if (!wait_empty(&shared.empty[position.stage], position.phase ^ 1)) return false;
+    unsigned long long* empty = &shared.empty[position.stage];
+    const unsigned parity = position.phase ^ 1;
+    if (!mbarrier_try_wait(empty, parity)) {
+      const unsigned long long begin = global_timer_ns();
+      while (!mbarrier_try_wait(empty, parity)) {
+        if (*static_cast<volatile int*>(&shared.aborted)) return false;
+        if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
+          report(launch, ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
+          __trap();
+        }
+      }
+    }
     unsigned long long* full = &shared.full[position.stage];
     mbarrier_expect_bytes(full, bytes);
     bulk_load(ring + position.stage * kStageBytes, source, bytes, full, policy);
     position.advance();
-    loaded += bytes;
-    return true;
-  }
-
- private:
-  __device__ __forceinline__ bool wait_empty(unsigned long long* empty, unsigned parity) {
-    while (!mbarrier_test_wait(empty, parity)) {
-      if (!prefetcher.advance(loaded)) return wait_idle(empty, parity);
-    }
-    return true;
-  }
-
-  __device__ __forceinline__ bool wait_idle(unsigned long long* empty, unsigned parity) {
-    const unsigned long long begin = global_timer_ns();
-    while (!mbarrier_try_wait(empty, parity)) {
-      if (*static_cast<volatile int*>(&shared.aborted)) return false;
-      if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
-        report(launch, ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
-        __trap();
-      }
-    }
     return true;
   }
 };

@@ -5,7 +5,7 @@
 
 namespace mpk {
 
-// `Bodies` is printed for each program: its run, load and stream switch on task.body.
+// `Bodies` is printed for each program: run(Context&, const Task&) and load(Loader&, const Task&) switch on task.body.
 template <typename Bodies>
 __device__ void consume(Context& context, const Task* queue, int length) {
   constexpr int kWords = sizeof(Task) / 4;
@@ -61,7 +61,7 @@ __device__ inline void signal(const Launch& launch, Shared& shared, int length) 
 }
 
 template <typename Bodies>
-__device__ void load(Loader<Bodies>& loader, const Task* queue, int length) {
+__device__ void load(Loader& loader, const Task* queue, int length) {
   for (int step = 0; step < loader.launch.num_steps; ++step) {
     loader.step = step;
     for (int i = 0; i < length; ++i) {
@@ -96,7 +96,7 @@ __device__ void run_kernel(const Launch& launch) {
     consume<Bodies>(context, queue, length);
   } else if (warp == kLoaderWarp) {
     if (threadIdx.x % 32 == 0) {
-      Loader<Bodies> loader{launch, shared, ring, evict_first_policy(), {queue, length, launch.num_steps}};
+      Loader loader{launch, shared, ring, evict_first_policy(), {}};
       load<Bodies>(loader, queue, length);
     }
   } else {
