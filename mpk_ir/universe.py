@@ -83,6 +83,7 @@ def _claim(
         owner = owners.setdefault((kind, name), package)
         if owner != package:
             raise UsageError(
-                f"{kind} '{name}' is defined by both '{owner}' and '{package}'", advice="uninstall or rename one of them"
+                f"{kind} '{name}' is defined by both '{owner}' and '{package}'",
+                advice="uninstall or rename one of them",
             )
         into[name] = factory

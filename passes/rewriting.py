@@ -40,10 +40,14 @@ def rewrite(
     try:
         PatternRewriteWalker(applier, listener=listener).rewrite_module(module)
     except Exception as error:
-        # xDSL attaches a print of the whole module to whatever a pattern raises.
-        error.__notes__ = []
+        drop_dump(error)
         raise
     return tally.applied
+
+
+def drop_dump(error: Exception) -> None:
+    """Take off ``error`` the print of the whole module that xDSL attaches to whatever a pattern or verifier raises."""
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith('"builtin.module"')]
 
 
 class _Tally:
