@@ -56,6 +56,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Struct:
+    """A C struct; ``comment`` stands above it."""
+
     name: str
     comment: str
     fields: tuple[Field, ...]

@@ -9,8 +9,7 @@ from xdsl.dialects.builtin import FloatAttr
 from ..dialects.cuda import BodyOp, IncludeOp, SourceOp
 
 DISPATCH = "run(mpk::Context& context, const mpk::Task& task)"
-LOAD = "load(mpk::Loader<Bodies>& loader, const mpk::Task& task)"
-STREAM = "stream(const mpk::Task& task)"
+LOAD = "load(mpk::Loader& loader, const mpk::Task& task)"
 
 
 def print_source(source: SourceOp) -> str:
@@ -34,7 +33,6 @@ def _lines(source: SourceOp) -> Iterator[str]:
     yield from _switch(f"void {DISPATCH}", [_run_case(body) for body in bodies], "")
     streaming = [body for body in bodies if body.streams.value.data]
     yield from _switch(f"bool {LOAD}", [_load_case(body) for body in streaming], "return true;")
-    yield from _switch(f"mpk::Stream {STREAM}", [_stream_case(body) for body in streaming], "return {};")
     yield "};"
     yield ""
     kernel = source.kernel
@@ -61,10 +59,6 @@ def _run_case(body: BodyOp) -> str:
 
 def _load_case(body: BodyOp) -> str:
     return f"case {body.number.value.data}: return {body.type_name.data}::load(loader, task);"
-
-
-def _stream_case(body: BodyOp) -> str:
-    return f"case {body.number.value.data}: return {body.type_name.data}::stream(task);"
 
 
 def _float(value: FloatAttr) -> str:

@@ -28,9 +28,13 @@ def emit(module: ModuleOp) -> Program:
     if len(sources) != 1:
         raise PlanError(f"expected one cuda.source, found {len(sources)}", advice="run lower-to-cuda before")
     source = sources[0]
-    graphs = [op for op in module.body.block.ops if isinstance(op, GraphOp) and op.sym_name == source.graph.root_reference]
+    graphs = [
+        op for op in module.body.block.ops if isinstance(op, GraphOp) and op.sym_name == source.graph.root_reference
+    ]
     if len(graphs) != 1:
-        raise PlanError(f"cuda.source @{source.sym_name.data}: expected the graph it was made from, found {len(graphs)}")
+        raise PlanError(
+            f"cuda.source @{source.sym_name.data}: expected the graph it was made from, found {len(graphs)}"
+        )
     graph, kernel, constants = graphs[0], source.kernel, source.constants
     tables = expand(graph)
     launch = Launch(

@@ -13,7 +13,7 @@ from ..core.dtype import DType, dtype_of
 from ..core.errors import PlanError
 from ..core.memory import Space
 from ..core.target import target_of
-from ..dialects.sm import BufferOp, BufferType, GraphOp, GridOp
+from ..dialects.sm import BufferOp, BufferType, EventOp, GraphOp, GridOp
 from ..dialects.sm.expansion import box_bounds, event_elements, placement, task_indices
 from ..dialects.sm.ops import EventUse
 from .abi import TaskFlag
@@ -41,20 +41,18 @@ def expand(graph: GraphOp) -> Tables:
 
     Raises PlanError where a task exceeds what a task record holds.
     """
-    buffers = {op.buffer: number for number, op in enumerate(graph.buffers)}
+    buffers: dict[SSAValue, int] = {op.buffer: number for number, op in enumerate(graph.buffers)}
     first_element: dict[SSAValue, int] = {}
     counts: list[int] = []
     names: list[str] = []
     for event in graph.events:
         first_element[event.event] = len(counts)
-        counts += [int(count) for count in event.counts.get_values()]
+        counts += event.arrivals.tolist()
         names += [f"{event.sym_name.data}[{element}]" for element in range(event.size)]
     bodies: dict[object, int] = {}
     grids = tuple(_grid(op, buffers, bodies) for op in graph.grids)
     num_sms = target_of(graph.target.data).num_sms
-    tasks = np.concatenate(
-        [_grid_tasks(op, number, first_element, num_sms) for number, op in enumerate(graph.grids)]
-    )
+    tasks = np.concatenate([_grid_tasks(op, number, first_element, num_sms) for number, op in enumerate(graph.grids)])
     tasks = tasks[np.argsort(tasks["sm"], kind="stable")]
     _mark_kept_activations(tasks, graph.grids)
     queue_begin = np.searchsorted(tasks["sm"], np.arange(num_sms + 1)).astype(np.int32)
@@ -94,7 +92,8 @@ def _buffer(op: BufferOp) -> Buffer:
 
 
 def _constant(op: BufferOp) -> Array:
-    assert op.constant is not None and isinstance(op.constant.type, TensorType)
+    assert op.constant is not None
+    assert isinstance(op.constant.type, TensorType)
     return np.array(op.constant.get_values(), dtype=_dtype(op).numpy).reshape(op.shape)
 
 
@@ -144,8 +143,8 @@ def _elements(op: GridOp, uses: list[EventUse], first_element: dict[SSAValue, in
     numbers, counts = [np.zeros((op.num_tasks, 0), np.int64)], [np.zeros((op.num_tasks, 0), np.int64)]
     for use in uses:
         elements = event_elements(op, use)
-        event = use.event.owner
-        table = np.array(list(event.counts.get_values()))  # type: ignore[union-attr]
+        assert isinstance(use.event.owner, EventOp)
+        table = use.event.owner.arrivals
         numbers.append(np.where(elements >= 0, elements + first_element[use.event], -1))
         counts.append(np.where(elements >= 0, table[np.maximum(elements, 0)], 0))
     return np.concatenate(numbers, axis=1), np.concatenate(counts, axis=1)

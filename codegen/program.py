@@ -156,8 +156,8 @@ class Program:
         }
         (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
         tables = {"tasks": self.tasks, "queue_begin": self.queue_begin, "event_count": self.event_count}
-        np.savez_compressed(folder / "tables.npz", **tables)
-        np.savez_compressed(folder / "constants.npz", **self.constants)
+        _save_arrays(folder / "tables.npz", tables)
+        _save_arrays(folder / "constants.npz", self.constants)
         (folder / "kernel.cu").write_text(self.source)
         for name, text in self.headers.items():
             path = folder / "include" / name
@@ -198,11 +198,21 @@ class Program:
             ) from error
 
 
+def _save_arrays(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
 def _buffer_from(row: dict[str, Any]) -> Buffer:
-    pack = row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"])
-    shapes = {"shape": tuple(row["shape"]), "padded_shape": tuple(row["padded_shape"])}
-    kinds = {"space": Space(row["space"]), "layout": Layout(row["layout"]), "dtype": dtype_of(row["dtype"])}
-    return Buffer(name=row["name"], offset_bytes=row["offset_bytes"], pack=pack, **shapes, **kinds)
+    return Buffer(
+        name=row["name"],
+        space=Space(row["space"]),
+        shape=tuple(row["shape"]),
+        dtype=dtype_of(row["dtype"]),
+        layout=Layout(row["layout"]),
+        padded_shape=tuple(row["padded_shape"]),
+        pack=row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"]),
+        offset_bytes=row["offset_bytes"],
+    )
 
 
 def _grid_from(row: dict[str, Any]) -> Grid:

@@ -19,7 +19,7 @@ from .passes.tile.tile import Tile
 
 
 def tensor_passes() -> tuple[ModulePass, ...]:
-    """tg -> tg: fewer ops, each reading its weights once."""
+    """Tg -> tg: fewer ops, each reading its weights once."""
     return (
         TgCanonicalize(),  # first: merging and fusion match what is left when reshapes and casts are gone
         TgMergeLinears(),  # before fusion: it looks for plain linears that share an operand
@@ -29,7 +29,7 @@ def tensor_passes() -> tuple[ModulePass, ...]:
 
 
 def plan_passes(target: Target) -> tuple[ModulePass, ...]:
-    """tg -> sm: task grids, what orders them, where and when they run."""
+    """Tg -> sm: task grids, what orders them, where and when they run."""
     return (
         Tile(target=target.name),
         SynthesizeEvents(),
@@ -42,7 +42,7 @@ def plan_passes(target: Target) -> tuple[ModulePass, ...]:
 
 
 def lowering_passes() -> tuple[ModulePass, ...]:
-    """sm -> cuda."""
+    """Sm -> cuda."""
     return (LowerToCuda(),)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -23,7 +23,7 @@ class MpkPass(ModulePass):
 
 
 @contextmanager
-def collect_statistics() -> Iterator[dict[str, dict[str, int]]]:
+def collect_statistics() -> Generator[dict[str, dict[str, int]]]:
     """Collect the statistics of all passes run inside: pass name -> statistic -> value."""
     table: dict[str, dict[str, int]] = {}
     token = _statistics.set(table)

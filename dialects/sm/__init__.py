@@ -9,7 +9,11 @@ from xdsl.ir import Dialect
 from .attributes import AccessAttr, BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, SpaceAttr
 from .ops import BufferOp, EventOp, GraphOp, GridOp
 
-Sm = Dialect("sm", [GraphOp, BufferOp, EventOp, GridOp], [BufferType, EventType, AccessAttr, BoxAttr, CyclicAttr, LayoutAttr, SpaceAttr])
+Sm = Dialect(
+    "sm",
+    [GraphOp, BufferOp, EventOp, GridOp],
+    [BufferType, EventType, AccessAttr, BoxAttr, CyclicAttr, LayoutAttr, SpaceAttr],
+)
 
 __all__ = [
     "BoxAttr",

@@ -21,10 +21,12 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def int_array(values: Sequence[int]) -> ArrayAttr[IntAttr]:
+    """``values`` as an attribute."""
     return ArrayAttr([IntAttr(value) for value in values])
 
 
 def ints(array: ArrayAttr[IntAttr]) -> Shape:
+    """The inverse of ``int_array``."""
     return tuple(item.data for item in array)
 
 

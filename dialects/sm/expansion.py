@@ -29,6 +29,7 @@ def evaluate(affine_map: AffineMap, indices: IntArray) -> IntArray:
 
 
 def buffer_shape(value: SSAValue) -> tuple[int, ...]:
+    """The shape of a buffer value."""
     assert isinstance(value.type, BufferType)
     return ints(value.type.shape)
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from xdsl.dialects.builtin import (
     AffineMapAttr,
     ArrayAttr,
+    BytesAttr,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
     DictionaryAttr,
@@ -16,6 +18,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     StringAttr,
     SymbolNameConstraint,
+    TensorType,
     UnitAttr,
     i32,
     i64,
@@ -25,7 +28,6 @@ from xdsl.irdl import (
     AttrSizedOperandSegments,
     IRDLOperation,
     irdl_op_definition,
-    operand_def,
     opt_prop_def,
     prop_def,
     region_def,
@@ -168,11 +170,17 @@ class EventOp(IRDLOperation):
         assert isinstance(self.event.type, EventType)
         return self.event.type.size.data
 
+    @property
+    def arrivals(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """[size]: ``counts`` as an array."""
+        values: list[int] = [int(value) for value in self.counts.iter_values()]  # pyright: ignore[reportArgumentType]
+        return np.array(values, dtype=np.int64)
+
     def verify_(self) -> None:
         found = self.counts.get_shape()
         if found != (self.size,):
             raise VerifyException(f"event @{self.sym_name.data}: expected {self.size} counts, found shape {found}")
-        if any(count < 1 for count in self.counts.get_values()):
+        if (self.arrivals < 1).any():
             raise VerifyException(f"event @{self.sym_name.data}: expected counts of at least 1")
 
 
@@ -326,10 +334,5 @@ class GridOperand:
 
 def dense_i32(values: Any, shape: Sequence[int]) -> DenseIntOrFPElementsAttr:
     """``values`` (numpy array or sequence) as a dense i32 tensor attribute."""
-    import numpy as np
-    from xdsl.dialects.builtin import BytesAttr, TensorType
-
     array = np.ascontiguousarray(values, dtype="<i4").reshape(tuple(shape))
     return DenseIntOrFPElementsAttr(TensorType(i32, shape), BytesAttr(array.tobytes()))
-
-

@@ -55,8 +55,10 @@ def value_from_attr(attribute: Attribute) -> Any:
 
 
 def params_to_attr(params: Params) -> DictionaryAttr:
+    """Task parameters as a dictionary attribute."""
     return DictionaryAttr({key: value_to_attr(value) for key, value in params.as_dict().items()})
 
 
 def params_from_attr(params: DictionaryAttr) -> dict[str, Any]:
+    """The inverse of ``params_to_attr``, before a task kind checks the names."""
     return {key: value_from_attr(value) for key, value in params.data.items()}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.errors import UsageError
 from ..core.requests import RequestColumn, RowColumn
+from ..runtime.executor import GpuExecutor
 from .reference import Decoder
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Accuracy:
 def check(executable: Executable, decoders: tuple[Decoder, Decoder], prompts: list[list[int]], steps: int) -> Accuracy:
     """Run ``steps`` steps one launch each, scratch poisoned before each, and compare with (fp32, bf16) decoders."""
     engine = executable.engine
+    if not isinstance(engine, GpuExecutor):
+        raise UsageError(f"accuracy is measured on a GPU, found an engine on {engine.device_name}")
     executable.begin(prompts, steps)
     seen: list[tuple[int, int, np.ndarray]] = []
     for _ in range(steps):
@@ -72,9 +76,7 @@ def _compare(
                 best = exact[position].topk(2).values
                 noise = 2 * float((rounded[position] - exact[position]).abs().max())
                 wrong, near_ties = (wrong + 1, near_ties) if best[0] - best[1] > noise else (wrong, near_ties + 1)
-    return Accuracy(
-        len(ratios), max(ratios), float(np.mean(errors)), float(np.mean(torch_errors)), wrong, near_ties
-    )
+    return Accuracy(len(ratios), max(ratios), float(np.mean(errors)), float(np.mean(torch_errors)), wrong, near_ties)
 
 
 def _all_logits(decoder: Decoder, tokens: torch.Tensor) -> torch.Tensor:

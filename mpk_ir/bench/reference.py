@@ -57,8 +57,8 @@ class Decoder:
 
         c = self.config
         shape = (c.num_layers, batch, c.num_kv_heads, length, c.head_dim)
-        like = {"device": self.embedding.device, "dtype": self.embedding.dtype}
-        return Cache(torch.zeros(shape, **like), torch.zeros(shape, **like))
+        keys = torch.zeros(shape, device=self.embedding.device, dtype=self.embedding.dtype)
+        return Cache(keys, torch.zeros_like(keys))
 
     def forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Logits [batch, n, vocab] of ``tokens`` [batch, n] at ``positions`` [n], which the cache then holds."""

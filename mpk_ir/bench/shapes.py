@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import did_you_mean, UsageError
+from ..core.errors import UsageError, did_you_mean
 from ..frontend import ModelConfig, config_from, weight_shapes
 
 if TYPE_CHECKING:

@@ -26,6 +26,8 @@ Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class RequestColumn(IntEnum):
+    """Columns of `requests`, one row a request."""
+
     FIRST_ROW = 0
     NUM_ROWS = 1
     CACHED = 2
@@ -38,6 +40,8 @@ class RequestColumn(IntEnum):
 
 
 class RowColumn(IntEnum):
+    """Columns of `rows`, one row a token position of the step."""
+
     TOKEN = 0
     REQUEST = 1
     """-1 in an inactive row."""

@@ -65,5 +65,6 @@ def task_kind(name: str) -> TaskKind[Any]:
 
 
 def all_kinds() -> tuple[TaskKind[Any], ...]:
+    """Every kind known, extensions included."""
     load_extensions()
     return tuple(_registered.values())

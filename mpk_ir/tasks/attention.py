@@ -89,7 +89,7 @@ class Attention(TaskKind[AttentionParams]):
         return 4 * (params.group * params.head_dim + 8 * heads_per_pass * (params.head_dim + 2))
 
     def reference(self, params: AttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        request, _, split = index
+        split = index[2]
         state = views["requests"][0]
         first, count = int(state[RequestColumn.FIRST_ROW]), int(state[RequestColumn.NUM_ROWS])
         if count == 0:

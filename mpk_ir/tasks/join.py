@@ -11,7 +11,7 @@ from .base import Array, Params, TaskKind
 
 @dataclass(frozen=True)
 class JoinParams(Params):
-    pass
+    """None."""
 
 
 class Join(TaskKind[JoinParams]):

@@ -13,6 +13,7 @@ def rms_scale(x: Array, eps: float) -> Array:
 
 
 def silu(x: Array) -> Array:
+    """X times its sigmoid."""
     return x / (1.0 + np.exp(-x))
 
 

@@ -11,6 +11,8 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class SelectParams(Params):
+    """``chunks`` of the vocabulary, each with its best value and column."""
+
     chunks: int
     rows: int
 

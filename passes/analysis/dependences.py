@@ -97,5 +97,3 @@ def self_overlap(grid: GridOp, operand: int) -> BoolArray:
             shared &= indices[:, None, index] == indices[None, :, index]
     np.fill_diagonal(shared, False)
     return shared
-
-

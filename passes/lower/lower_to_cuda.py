@@ -37,13 +37,11 @@ class LowerToCuda(MpkPass):
       cuda.kernel @mpk_step blocks 132 threads 320 shared_bytes 219136
     }
     ```
-    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves. ``prefetch_kib`` more per SM are
-    brought into L2 while the ring is full.
+    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
     """
 
     name = "lower-to-cuda"
     ring_kib: int = 0
-    prefetch_kib: int = 128
     profile: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
@@ -65,7 +63,6 @@ class LowerToCuda(MpkPass):
             "kStepEvent": event,
             "kStepArrivals": arrivals,
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
-            "kPrefetchBytes": self.prefetch_kib * 1024,
             "kProfile": int(self.profile),
         }
         shared = stages * STAGE_BYTES + scratch + RUNTIME_SHARED_BYTES
@@ -110,6 +107,7 @@ def distinct_bodies(graph: GraphOp) -> list[Body]:
 
 
 def body_op(number: int, kind: TaskKind[Any], type_name: str, arguments: tuple[float, ...]) -> BodyOp:
+    """The case of the dispatch for one body."""
     streams = any(operand.streamed for operand in kind.operands)
     return BodyOp(number, type_name, f"mpk/tasks/{kind.name}.cuh", arguments, streams=streams)
 
@@ -119,6 +117,6 @@ def step_event(graph: GraphOp) -> tuple[int, int]:
     number = 0
     for event in graph.events:
         if event.step is not None:
-            return number, int(next(iter(event.counts.get_values())))
+            return number, int(event.arrivals[0])
         number += event.size
     raise PlanError("lower-to-cuda: the graph has no step event", advice="run sm-synthesize-events before")

@@ -62,7 +62,7 @@ class Expand(MpkPass):
 
 
 def _fixed(box: BoxAttr, low: list[int]) -> BoxAttr:
-    """The box of one task. What ``along`` kept apart at run time stays overlapping: the tasks are grids of their own."""
+    """The box of one task. What ``along`` kept apart at run time overlaps now."""
     offset = AffineMap(1, 0, tuple(AffineConstantExpr(value) for value in low))
     return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, int_array([-1] * len(ints(box.sizes))))
 

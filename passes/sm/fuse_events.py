@@ -68,8 +68,7 @@ def _merge(graph: GraphOp, *, signals: bool) -> int:
 
 
 def _add_counts(kept: EventOp, merged: EventOp) -> None:
-    counts = [a + b for a, b in zip(kept.counts.get_values(), merged.counts.get_values(), strict=True)]
-    kept.counts = dense_i32(counts, (len(counts),))
+    kept.counts = dense_i32(kept.arrivals + merged.arrivals, (kept.size,))
 
 
 def _replace(graph: GraphOp, replaced: dict[SSAValue, EventOp]) -> None:

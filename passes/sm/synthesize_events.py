@@ -143,6 +143,8 @@ def fit_affine(grid: GridOp, elements: IntArray) -> AffineMap | None:
             return None
         step = AffineDimExpr(dim) if first == 1 else AffineDimExpr(dim) // first
         slope = step * int(line[first]) if line[first] != 1 else step
-        expression = slope if isinstance(expression, AffineConstantExpr) and not expression.value else expression + slope
+        expression = (
+            slope if isinstance(expression, AffineConstantExpr) and not expression.value else expression + slope
+        )
     candidate = AffineMap(dims, 0, (expression,))
     return candidate if (evaluate(candidate, indices)[:, 0] == elements).all() else None

@@ -67,11 +67,15 @@ class _Plan:
 
     def check_counts(self) -> None:
         for event in self.graph.events:
-            expected = np.array(list(event.counts.get_values()))
+            expected = event.arrivals
             pairs = _joined(self.signalled[event.event])
             found = np.bincount(pairs[:, 0], minlength=event.size)
             if len(found) > event.size or (found != expected).any():
-                element = int(np.flatnonzero(found[: event.size] != expected)[0]) if len(found) == event.size else len(found) - 1
+                element = (
+                    int(np.flatnonzero(found[: event.size] != expected)[0])
+                    if len(found) == event.size
+                    else len(found) - 1
+                )
                 count = int(expected[element]) if element < event.size else 0
                 raise VerificationError(
                     f"sm-verify, counting: event @{event.sym_name.data}[{element}] is said to receive {count} "
@@ -139,8 +143,8 @@ class _Plan:
         for sm in range(num_sms):
             mine = np.flatnonzero(self.sm == sm)
             slot[mine] = np.arange(len(mine))
-        clock = np.zeros((len(self.sm), num_sms), np.int32)
-        running = np.zeros((num_sms, num_sms), np.int32)
+        clock = np.zeros((len(self.sm), num_sms), np.int64)
+        running = np.zeros((num_sms, num_sms), np.int64)
         elements: dict[int, list[tuple[SSAValue, int]]] = defaultdict(list)
         signals: dict[int, list[tuple[SSAValue, int]]] = defaultdict(list)
         for table, pairs_of in ((elements, self.awaited), (signals, self.signalled)):

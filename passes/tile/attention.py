@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import BFloat16Type, Float32Type, StringAttr
 from xdsl.ir import Operation, SSAValue
@@ -56,6 +56,7 @@ def _update_in_place(builder: GraphBuilder, cache: SSAValue, result: SSAValue) -
 
 @tile_rule(FusedAttentionOp.name)
 def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
+    """Norm, rotation, append and attention in one grid, and a merge if positions are split."""
     assert isinstance(op, FusedAttentionOp)
     heads, kv_heads, dim = (int(p.value.data) for p in (op.heads, op.kv_heads, op.head_dim))
     qkv = builder.view(op.qkv)
@@ -66,18 +67,22 @@ def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
     caches = (op.k_cache, op.v_cache)
     for cache, result in zip(caches, op.results[1:], strict=True):
         _update_in_place(builder, cache, result)
-    form = AttentionForm(
-        q, k, v, caches, op.requests, op.page_table, op.q_norm, op.k_norm, op.inv_freq, op.results[0]
+    form = AttentionForm(q, k, v, caches, op.requests, op.page_table, op.q_norm, op.k_norm, op.inv_freq, op.results[0])
+    plain = _plain_params(builder, form, (heads, kv_heads, dim), op.scale.value.data)
+    params = replace(
+        plain,
+        append=True,
+        norm=op.q_norm is not None,
+        eps=op.eps.value.data,
+        rotary=op.inv_freq is not None,
+        rotary_scaling=op.scaling.value.data,
     )
-    params = _params(builder, form, heads, kv_heads, dim)
-    eps, scale, scaling = (float(p.value.data) for p in (op.eps, op.scale, op.scaling))
-    settings = {"scale": scale, "eps": eps, "rotary_scaling": scaling, "append": True}
-    flags = {"norm": op.q_norm is not None, "rotary": op.inv_freq is not None}
-    _emit(builder, form, AttentionParams(**params, **settings, **flags))
+    _emit(builder, form, params)
 
 
 @tile_rule(AttentionOp.name)
 def tile_attention(op: Operation, builder: GraphBuilder) -> None:
+    """Attention over a cache that holds all keys already."""
     assert isinstance(op, AttentionOp)
     _, heads, dim = tensor_shape(op.q)
     kv_heads = tensor_shape(op.k_cache)[1]
@@ -86,21 +91,34 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
     form = AttentionForm(
         q, None, None, (op.k_cache, op.v_cache), op.requests, op.page_table, None, None, None, op.results[0]
     )
-    params = _params(builder, form, heads, kv_heads, dim)
-    settings = {"scale": float(op.scale.value.data), "eps": 0.0, "rotary_scaling": 1.0}
-    _emit(builder, form, AttentionParams(**params, **settings, append=False, norm=False, rotary=False))
+    _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scale.value.data))
 
 
-def _params(builder: GraphBuilder, form: AttentionForm, heads: int, kv_heads: int, dim: int) -> dict[str, int]:
+def _plain_params(
+    builder: GraphBuilder, form: AttentionForm, heads: tuple[int, int, int], scale: float
+) -> AttentionParams:
+    """Params of attention alone, ``heads`` being (query heads, KV heads, head size)."""
+    query_heads, kv_heads, dim = heads
     if dim not in (16, 32, 64, 128, 256):
         raise UnsupportedError(f"attention: expected a head size of 16, 32, 64, 128 or 256, found {dim}")
     batch, max_pages = tensor_shape(form.page_table)
     page_size = tensor_shape(form.caches[0])[2]
     blocks = max_pages * page_size // SPLIT_BLOCK
-    splits = max(1, min(builder.target.num_sms // (batch * kv_heads), MAX_SPLITS, blocks))
-    rows = form.q.shape[0]
-    shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": dim, "rows": rows}
-    return shape | {"page_size": page_size, "max_pages": max_pages, "splits": splits}
+    return AttentionParams(
+        heads=query_heads,
+        kv_heads=kv_heads,
+        head_dim=dim,
+        page_size=page_size,
+        max_pages=max_pages,
+        splits=max(1, min(builder.target.num_sms // (batch * kv_heads), MAX_SPLITS, blocks)),
+        rows=form.q.shape[0],
+        scale=scale,
+        append=False,
+        norm=False,
+        eps=0.0,
+        rotary=False,
+        rotary_scaling=1.0,
+    )
 
 
 def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -> None:
@@ -121,6 +139,7 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
             view = builder.view(value)
             operands.append(GridOperand(role, view.buffer, view.whole(Access.READ, INDICES)))
     rows = params.rows
+    parts: tuple[SSAValue, SSAValue] | None = None
     if splits == 1:
         operands.append(_by_request("out", final, final.first, width, 0))
     else:
@@ -128,11 +147,12 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
         partial = builder.buffer(f"{name}.partial", Space.SCRATCH, (rows, params.heads * splits * dim), f32)
         max_sum = builder.buffer(f"{name}.max_sum", Space.SCRATCH, (rows, params.heads * splits * 2), f32)
         operands.append(_by_request("out", View(partial), 0, width * splits, width))
+        parts = (partial, max_sum)
         operands.append(_by_request("max_sum", View(max_sum), 0, params.group * splits * 2, params.group * 2))
     grid = builder.grid(name, Attention(), params, (batch, params.kv_heads, splits), operands)
     grid.reason = StringAttr(f"{splits} splits: {batch} requests x {params.kv_heads} KV heads on the target's SMs")
-    if splits > 1:
-        _emit_merge(builder, params, name, (partial, max_sum), final)
+    if parts is not None:
+        _emit_merge(builder, params, name, parts, final)
 
 
 def _emit_merge(
@@ -180,6 +200,7 @@ def _by_request(role: str, view: View, first: int, head_columns: int, split_colu
 
 @tile_rule(RopeOp.name)
 def tile_rope(op: Operation, builder: GraphBuilder) -> None:
+    """A task a head."""
     assert isinstance(op, RopeOp)
     if op.interleaved is not None:
         raise UnsupportedError("tile: rope with interleaved pairs has no task kind", advice="use the half-split form")
@@ -198,6 +219,7 @@ def tile_rope(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(KvAppendOp.name)
 def tile_kv_append(op: Operation, builder: GraphBuilder) -> None:
+    """A task a KV head; the cache is written in place."""
     assert isinstance(op, KvAppendOp)
     if not isinstance(element_type(op.cache), BFloat16Type):
         raise UnsupportedError(f"kv_append: expected a cache of bf16, found {element_type(op.cache)}")

@@ -26,6 +26,7 @@ VECTOR = 8
 
 
 def round_up(value: int, multiple: int) -> int:
+    """The least multiple of ``multiple`` that is not below ``value``."""
     return -(-value // multiple) * multiple
 
 
@@ -37,6 +38,7 @@ def tensor_shape(value: SSAValue) -> tuple[int, ...]:
 
 
 def element_type(value: SSAValue) -> Attribute:
+    """The element type of a tensor value."""
     assert isinstance(value.type, TensorType)
     return value.type.element_type
 

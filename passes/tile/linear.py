@@ -38,6 +38,7 @@ class LinearForm:
 
 @tile_rule(LinearOp.name)
 def tile_linear(op: Operation, builder: GraphBuilder) -> None:
+    """A product alone."""
     assert isinstance(op, LinearOp)
     form = LinearForm(op.x, op.weight, op.bias, None, None, 0.0, "none")
     _emit(form, op.results[0], builder)
@@ -45,10 +46,9 @@ def tile_linear(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(FusedLinearOp.name)
 def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
+    """A product with its norm, bias, gate and residual."""
     assert isinstance(op, FusedLinearOp)
-    form = LinearForm(
-        op.x, op.weight, op.bias, op.norm_weight, op.residual, op.eps.value.data, op.epilogue.data.value
-    )
+    form = LinearForm(op.x, op.weight, op.bias, op.norm_weight, op.residual, op.eps.value.data, str(op.epilogue.data))
     _emit(form, op.results[0], builder)
 
 
@@ -63,7 +63,10 @@ def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
 
     best = min(range(1, limit + 1), key=lambda tiles: (round(slowest_us(tiles), 3), -tiles))
     rounds = ceil(ceil(num_tiles / best) / target.num_sms)
-    return best, f"{best} of {num_tiles} tiles a task: {rounds} rounds on {target.num_sms} SMs, {slowest_us(best):.2f} us"
+    return (
+        best,
+        f"{best} of {num_tiles} tiles a task: {rounds} rounds on {target.num_sms} SMs, {slowest_us(best):.2f} us",
+    )
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:

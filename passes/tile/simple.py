@@ -8,7 +8,6 @@ from math import ceil, prod
 from xdsl.dialects.builtin import BFloat16Type, Float32Type, i32
 from xdsl.ir import Operation
 
-
 from ...core.errors import PlanError, UnsupportedError
 from ...core.memory import Layout, Space
 from ...dialects import tg
@@ -29,14 +28,13 @@ LEAST_COLUMNS = 64
 
 @tile_rule(tg.EmbeddingOp.name)
 def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
+    """One task: it follows `advance` on the same SM."""
     assert isinstance(op, tg.EmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
     packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
     shape = tensor_shape(op.ids)
-    params = EmbeddingParams(
-        columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed
-    )
+    params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed)
     operands = [
         GridOperand("table", table.buffer, table.whole(Access.READ, 1)),
         GridOperand("ids", ids.buffer, ids.whole(Access.READ, 1)),
@@ -47,6 +45,7 @@ def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(tg.RmsNormOp.name)
 def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
+    """Groups of columns, as few a task as the SMs allow."""
     assert isinstance(op, tg.RmsNormOp)
     shape = tensor_shape(op.x)
     width, groups = shape[-1], prod(shape[1:-1])
@@ -71,8 +70,7 @@ def _elementwise(function: str) -> Callable[[Operation, GraphBuilder], None]:
         for operand in op.operands:
             if tensor_shape(operand) != shape or not isinstance(element_type(operand), BFloat16Type):
                 raise UnsupportedError(
-                    f"tile: {op.name} needs operands of bf16 and the result's shape {list(shape)}, "
-                    f"found {operand.type}"
+                    f"tile: {op.name} needs operands of bf16 and the result's shape {list(shape)}, found {operand.type}"
                 )
         name = builder.unique(function)
         views = [builder.view(operand) for operand in op.operands]
@@ -128,6 +126,7 @@ def tile_slice(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(tg.ArgmaxOp.name)
 def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
+    """A task a chunk of columns, and one that puts the chunks together."""
     assert isinstance(op, tg.ArgmaxOp)
     x, y = builder.view(op.x), builder.result(op.results[0], "sampled")
     rows, columns = tensor_shape(op.x)
@@ -153,6 +152,7 @@ def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(tg.AdvanceOp.name)
 def tile_advance(op: Operation, builder: GraphBuilder) -> None:
+    """One task; the request state is updated in place."""
     assert isinstance(op, tg.AdvanceOp)
     names = ("history", "requests", "rows", "row_count")
     operands = [GridOperand("sampled", builder.view(op.sampled).buffer, builder.view(op.sampled).whole(Access.READ, 1))]
@@ -166,5 +166,3 @@ def tile_advance(op: Operation, builder: GraphBuilder) -> None:
         raise PlanError(f"advance: {batch} requests need as many rows a step, found {rows}", advice="raise `rows`")
     stops = tuple(tg.int_list(op.stop_tokens))
     builder.grid("advance", Advance(), AdvanceParams(batch, rows, max_length, stops), (1,), operands)
-
-

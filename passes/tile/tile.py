@@ -122,13 +122,17 @@ def _bind_results(op: Operation, builder: GraphBuilder) -> None:
                 shape = tensor_shape(value)
                 buffer = builder.buffer(f"result{index}", Space.OUTPUT, _flat(shape), element_type(value))
                 if builder.views.setdefault(value, _view(buffer, shape)).buffer is not buffer:
-                    raise PlanError(f"tile: result {index} is an argument, a state or returned twice; nothing computes it")
+                    raise PlanError(
+                        f"tile: result {index} is an argument, a state or returned twice; nothing computes it"
+                    )
         case _:
             pass
 
 
 def _is_linear_weight(value: SSAValue) -> bool:
-    return any(isinstance(use.operation, LinearOp | FusedLinearOp) and use.operation.weight is value for use in value.uses)
+    return any(
+        isinstance(use.operation, LinearOp | FusedLinearOp) and use.operation.weight is value for use in value.uses
+    )
 
 
 def _check_updates(ops: list[Operation]) -> None:

@@ -61,21 +61,6 @@ __device__ __forceinline__ bool mbarrier_try_wait(unsigned long long* barrier, u
   return done != 0;
 }
 
-// The same without the wait.
-__device__ __forceinline__ bool mbarrier_test_wait(unsigned long long* barrier, unsigned parity) {
-  unsigned done;
-  asm volatile(
-      "{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-      : "=r"(done)
-      : "r"(shared_address(barrier)), "r"(parity)
-      : "memory");
-  return done != 0;
-}
-
-__device__ __forceinline__ void bulk_prefetch_l2(const void* global, unsigned bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
-}
-
 __device__ __forceinline__ void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 // L2 policy for bytes read once a step: they leave first, activations stay.

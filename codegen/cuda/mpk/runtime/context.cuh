@@ -60,17 +60,15 @@ __device__ inline void report(const Launch& launch, ErrorCode::Value code, int t
 // True when counter `event` has reached `target`; false when the wait ran out or another block failed.
 __device__ inline bool wait_event(const Launch& launch, unsigned event, unsigned target, int task, int step) {
   const unsigned* counter = launch.events + static_cast<size_t>(event) * kEventStride;
-  unsigned count = load_acquire_gpu(counter);
-  if (static_cast<int>(count - target) >= 0) return true;
-  const unsigned long long begin = global_timer_ns();
+  unsigned count = 0;
+  unsigned long long begin = 0;
   while (true) {
+    // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
     for (int poll = 0; poll < kPollsPerCheck; ++poll) {
-      count = load_relaxed_gpu(counter);
-      if (static_cast<int>(count - target) >= 0) {
-        fence_acq_rel_gpu();
-        return true;
-      }
+      count = load_acquire_gpu(counter);
+      if (static_cast<int>(count - target) >= 0) return true;
     }
+    if (begin == 0) begin = global_timer_ns();
     if (load_relaxed_gpu(reinterpret_cast<const unsigned*>(&launch.error->code)) != 0) return false;
     if (global_timer_ns() - begin > launch.spin_limit_ns) {
       report(launch, ErrorCode::kEventTimeout, task, step, event, count, target);

@@ -5,7 +5,7 @@
 
 namespace mpk {
 
-// `Bodies` is printed for each program: run(Context&, const Task&) and load(Loader&, const Task&) switch on task.body.
+// `Bodies` is printed for each program: its run and load switch on task.body.
 template <typename Bodies>
 __device__ void consume(Context& context, const Task* queue, int length) {
   constexpr int kWords = sizeof(Task) / 4;

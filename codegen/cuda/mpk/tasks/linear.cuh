@@ -39,7 +39,7 @@ struct Linear {
   static constexpr int kGroup = kOnePanel ? 1 : kTiles;
   static constexpr int kColumns = kGated ? 8 : kTileRows;  // of y that a tile makes
   static constexpr int kOutputs = ceil_div(kRows * kColumns, kConsumers);  // of a thread in a tile
-  static constexpr int kInFlight = 4;
+  static constexpr int kInFlight = kRows > 8 ? 8 : 4;  // vectors of a lane between load and use
 
   struct Scratch {
     alignas(16) char panel[kOnePanel ? kRows * stride_of(kPaddedK) * 2 : kPanelBytes];
@@ -48,21 +48,14 @@ struct Linear {
   };
   static_assert(sizeof(Scratch) <= kScratchBytes, "Linear: scratch planned too small");
 
-  static __device__ __forceinline__ Stream stream(const Task& task) {
-    const int tiles = min(kTiles, kTotalTiles - __ldg(&task.index[0]) * kTiles);
-    const char* source = reinterpret_cast<const char*>(__ldg(&task.operand[kWeight]));
-    return {source, static_cast<unsigned>(tiles) * kTileBytes};
-  }
-
-  template <typename Loader>
   static __device__ bool load(Loader& loader, const Task& task) {
-    const Stream weights = stream(task);
-    const int tiles = weights.bytes / kTileBytes;
+    const int tiles = min(kTiles, kTotalTiles - __ldg(&task.index[0]) * kTiles);
+    const char* first = reinterpret_cast<const char*>(__ldg(&task.operand[kWeight]));
     for (int group = 0; group < tiles; group += kGroup) {
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         const int columns = min(kStageColumns, kPaddedK - chunk * kStageColumns);
         for (int t = group; t < min(group + kGroup, tiles); ++t) {
-          const char* source = weights.source + static_cast<size_t>(t) * kTileBytes + chunk * kStageBytes;
+          const char* source = first + static_cast<size_t>(t) * kTileBytes + chunk * kStageBytes;
           if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
         }
       }
