@@ -90,8 +90,12 @@ def compile_model(path: Path, target: Target, options: StepOptions) -> Compilati
 
     Raises CheckpointError or UnsupportedError for a config that cannot be compiled, and what `compile_module` raises.
     """
+    return compile_step(load_config(path), target, options)
+
+
+def compile_step(config: ModelConfig, target: Target, options: StepOptions) -> Compilation:
+    """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others."""
     begin = perf_counter()
-    config = load_config(path)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
     _attach_metadata(module, config, options)

@@ -36,6 +36,8 @@ class Accuracy:
 
 def check(executable: Executable, decoders: tuple[Decoder, Decoder], prompts: list[list[int]], steps: int) -> Accuracy:
     """Run ``steps`` steps one launch each, scratch poisoned before each, and compare with (fp32, bf16) decoders."""
+    import torch
+
     engine = executable.engine
     if not isinstance(engine, GpuExecutor):
         raise UsageError(f"accuracy is measured on a GPU, found an engine on {engine.device_name}")
@@ -45,6 +47,8 @@ def check(executable: Executable, decoders: tuple[Decoder, Decoder], prompts: li
         rows = engine.read_state("rows")
         count = int(engine.read_state("row_count")[0])
         engine.poison()
+        engine.tensor("logits").fill_(float("nan"))
+        torch.cuda.synchronize()
         engine.run(1)
         logits = engine.read_state("logits")
         for row in range(count):
