@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,10 +13,20 @@ from typing import Any
 from ..core.errors import MpkError
 from ..core.target import H200
 
+IDENTICAL_RUNS = 20
 
-def measure(
-    name: str, batch: int, context: int, *, check_steps: int, baselines: bool, compiled: bool
-) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class What:
+    """What to measure: steps compared with fp32, our time, torch's time, compiled torch's time."""
+
+    check_steps: int
+    timing: bool
+    baselines: bool
+    compiled: bool
+
+
+def measure(name: str, batch: int, context: int, what: What) -> dict[str, Any]:
     """One row: a model shape at a batch and a context, on the GPU."""
     import torch
 
@@ -36,9 +47,8 @@ def measure(
     row: dict[str, Any] = {"model": name, "batch": batch, "context": context}
     if what.check_steps:
         generator = torch.Generator().manual_seed(batch)
-        prompts = [
-            torch.randint(0, config.vocab_size, (5 + 3 * i,), generator=generator).tolist() for i in range(batch)
-        ]
+        lengths = range(5, 5 + 3 * batch, 3)
+        prompts = [torch.randint(0, config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
         decoders = Decoder(config, {k: v.float() for k, v in weights.items()}), Decoder(config, weights)
         row["accuracy"] = vars(
             check(Executable(compilation.program, engine, None), decoders, prompts, what.check_steps)
@@ -47,9 +57,6 @@ def measure(
     if what.timing:
         times = kernel_ms(engine, context)
         row["mpk_ms"], row["mpk_spread_ms"] = median(times), max(times) - min(times)
-    row["weight_gb"] = (
-        sum(v.numel() * 2 for k, v in weights.items() if "embed" not in k or config.tied_embeddings) / 1e9
-    )
     row["plan_seconds"] = sum(compilation.seconds.values())
     row["registers"] = {k: v.registers for k, v in engine.compiled.resources.items()}
     del engine
