@@ -163,10 +163,11 @@ def _apply(ctx: Context, module: ModuleOp, pass_: ModulePass) -> tuple[float, di
             if isinstance(error, MpkError):
                 error.add_note(f"raised by pass '{pass_.name}'")
                 raise
-            raise PlanError(f"pass '{pass_.name}' failed: {_describe(error)}") from error
+            raise PlanError(f"pass '{pass_.name}' failed: {describe(error)}") from error
     return time.perf_counter() - begin, statistics.get(pass_.name, {})
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """What ``error`` says; xDSL's own errors speak for themselves, others with their class in front."""
     text = str(error).strip()
     return text if text and type(error).__module__.startswith("xdsl.") else f"{type(error).__name__}: {text}"
