@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -12,12 +13,14 @@ from xdsl.ir import Operation
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import ParseError
 
+from ..core.errors import did_you_mean
 from ..pass_manager import describe
 from ..passes.rewriting import drop_dump
 from .diagnostics import Diagnostic, DiagnosticError
 
 SPLIT_MARKER = "// -----"
 _COMMENT = re.compile(r"//[^\n]*")
+_NO_SUCH_OP = re.compile(r"Operation (?P<name>\S+) is not registered")
 _LOCATED = re.compile(r"^(?P<file>.*):(?P<line>\d+):(?P<column>\d+)$")
 
 
@@ -46,16 +49,23 @@ class Source:
         try:
             return parser.parse_module(implicit_module)
         except ParseError as error:
-            place = error.span.get_location()
-            width = max(1, error.span.end - error.span.start)
-            message = " ".join(error.msg.split())
-            raise DiagnosticError(Diagnostic("error", message, place.file, place.line, place.col, width)) from error
+            raise DiagnosticError(self._diagnostic(error, parser)) from error
         except RecursionError as error:
             raise DiagnosticError(Diagnostic("error", "regions are nested too deeply to parse", self.name)) from error
         except Exception as error:  # an attribute's verifier, or a dialect's own parser: neither knows the place
             drop_dump(error)
             line, column = parser.place(parser.pos)
             raise DiagnosticError(Diagnostic("error", describe(error), self.name, line, column)) from error
+
+    def _diagnostic(self, error: ParseError, parser: LocatingParser) -> Diagnostic:
+        message, begin, end = " ".join(error.msg.split()), error.span.start, error.span.end
+        match = _NO_SUCH_OP.fullmatch(message)
+        if match is not None:  # xDSL points at what follows the name
+            begin = self.text.rfind(match["name"], 0, end)
+            end = begin + len(match["name"])
+        line, column = parser.place(begin)
+        notes = _guess(match["name"], parser.ctx) if match is not None else ()
+        return Diagnostic("error", message, self.name, line, column, max(1, end - begin), notes)
 
     def excerpt(self, diagnostic: Diagnostic) -> str:
         """The line ``diagnostic`` is about and a caret under it; nothing if it lies elsewhere."""
@@ -68,6 +78,19 @@ class Source:
         width = max(1, min(diagnostic.width, len(line) - start))
         indent = "".join("\t" if c == "\t" else " " for c in line[:start])
         return f"{line}\n{indent}^{'~' * (width - 1)}\n"
+
+
+def _guess(op: str, ctx: Context) -> tuple[str, ...]:
+    """Help with an op that does not exist."""
+    dialect = op.partition(".")[0]
+    if dialect not in ctx.registered_dialect_names:
+        return (f"help: no dialect is called '{dialect}': {_closest(dialect, ctx.registered_dialect_names)}",)
+    return (f"help: {_closest(op, (known.name for known in ctx.get_dialect(dialect).operations))}",)
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    guess = did_you_mean(name, known)
+    return guess if guess.startswith("did") else "see --show-dialects"
 
 
 def place_of(where: str | None) -> tuple[str | None, int | None, int | None]:
