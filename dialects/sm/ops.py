@@ -311,6 +311,10 @@ class GridOp(IRDLOperation):
                 raise VerifyException(
                     f"{where}, operand {name}: expected access {kind.operand(name).access}, found {box.mode}"
                 )
+            if kind.operand(name).streamed and isinstance(value.owner, BufferOp):
+                space = value.owner.space.data
+                if space is not Space.WEIGHT:  # the loader warp copies it ahead of every wait
+                    raise VerifyException(f"{where}, operand {name}: expected a streamed weight, found space {space}")
 
     def _verify_elements(self, where: str, use: EventUse) -> None:
         if isinstance(use.elements, AffineMapAttr):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -87,13 +89,23 @@ def boxes_overlap(first: tuple[IntArray, IntArray], second: tuple[IntArray, IntA
     return shared
 
 
-def self_overlap(grid: GridOp, operand: int) -> BoolArray:
-    """[tasks, tasks]: tasks of one grid whose boxes overlap and that ``along`` does not keep apart."""
-    bounds = box_bounds(grid, operand)
-    shared = boxes_overlap(bounds, bounds)
-    indices = task_indices(grid)
-    for index in ints(grid.boxes.data[operand].along):
-        if index >= 0:
-            shared &= indices[:, None, index] == indices[None, :, index]
+def conflicts_inside(grid: GridOp) -> Iterator[tuple[int, int, BoolArray]]:
+    """Pairs of operands of one grid by which different tasks touch the same elements, one of them writing, and which
+    tasks do: nothing orders tasks of a grid. Equal operands are a pair too."""
+    boxes, data = grid.boxes.data, list(grid.data)
+    for one, other in combinations_with_replacement(range(len(data)), 2):
+        if data[one] is data[other] and (boxes[one].mode.writes or boxes[other].mode.writes):
+            pairs = _overlap_inside(grid, one, other)
+            if pairs.any():
+                yield one, other, pairs
+
+
+def _overlap_inside(grid: GridOp, one: int, other: int) -> BoolArray:
+    """[tasks, tasks]: different tasks whose boxes overlap and that ``along`` of both does not keep apart."""
+    shared = boxes_overlap(box_bounds(grid, one), box_bounds(grid, other))
+    indices, alongs = task_indices(grid), [ints(grid.boxes.data[operand].along) for operand in (one, other)]
+    for first, second in zip(*alongs, strict=True):
+        if first == second and first >= 0:
+            shared &= indices[:, None, first] == indices[None, :, first]
     np.fill_diagonal(shared, False)
     return shared

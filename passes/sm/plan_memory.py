@@ -6,12 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, ModuleOp, bf16, i64
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.ir import SSAValue
 
 from ...core.memory import Space
-from ...dialects.sm import BufferOp, BufferType, GraphOp
+from ...dialects.sm import GraphOp
 from ..analysis.dependences import Dependences
+from ..analysis.memory import size_bytes
 from ..analysis.order import GridOrder, reduce_edges
 from ..base import MpkPass
 
@@ -43,7 +44,7 @@ class PlanMemory(MpkPass):
         slots: list[_Slot] = []
         wanted = 0
         for buffer in [b for b in graph.buffers if b.space.data is Space.SCRATCH]:
-            size, grids = _size_bytes(buffer), users[buffer.buffer]
+            size, grids = _aligned(size_bytes(buffer)), users[buffer.buffer]
             wanted += size
             fitting = [s for s in slots if self.reuse and s.size_bytes >= size and s.free_before(grids, order)]
             slot = min(fitting, key=lambda s: s.size_bytes, default=None)
@@ -79,10 +80,6 @@ def _users(graph: GraphOp) -> dict[SSAValue, list[int]]:
     return users
 
 
-def _size_bytes(buffer: BufferOp) -> int:
-    assert isinstance(buffer.buffer.type, BufferType)
-    elements = 1
-    for size in buffer.padded_shape:
-        elements *= size
-    element_bytes = 2 if buffer.buffer.type.element_type == bf16 else 4
-    return -(-elements * element_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+def _aligned(size: int) -> int:
+    """``size`` rounded up to whole alignment units."""
+    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -14,7 +14,8 @@ from ...core.errors import VerificationError
 from ...core.target import target_of
 from ...dialects.sm import EventOp, GraphOp
 from ...dialects.sm.expansion import IntArray, event_elements, placement, task_indices
-from ..analysis.dependences import Dependence, Dependences, self_overlap
+from ..analysis.dependences import Dependence, Dependences, conflicts_inside
+from ..analysis.memory import size_bytes, uncovered_reads
 from ..base import MpkPass
 
 
@@ -26,6 +27,10 @@ class Verify(MpkPass):
     2. No deadlock: events together with the order of each SM's queue have no cycle.
     3. No race: of two tasks that touch the same element of a buffer, one a write, one happens before the other, by
        events and queue order; so every dependence of the boxes is enforced.
+    4. Coverage: what a task reads of a scratch or output buffer, grids before it write.
+    5. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
+       of the other.
+    6. Step: every task is over when the step event has its arrivals, so no task meets one of the next step.
 
     Raises VerificationError that names the rule and the tasks. Before and after: the same IR.
     """
@@ -37,7 +42,11 @@ class Verify(MpkPass):
             plan = _Plan(graph)
             plan.check_counts()
             order = plan.topological_order()
-            plan.check_races(plan.happens_before(order))
+            clock = plan.happens_before(order)
+            plan.check_races(clock)
+            plan.check_coverage()
+            plan.check_memory(clock)
+            plan.check_step(clock)
             self.count("tasks", len(plan.sm))
 
 
@@ -49,9 +58,13 @@ class _Plan:
         self.first = np.cumsum([0, *(grid.num_tasks for grid in self.grids)])
         num_sms = target_of(graph.target.data).num_sms
         self.sm = np.concatenate([placement(grid, num_sms) for grid in self.grids])
+        self.slot = _slots(self.sm)
         self.signalled: dict[SSAValue, list[IntArray]] = defaultdict(list)  # per event: [n, 2] (element, task)
         self.awaited: dict[SSAValue, list[IntArray]] = defaultdict(list)
+        self.users: dict[SSAValue, list[int]] = defaultdict(list)  # per buffer: grid numbers
         for number, grid in enumerate(self.grids):
+            for value in dict.fromkeys(grid.data):
+                self.users[value].append(number)
             for uses, table in ((grid.signal_uses, self.signalled), (grid.wait_uses, self.awaited)):
                 for use in uses:
                     table[use.event].append(self._pairs(number, event_elements(grid, use)))
@@ -139,10 +152,6 @@ class _Plan:
     def happens_before(self, order: IntArray) -> IntArray:
         """[tasks, SMs]: how many tasks of each SM's queue are sure to be over when a task starts (a vector clock)."""
         num_sms = int(self.sm.max()) + 1
-        slot = np.zeros(len(self.sm), np.int32)
-        for sm in range(num_sms):
-            mine = np.flatnonzero(self.sm == sm)
-            slot[mine] = np.arange(len(mine))
         clock = np.zeros((len(self.sm), num_sms), np.int64)
         running = np.zeros((num_sms, num_sms), np.int64)
         elements: dict[int, list[tuple[SSAValue, int]]] = defaultdict(list)
@@ -157,13 +166,12 @@ class _Plan:
             for key in elements[task]:
                 np.maximum(running[sm], event_clock[key], out=running[sm])
             clock[task] = running[sm]
-            running[sm, sm] = slot[task] + 1
+            running[sm, sm] = self.slot[task] + 1
             for key in signals[task]:
                 if key in event_clock:
                     np.maximum(event_clock[key], running[sm], out=event_clock[key])
                 else:
                     event_clock[key] = running[sm].copy()
-        self.slot = slot
         return clock
 
     def check_races(self, clock: IntArray) -> None:
@@ -171,10 +179,10 @@ class _Plan:
         for edge in dependences.edges:
             self._check_edge(edge, clock)
         for number, grid in enumerate(self.grids):
-            for operand, box in enumerate(grid.boxes):
-                if box.mode.writes and (pairs := self_overlap(grid, operand)).any():
-                    a, b = np.argwhere(pairs)[0] + self.first[number]
-                    self._raise_race(int(a), int(b), f"operand {grid.operand_names.data[operand].data}")
+            for one, other, pairs in conflicts_inside(grid):
+                a, b = np.argwhere(pairs)[0] + self.first[number]
+                names = dict.fromkeys(grid.operand_names.data[operand].data for operand in (one, other))
+                self._raise_race(int(a), int(b), f"operand {' and '.join(names)}")
 
     def _check_edge(self, edge: Dependence, clock: IntArray) -> None:
         a, b = np.nonzero(edge.relation)
@@ -184,10 +192,71 @@ class _Plan:
             worst = int(np.flatnonzero(unordered)[0])
             self._raise_race(int(a[worst]), int(b[worst]), "a buffer that one of them writes")
 
+    def check_coverage(self) -> None:
+        for read in uncovered_reads(self.graph):
+            grid = self.grids[read.grid]
+            raise VerificationError(
+                f"sm-verify, coverage: {self.task_name(int(self.first[read.grid]) + read.task)} reads by operand "
+                f"{grid.operand_names.data[read.operand].data} elements of buffer @{read.buffer.sym_name.data} that no "
+                "grid before it writes"
+            )
+
+    def check_memory(self, clock: IntArray) -> None:
+        placed = [(buffer, buffer.offset.value.data) for buffer in self.graph.buffers if buffer.offset is not None]
+        begin = np.array([offset for _, offset in placed], np.int64)
+        end = begin + np.array([size_bytes(buffer) for buffer, _ in placed], np.int64)
+        arena = self.graph.arena_bytes.value.data if self.graph.arena_bytes is not None else 0
+        if outside := np.flatnonzero((begin < 0) | (end > arena)).tolist():
+            raise VerificationError(
+                f"sm-verify, memory: buffer @{placed[outside[0]][0].sym_name.data} is at bytes {begin[outside[0]]} to "
+                f"{end[outside[0]]} of an arena of {arena}"
+            )
+        spans = [self._span(buffer.buffer, clock) for buffer, _ in placed]
+        for a, b in np.argwhere(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1)).tolist():
+            (a_ready, a_over), (b_ready, b_over) = spans[a], spans[b]
+            if not ((b_ready >= a_over).all() or (a_ready >= b_over).all()):
+                names = " and ".join(f"@{placed[one][0].sym_name.data}" for one in (a, b))
+                raise VerificationError(f"sm-verify, memory: buffers {names} share bytes while both are in use")
+
+    def _span(self, buffer: SSAValue, clock: IntArray) -> tuple[IntArray, IntArray]:
+        """([SMs], [SMs]): how far each queue is for sure when the first task that touches ``buffer`` starts, and how
+        far it must be for the last one to be over."""
+        tasks = np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(*self.first[n : n + 2]) for n in self.users[buffer])]
+        )
+        over = np.zeros(clock.shape[1], np.int64)
+        np.maximum.at(over, self.sm[tasks], self.slot[tasks] + 1)
+        return clock[tasks].min(axis=0, initial=len(self.sm)), over
+
+    def check_step(self, clock: IntArray) -> None:
+        steps = [event for event in self.graph.events if event.step is not None]
+        if [event.size for event in steps] != [1]:
+            raise VerificationError(
+                f"sm-verify, step: expected one step event of one element, found {len(steps)}",
+                advice="sm-synthesize-events makes it",
+            )
+        last = _joined(self.signalled[steps[0].event])[:, 1]
+        over = clock[last].max(axis=0)
+        np.maximum.at(over, self.sm[last], self.slot[last] + 1)
+        if (late := np.flatnonzero(self.slot >= over[self.sm])).size:
+            raise VerificationError(
+                f"sm-verify, step: {self.task_name(int(late[0]))} may still run when event "
+                f"@{steps[0].sym_name.data} ends the step"
+            )
+
     def _raise_race(self, a: int, b: int, what: str) -> None:
         raise VerificationError(
             f"sm-verify, race: nothing orders {self.task_name(a)} and {self.task_name(b)}, which both touch {what}"
         )
+
+
+def _slots(sm: IntArray) -> IntArray:
+    """[tasks]: the place of each task in the queue of its SM."""
+    slots = np.zeros(len(sm), np.int64)
+    for one in np.unique(sm):
+        mine = np.flatnonzero(sm == one)
+        slots[mine] = np.arange(len(mine))
+    return slots
 
 
 def _joined(parts: list[IntArray]) -> IntArray:

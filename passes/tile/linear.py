@@ -13,7 +13,7 @@ from ...core.errors import UnsupportedError
 from ...core.target import Target
 from ...dialects.sm import BoxAttr, BufferOp
 from ...dialects.sm.ops import GridOperand
-from ...dialects.tg import FusedLinearOp, LinearOp
+from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
 from ...tasks.base import Access
 from ...tasks.linear import TILE_ROWS, Linear, LinearParams
 from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
@@ -75,6 +75,11 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     if k % VECTOR:
         raise UnsupportedError(f"linear: the kernel reads {VECTOR} elements at once; {k} input columns do not divide")
     _check_types(form)
+    if not isinstance(form.weight.owner, ParamOp):
+        raise UnsupportedError(
+            "linear: expected a parameter as weight, found a computed value",
+            advice="weights are packed before the launch and streamed ahead of every event",
+        )
     num_tiles = ceil(n / TILE_ROWS)
     tiles, reason = choose_tiles(num_tiles, k, builder.target)
     params = LinearParams(
