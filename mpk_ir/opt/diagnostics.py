@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..core.errors import MpkError
+
 _EXPECTED = re.compile(
     r"expected-(?P<severity>error|warning|note|remark)(?P<regex>-re)?"
     r"\s*(?:@\s*(?P<place>[+-]\d+|above|below|unknown))?\s*\{\{(?P<text>(?(regex).*|.*?))\}\}"
@@ -24,9 +26,12 @@ class Diagnostic:
     width: int = 1
     notes: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        return f"{place}: {self.severity}: {self.message}" if place else f"{self.severity}: {self.message}"
+        return f"{self.place}: {self.severity}: {self.message}" if self.place else f"{self.severity}: {self.message}"
 
     def with_notes(self) -> list[Diagnostic]:
         """This diagnostic and its notes, each as a diagnostic at the same place."""
@@ -34,11 +39,11 @@ class Diagnostic:
         return [self, *notes]
 
 
-class DiagnosticError(Exception):
+class DiagnosticError(MpkError):
     """Processing stopped at ``diagnostic``."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(str(diagnostic))
+        super().__init__(diagnostic.message, where=diagnostic.place or None)
         self.diagnostic = diagnostic
 
 
