@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from ...core.errors import VerificationError
 from ...core.target import target_of
 from ...dialects.sm import EventOp, GraphOp
-from ...dialects.sm.expansion import IntArray, event_elements, placement, task_indices
+from ...dialects.sm.expansion import IntArray, box_bounds, buffer_shape, event_elements, placement, task_indices
 from ..analysis.dependences import Dependence, Dependences, conflicts_inside
 from ..analysis.memory import size_bytes, uncovered_reads
 from ..base import MpkPass
@@ -23,6 +23,7 @@ from ..base import MpkPass
 class Verify(MpkPass):
     """Check a plan, task by task; the IR is left as it is.
 
+    0. Bounds: every box begins inside its buffer.
     1. Counting: every event element receives in a step exactly the arrivals that its count says.
     2. No deadlock: events together with the order of each SM's queue have no cycle.
     3. No race: of two tasks that touch the same element of a buffer, one a write, one happens before the other, by
@@ -40,6 +41,7 @@ class Verify(MpkPass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
             plan = _Plan(graph)
+            plan.check_bounds()
             plan.check_counts()
             order = plan.topological_order()
             clock = plan.happens_before(order)
@@ -77,6 +79,24 @@ class _Plan:
         number = int(np.searchsorted(self.first, task, side="right")) - 1
         index = task_indices(self.grids[number])[task - int(self.first[number])].tolist()
         return f"@{self.grids[number].sym_name.data}{index} on SM {int(self.sm[task])}"
+
+    def check_bounds(self) -> None:
+        seen: set[tuple[Attribute, ...]] = set()
+        for number, grid in enumerate(self.grids):
+            for operand, (value, box) in enumerate(zip(grid.data, grid.boxes.data, strict=True)):
+                key = (grid.extent, box, value.type)
+                if key in seen:  # layers repeat
+                    continue
+                seen.add(key)
+                low, high = box_bounds(grid, operand)
+                outside = ((low < 0) | (high <= low)).any(axis=1)
+                if outside.any():
+                    task = int(outside.argmax())
+                    raise VerificationError(
+                        f"sm-verify, bounds: {self.task_name(int(self.first[number]) + task)} touches by operand "
+                        f"{grid.operand_names.data[operand].data} a box at {low[task].tolist()}, which is outside a "
+                        f"buffer of shape {list(buffer_shape(value))}"
+                    )
 
     def check_counts(self) -> None:
         for event in self.graph.events:
@@ -175,8 +195,9 @@ class _Plan:
         return clock
 
     def check_races(self, clock: IntArray) -> None:
-        dependences = Dependences(self.graph)
-        for edge in dependences.edges:
+        edges = Dependences(self.graph).edges
+        # the first consumer and its nearest producer: most likely what is broken, the rest follows from it
+        for edge in sorted(edges, key=lambda e: (e.consumer, -e.producer)):
             self._check_edge(edge, clock)
         for number, grid in enumerate(self.grids):
             for one, other, pairs in conflicts_inside(grid):
