@@ -19,8 +19,6 @@ __device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
   return value;
 }
 
-
-
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
 __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
@@ -53,15 +51,16 @@ __device__ __forceinline__ void mbarrier_expect_bytes(unsigned long long* barrie
 // Whether the phase of parity `parity` has ended; waits a short, hardware-chosen time first.
 __device__ __forceinline__ bool mbarrier_try_wait(unsigned long long* barrier, unsigned parity) {
   unsigned done;
-  asm volatile(
-      "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-      : "=r"(done)
-      : "r"(shared_address(barrier)), "r"(parity)
-      : "memory");
+  asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
   return done != 0;
 }
 
-__device__ __forceinline__ void fence_mbarrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void fence_mbarrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 // L2 policy for bytes read once a step: they leave first, activations stay.
 __device__ __forceinline__ unsigned long long evict_first_policy() {
@@ -74,8 +73,8 @@ __device__ __forceinline__ unsigned long long evict_first_policy() {
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, unsigned bytes, unsigned long long* barrier,
                                           unsigned long long policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
-          shared_address(shared)),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(shared_address(shared)),
       "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
 }

@@ -11,7 +11,9 @@ struct alignas(16) Vector16 {
   unsigned word[4];
 };
 
-__device__ __forceinline__ float to_float(bf16 value) { return __uint_as_float(static_cast<unsigned>(value.bits) << 16); }
+__device__ __forceinline__ float to_float(bf16 value) {
+  return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
+}
 __device__ __forceinline__ float to_float(float value) { return value; }
 
 // Rounds to nearest, ties to even; NaN stays NaN.
@@ -46,7 +48,9 @@ __device__ __forceinline__ void unpack(const Vector16& vector, float (&out)[8]) 
 
 __device__ __forceinline__ Vector16 load_vector(const void* pointer) { return *static_cast<const Vector16*>(pointer); }
 
-__host__ __device__ constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+__host__ __device__ constexpr int round_up(int value, int multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 __host__ __device__ constexpr int ceil_div(int value, int divisor) { return (value + divisor - 1) / divisor; }
 __host__ __device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
 __host__ __device__ constexpr int max_of(int a, int b) { return a > b ? a : b; }

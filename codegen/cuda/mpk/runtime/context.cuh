@@ -98,7 +98,7 @@ struct Context {
   char* scratch;
   RingPosition position;
   int thread;
-  int step = 0;       // of this launch
+  int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
 

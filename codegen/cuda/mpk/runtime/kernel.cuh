@@ -14,29 +14,31 @@ __device__ void consume(Context& context, const Task* queue, int length) {
   const Launch& launch = context.launch;
   const int first_task = launch.queue_begin[blockIdx.x];
   auto fetch = [&](int i) { return context.thread < kWords ? words[i * kWords + context.thread] : 0u; };
-  auto keep = [&](int i, unsigned word) {
-    if (context.thread < kWords) reinterpret_cast<unsigned*>(&context.shared.slot[i % kTaskSlots])[context.thread] = word;
+  auto keep = [&](int slot, unsigned word) {
+    if (context.thread < kWords) reinterpret_cast<unsigned*>(&context.shared.slot[slot])[context.thread] = word;
   };
+  int slot = 0;  // goes on from step to step: only so is a slot never rewritten while the signaller reads it
+  keep(slot, fetch(0));
   for (int step = 0; step < launch.num_steps; ++step) {
     context.step = step;
     context.epoch = launch.first_step + step;
-    keep(0, fetch(0));
-    if (context.thread == 0 &&
-        !wait_event(launch, kStepEvent, kStepArrivals * context.epoch, first_task, step)) {
+    if (context.thread == 0 && !wait_event(launch, kStepEvent, kStepArrivals * context.epoch, first_task, step)) {
       context.shared.aborted = 1;
     }
     context.sync();
     for (int i = 0; i < length; ++i) {
       context.task_number = first_task + i;
-      const Task& task = context.shared.slot[i % kTaskSlots];
-      const unsigned next = i + 1 < length ? fetch(i + 1) : 0u;
+      const Task& task = context.shared.slot[slot];
+      const unsigned next = fetch(i + 1 < length ? i + 1 : 0);
       context.stamp(ProfilePhase::kBegin);
       if (context.shared.aborted == 0) Bodies::run(context, task);
       context.stamp(ProfilePhase::kComputed);
-      keep(i + 1, next);
-      if (context.thread == 0) context.shared.stop[i % kTaskSlots] = context.shared.aborted;
+      const int following = (slot + 1) % kTaskSlots;
+      keep(following, next);
+      if (context.thread == 0) context.shared.stop[slot] = context.shared.aborted;
       barrier_sync(kTaskBarrier, kConsumers + 32);
-      if (context.shared.stop[i % kTaskSlots]) return;
+      if (context.shared.stop[slot]) return;
+      slot = following;
     }
   }
 }
@@ -44,11 +46,12 @@ __device__ void consume(Context& context, const Task* queue, int length) {
 __device__ inline void signal(const Launch& launch, Shared& shared, int length) {
   const int lane = threadIdx.x % 32;
   const int first_task = launch.queue_begin[blockIdx.x];
+  int slot = 0;
   for (int step = 0; step < launch.num_steps; ++step) {
-    for (int i = 0; i < length; ++i) {
+    for (int i = 0; i < length; ++i, slot = (slot + 1) % kTaskSlots) {
       barrier_sync(kTaskBarrier, kConsumers + 32);
-      if (shared.stop[i % kTaskSlots]) return;
-      const Task& task = shared.slot[i % kTaskSlots];
+      if (shared.stop[slot]) return;
+      const Task& task = shared.slot[slot];
       if (lane < task.num_signals) {
         add_release_gpu(launch.events + static_cast<size_t>(task.signal_event[lane]) * kEventStride);
       }

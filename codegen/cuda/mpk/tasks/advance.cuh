@@ -30,7 +30,7 @@ struct Advance {
   static __device__ void keep_tokens(Context& context, Scratch& scratch, const Task& task) {
     const int b = context.thread;
     if (b >= kBatch) return;
-    int(&request)[RequestColumn::kCount] = scratch.requests[b];
+    int (&request)[RequestColumn::kCount] = scratch.requests[b];
     const int* state = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
     for (int c = 0; c < RequestColumn::kCount; ++c) request[c] = state[c];
     const int count = request[RequestColumn::kNumRows];
@@ -72,7 +72,7 @@ struct Advance {
     for (int row = t; row < kRows; row += kConsumers) {
       int values[RowColumn::kCount] = {0, -1, 0, 0};
       for (int b = 0; b < kBatch; ++b) {
-        const int(&request)[RequestColumn::kCount] = scratch.requests[b];
+        const int (&request)[RequestColumn::kCount] = scratch.requests[b];
         const int offset = row - request[RequestColumn::kFirstRow];
         if (offset < 0 || offset >= request[RequestColumn::kNumRows]) continue;
         const int position = request[RequestColumn::kCached] + offset;
@@ -81,7 +81,8 @@ struct Advance {
         values[RowColumn::kPosition] = position;
         values[RowColumn::kSamples] = position + 1 == request[RequestColumn::kKnown];
       }
-      for (int c = 0; c < RowColumn::kCount; ++c) operand<int>(task, kRowState)[row * RowColumn::kCount + c] = values[c];
+      for (int c = 0; c < RowColumn::kCount; ++c)
+        operand<int>(task, kRowState)[row * RowColumn::kCount + c] = values[c];
     }
   }
 };

@@ -16,8 +16,7 @@ __device__ __forceinline__ void keep_best(float& value, int& column, float other
 __device__ __forceinline__ void best_of_lanes(float& value, int& column) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
-    keep_best(value, column, __shfl_xor_sync(0xFFFFFFFFu, value, offset),
-              __shfl_xor_sync(0xFFFFFFFFu, column, offset));
+    keep_best(value, column, __shfl_xor_sync(0xFFFFFFFFu, value, offset), __shfl_xor_sync(0xFFFFFFFFu, column, offset));
   }
 }
 

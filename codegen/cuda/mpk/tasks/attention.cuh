@@ -15,8 +15,8 @@ struct Attention {
 
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
-  static constexpr int kLanes = kHeadDim / 8;              // that hold one position
-  static constexpr int kPerWarp = 32 / kLanes;             // positions a warp takes at once
+  static constexpr int kLanes = kHeadDim / 8;   // that hold one position
+  static constexpr int kPerWarp = 32 / kLanes;  // positions a warp takes at once
   static constexpr int kStride = kPerWarp * kConsumerWarps;
   static __host__ __device__ constexpr int heads_per_pass() {  // query heads whose state fits in registers
     int heads = min_of(kGroup, 8);

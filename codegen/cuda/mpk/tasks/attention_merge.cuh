@@ -15,7 +15,8 @@ struct AttentionMerge {
     if (!context.wait(task)) return;
     for (int i = context.thread; i < rows * kGroup * kHeadDim; i += kConsumers) {
       const int row = i / (kGroup * kHeadDim), element = i % (kGroup * kHeadDim), head = element / kHeadDim;
-      const float* partial = operand<const float>(task, kPartial) + static_cast<size_t>(row) * task.row_stride[kPartial];
+      const float* partial =
+          operand<const float>(task, kPartial) + static_cast<size_t>(row) * task.row_stride[kPartial];
       const float* max_sum = operand<const float>(task, kMaxSum) + static_cast<size_t>(row) * task.row_stride[kMaxSum];
       float values[kSplits], maxima[kSplits], highest = kNegativeInfinity;
 #pragma unroll

@@ -15,7 +15,8 @@ struct KvAppend {
       const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;
       const int request = state[RowColumn::kRequest], position = state[RowColumn::kPosition];
       if (request < 0) continue;
-      const int page = operand<const int>(task, kPageTable)[request * task.row_stride[kPageTable] + position / kPageSize];
+      const int page =
+          operand<const int>(task, kPageTable)[request * task.row_stride[kPageTable] + position / kPageSize];
       bf16* target = operand<bf16>(task, kCache) + static_cast<size_t>(page) * task.row_stride[kCache] +
                      position % kPageSize * kHeadDim;
       const bf16* source = operand<const bf16>(task, kNew) + static_cast<size_t>(row) * task.row_stride[kNew];

@@ -37,9 +37,9 @@ struct Linear {
   // All of x if it fits, else panels of some chunks; a panel then serves all tiles before the next one is read.
   static constexpr bool kOnePanel = kRows * stride_of(kPaddedK) * 2 <= kPanelBytes;
   static constexpr int kGroup = kOnePanel ? 1 : kTiles;
-  static constexpr int kColumns = kGated ? 8 : kTileRows;  // of y that a tile makes
+  static constexpr int kColumns = kGated ? 8 : kTileRows;                  // of y that a tile makes
   static constexpr int kOutputs = ceil_div(kRows * kColumns, kConsumers);  // of a thread in a tile
-  static constexpr int kInFlight = kRows > 8 ? 8 : 4;  // vectors of a lane between load and use
+  static constexpr int kInFlight = kRows > 8 ? 8 : 4;                      // vectors of a lane between load and use
 
   struct Scratch {
     alignas(16) char panel[kOnePanel ? kRows * stride_of(kPaddedK) * 2 : kPanelBytes];
