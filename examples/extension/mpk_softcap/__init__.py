@@ -1,0 +1,1 @@
+"""Logit soft-capping for mpk-ir."""
