@@ -18,7 +18,17 @@ from xdsl.irdl import irdl_op_definition, operand_def, opt_prop_def, prop_def, r
 from ...core.requests import RequestColumn, RowColumn
 from .base import TgOp
 from .signature import Signature
-from .tensors import F32_TENSOR, I32_TENSOR, INT_LIST, SAME_FLOAT, Shape, float64, int64s, int_list, shape_of
+from .tensors import (
+    F32_TENSOR,
+    FLOAT_TENSOR,
+    I32_TENSOR,
+    INT_LIST,
+    Shape,
+    float64,
+    int64s,
+    int_list,
+    shape_of,
+)
 
 ROWS = f"rows[R,{len(RowColumn)}]"
 REQUESTS = f"requests[B,{len(RequestColumn)}]"
@@ -33,13 +43,14 @@ class RopeOp(TgOp):
     """
 
     name = "tg.rope"
-    x = operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
     rows = operand_def(I32_TENSOR)
     inv_freq = operand_def(F32_TENSOR)
     scaling = prop_def(FloatAttr.constr(f64), default_value=float64(1.0))
     interleaved = opt_prop_def(UnitAttr)
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(f"x[R,H,D], {ROWS}, inv_freq[F] -> result[R,H,D]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("rows", "inv_freq")
     assembly_format = "$x `,` $rows `,` $inv_freq attr-dict `:` functional-type(operands, results)"
 
     def __init__(
@@ -58,14 +69,15 @@ class KvAppendOp(TgOp):
     """``cache`` with ``new`` [R, Hkv, D] written at each active row's request and POSITION."""
 
     name = "tg.kv_append"
-    cache = operand_def(SAME_FLOAT)
-    new = operand_def(SAME_FLOAT)
+    cache = operand_def(FLOAT_TENSOR)
+    new = operand_def(FLOAT_TENSOR)
     rows = operand_def(I32_TENSOR)
     page_table = operand_def(I32_TENSOR)
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(
         f"cache[C,Hkv,S,D], new[R,Hkv,D], {ROWS}, page_table[B,P] -> result[C,Hkv,S,D]"
     )
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("rows", "page_table")
     assembly_format = "$cache `,` $new `,` $rows `,` $page_table attr-dict `:` functional-type(operands, results)"
 
     def __init__(self, cache: SSAValue, new: SSAValue, rows: SSAValue, page_table: SSAValue) -> None:
@@ -80,17 +92,18 @@ class AttentionOp(TgOp):
     """
 
     name = "tg.attention"
-    q = operand_def(SAME_FLOAT)
-    k_cache = operand_def(SAME_FLOAT)
-    v_cache = operand_def(SAME_FLOAT)
+    q = operand_def(FLOAT_TENSOR)
+    k_cache = operand_def(FLOAT_TENSOR)
+    v_cache = operand_def(FLOAT_TENSOR)
     rows = operand_def(I32_TENSOR)
     requests = operand_def(I32_TENSOR)
     page_table = operand_def(I32_TENSOR)
     scale = prop_def(FloatAttr.constr(f64))
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(
         f"q[R,Hq,D], k_cache[C,Hkv,S,D], v_cache[C,Hkv,S,D], {ROWS}, {REQUESTS}, page_table[B,P] -> result[R,Hq,D]"
     )
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("rows", "requests", "page_table")
     assembly_format = (
         "$q `,` $k_cache `,` $v_cache `,` $rows `,` $requests `,` $page_table attr-dict `:` "
         "functional-type(operands, results)"

@@ -12,7 +12,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from .base import TgOp
 from .signature import Signature
-from .tensors import SAME_ELEMENT, SAME_FLOAT, Shape, element_of, shape_of, tensor
+from .tensors import ANY_TENSOR, FLOAT_TENSOR, Shape, element_of, shape_of, tensor
 
 
 def broadcast(op_name: str, lhs: Shape, rhs: Shape) -> Shape:
@@ -30,9 +30,9 @@ def broadcast(op_name: str, lhs: Shape, rhs: Shape) -> Shape:
 class BinaryOp(TgOp, ABC):
     """A function of two elements; the shapes broadcast as in numpy."""
 
-    lhs = operand_def(SAME_ELEMENT)
-    rhs = operand_def(SAME_ELEMENT)
-    result = result_def(SAME_ELEMENT)
+    lhs = operand_def(ANY_TENSOR)
+    rhs = operand_def(ANY_TENSOR)
+    result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$lhs `,` $rhs attr-dict `:` functional-type(operands, results)"
 
@@ -49,8 +49,8 @@ class BinaryOp(TgOp, ABC):
 class UnaryOp(TgOp, ABC):
     """A function of one element."""
 
-    x = operand_def(SAME_FLOAT)
-    result = result_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[...] -> result[...]")
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
@@ -61,9 +61,9 @@ class UnaryOp(TgOp, ABC):
 class GatedOp(TgOp, ABC):
     """An activation of ``gate``, times ``up``."""
 
-    gate = operand_def(SAME_FLOAT)
-    up = operand_def(SAME_FLOAT)
-    result = result_def(SAME_FLOAT)
+    gate = operand_def(FLOAT_TENSOR)
+    up = operand_def(FLOAT_TENSOR)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("gate[...], up[...] -> result[...]")
     assembly_format = "$gate `,` $up attr-dict `:` functional-type(operands, results)"
 

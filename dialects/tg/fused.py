@@ -29,7 +29,6 @@ from .tensors import (
     F32_TENSOR,
     FLOAT_TENSOR,
     I32_TENSOR,
-    SAME_FLOAT,
     Shape,
     element_of,
     float64,
@@ -81,10 +80,10 @@ class FusedLinearOp(TgOp):
     """
 
     name = "tg.fused_linear"
-    x = operand_def(SAME_FLOAT)
-    weight = operand_def(SAME_FLOAT)
-    bias = opt_operand_def(SAME_FLOAT)
-    norm_weight = opt_operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
+    weight = operand_def(FLOAT_TENSOR)
+    bias = opt_operand_def(FLOAT_TENSOR)
+    norm_weight = opt_operand_def(FLOAT_TENSOR)
     residual = opt_operand_def(FLOAT_TENSOR)
     eps = prop_def(FloatAttr.constr(f64), default_value=float64(0.0))
     epilogue = prop_def(EpilogueAttr, default_value=EpilogueAttr(Epilogue.NONE))
@@ -93,6 +92,7 @@ class FusedLinearOp(TgOp):
         "x[R,K], weight[N,K], bias[N], norm_weight[K], residual[R,M] -> result[R,M]",
     )
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("residual", "result")
     assembly_format = (
         "$x `,` $weight (`bias` $bias^ `:` type($bias))? (`norm` $norm_weight^ `:` type($norm_weight))? "
         "(`residual` $residual^ `:` type($residual))? attr-dict `:` "
@@ -171,14 +171,14 @@ class FusedAttentionOp(TgOp):
     """
 
     name = "tg.fused_attention"
-    qkv = operand_def(SAME_FLOAT)
-    k_cache = operand_def(SAME_FLOAT)
-    v_cache = operand_def(SAME_FLOAT)
+    qkv = operand_def(FLOAT_TENSOR)
+    k_cache = operand_def(FLOAT_TENSOR)
+    v_cache = operand_def(FLOAT_TENSOR)
     rows = operand_def(I32_TENSOR)
     requests = operand_def(I32_TENSOR)
     page_table = operand_def(I32_TENSOR)
-    q_norm = opt_operand_def(SAME_FLOAT)
-    k_norm = opt_operand_def(SAME_FLOAT)
+    q_norm = opt_operand_def(FLOAT_TENSOR)
+    k_norm = opt_operand_def(FLOAT_TENSOR)
     inv_freq = opt_operand_def(F32_TENSOR)
     heads = prop_def(IntegerAttr.constr(i64))
     kv_heads = prop_def(IntegerAttr.constr(i64))
@@ -186,14 +186,15 @@ class FusedAttentionOp(TgOp):
     scale = prop_def(FloatAttr.constr(f64))
     eps = prop_def(FloatAttr.constr(f64), default_value=float64(0.0))
     scaling = prop_def(FloatAttr.constr(f64), default_value=float64(1.0))
-    result = result_def(SAME_FLOAT)
-    next_k_cache = result_def(SAME_FLOAT)
-    next_v_cache = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
+    next_k_cache = result_def(FLOAT_TENSOR)
+    next_v_cache = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(
         f"qkv[R,W], k_cache[C,Hkv,S,D], v_cache[C,Hkv,S,D], {ROWS}, {REQUESTS}, page_table[B,P], q_norm[D], k_norm[D] "
         "-> result[R,Q], next_k_cache[C,Hkv,S,D], next_v_cache[C,Hkv,S,D]"
     )
     irdl_options = (AttrSizedOperandSegments(as_property=True), ParsePropInAttrDict())
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("rows", "requests", "page_table", "inv_freq")
     assembly_format = (
         "$qkv `,` $k_cache `,` $v_cache `,` $rows `,` $requests `,` $page_table "
         "(`q_norm` $q_norm^ `:` type($q_norm))? (`k_norm` $k_norm^ `:` type($k_norm))? "

@@ -12,7 +12,7 @@ from ...core.requests import RowColumn
 from .base import TgOp
 from .elementwise import broadcast
 from .signature import Signature
-from .tensors import FLOAT_TENSOR, I32_TENSOR, SAME_FLOAT, Shape, element_of, float64, shape_of, tensor
+from .tensors import FLOAT_TENSOR, I32_TENSOR, Shape, element_of, float64, shape_of, tensor
 
 
 @irdl_op_definition
@@ -20,10 +20,11 @@ class EmbeddingOp(TgOp):
     """Rows of ``table`` [V, H] -> [R, H], chosen by ``ids``: token ids [R], or the rows state [R, 4] (its TOKEN)."""
 
     name = "tg.embedding"
-    table = operand_def(SAME_FLOAT)
+    table = operand_def(FLOAT_TENSOR)
     ids = operand_def(I32_TENSOR)
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("table[V,H] -> result[R,H]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("ids",)
     assembly_format = "$table `,` $ids attr-dict `:` functional-type(operands, results)"
 
     def __init__(self, table: SSAValue, ids: SSAValue) -> None:
@@ -41,11 +42,12 @@ class LinearOp(TgOp):
     """x · weightᵀ + bias: [R, K], [N, K], [N] -> [R, N]. Sums in f32; the result's element type is free."""
 
     name = "tg.linear"
-    x = operand_def(SAME_FLOAT)
-    weight = operand_def(SAME_FLOAT)
-    bias = opt_operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
+    weight = operand_def(FLOAT_TENSOR)
+    bias = opt_operand_def(FLOAT_TENSOR)
     result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[R,K], weight[N,K], bias[N] -> result[R,N]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("result",)
     assembly_format = "$x `,` $weight (`bias` $bias^)? attr-dict `:` functional-type(operands, results)"
 
     def __init__(
@@ -60,10 +62,11 @@ class MatmulOp(TgOp):
     """Matrix product of the last two dimensions, [..., M, K] by [..., K, N]; the others broadcast."""
 
     name = "tg.matmul"
-    lhs = operand_def(SAME_FLOAT)
-    rhs = operand_def(SAME_FLOAT)
+    lhs = operand_def(FLOAT_TENSOR)
+    rhs = operand_def(FLOAT_TENSOR)
     result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("result",)
     assembly_format = "$lhs `,` $rhs attr-dict `:` functional-type(operands, results)"
 
     def __init__(self, lhs: SSAValue, rhs: SSAValue, element: Attribute | None = None) -> None:
@@ -86,10 +89,10 @@ class RmsNormOp(TgOp):
     """x / sqrt(mean(x²) + eps) * weight over the last dimension, in f32."""
 
     name = "tg.rms_norm"
-    x = operand_def(SAME_FLOAT)
-    weight = operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
+    weight = operand_def(FLOAT_TENSOR)
     eps = prop_def(FloatAttr.constr(f64))
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[...,D], weight[D] -> result[...,D]")
     assembly_format = "$x `,` $weight attr-dict `:` functional-type(operands, results)"
 
@@ -102,11 +105,11 @@ class LayerNormOp(TgOp):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimension, in f32."""
 
     name = "tg.layer_norm"
-    x = operand_def(SAME_FLOAT)
-    weight = operand_def(SAME_FLOAT)
-    bias = operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
+    weight = operand_def(FLOAT_TENSOR)
+    bias = operand_def(FLOAT_TENSOR)
     eps = prop_def(FloatAttr.constr(f64))
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[...,D], weight[D], bias[D] -> result[...,D]")
     assembly_format = "$x `,` $weight `,` $bias attr-dict `:` functional-type(operands, results)"
 

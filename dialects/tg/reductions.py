@@ -13,7 +13,7 @@ from xdsl.utils.str_enum import StrEnum
 
 from .base import TgOp
 from .signature import Signature
-from .tensors import FLOAT_TENSOR, I32_TENSOR, SAME_FLOAT, element_of, int64, shape_of, tensor
+from .tensors import FLOAT_TENSOR, I32_TENSOR, element_of, int64, shape_of, tensor
 
 
 class Reduction(StrEnum):
@@ -36,9 +36,9 @@ class SoftmaxOp(TgOp):
     """exp(x - max) / sum(exp(x - max)) along ``axis``, in f32."""
 
     name = "tg.softmax"
-    x = operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
     axis = prop_def(IntegerAttr.constr(i64))
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[...] -> result[...]")
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
@@ -55,10 +55,10 @@ class ReduceOp(TgOp):
     """Sum, maximum or mean along ``axis``, which the result drops; in f32."""
 
     name = "tg.reduce"
-    x = operand_def(SAME_FLOAT)
+    x = operand_def(FLOAT_TENSOR)
     kind = prop_def(ReductionAttr)
     axis = prop_def(IntegerAttr.constr(i64))
-    result = result_def(SAME_FLOAT)
+    result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$kind $x attr-dict `:` functional-type(operands, results)"
 
@@ -83,6 +83,7 @@ class ArgmaxOp(TgOp):
     x = operand_def(FLOAT_TENSOR)
     result = result_def(I32_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[R,V] -> result[R]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("x", "result")
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
     def __init__(self, x: SSAValue) -> None:

@@ -15,7 +15,6 @@ from .signature import Signature
 from .tensors import (
     ANY_TENSOR,
     INT_LIST,
-    SAME_ELEMENT,
     Shape,
     element_of,
     int64,
@@ -31,8 +30,8 @@ class ReshapeOp(TgOp):
     """The same elements in row-major order under another shape."""
 
     name = "tg.reshape"
-    x = operand_def(SAME_ELEMENT)
-    result = result_def(SAME_ELEMENT)
+    x = operand_def(ANY_TENSOR)
+    result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
@@ -49,9 +48,9 @@ class TransposeOp(TgOp):
     """Dimension i of the result is dimension ``permutation[i]`` of x."""
 
     name = "tg.transpose"
-    x = operand_def(SAME_ELEMENT)
+    x = operand_def(ANY_TENSOR)
     permutation = prop_def(INT_LIST)
-    result = result_def(SAME_ELEMENT)
+    result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
@@ -77,10 +76,10 @@ class SliceOp(TgOp):
     """The box of x that starts at ``offsets`` and has shape ``sizes``."""
 
     name = "tg.slice"
-    x = operand_def(SAME_ELEMENT)
+    x = operand_def(ANY_TENSOR)
     offsets = prop_def(INT_LIST)
     sizes = prop_def(INT_LIST)
-    result = result_def(SAME_ELEMENT)
+    result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
@@ -112,9 +111,9 @@ class ConcatOp(TgOp):
     """The ``parts`` one after another along dimension ``axis``."""
 
     name = "tg.concat"
-    parts = var_operand_def(SAME_ELEMENT)
+    parts = var_operand_def(ANY_TENSOR)
     axis = prop_def(IntegerAttr.constr(i64))
-    result = result_def(SAME_ELEMENT)
+    result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature({}, {})
     assembly_format = "$parts attr-dict `:` functional-type(operands, results)"
 
@@ -144,6 +143,7 @@ class CastOp(TgOp):
     x = operand_def(ANY_TENSOR)
     result = result_def(ANY_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of("x[...] -> result[...]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("x", "result")
     assembly_format = "$x attr-dict `:` functional-type(operands, results)"
 
     def __init__(self, x: SSAValue, element: Attribute) -> None:

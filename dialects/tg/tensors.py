@@ -25,7 +25,7 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.ir import Attribute, SSAValue
-from xdsl.irdl import AttrConstraint, ParamAttrConstraint, VarConstraint, eq
+from xdsl.irdl import AttrConstraint, ParamAttrConstraint, eq
 from xdsl.utils.exceptions import VerifyException
 
 from ...core.dtype import DType, dtype_of
@@ -47,9 +47,6 @@ ANY_TENSOR = tensor_of(ELEMENT)
 FLOAT_TENSOR = tensor_of(FLOAT_ELEMENT)
 F32_TENSOR = tensor_of(eq(f32))
 I32_TENSOR = tensor_of(eq(i32))
-SAME_FLOAT = tensor_of(VarConstraint("T", FLOAT_ELEMENT))
-"""Float tensors; all operands and results of one op that use this constraint share their element type."""
-SAME_ELEMENT = tensor_of(VarConstraint("T", ELEMENT))
 
 INT_LIST = DenseArrayBase.constr(i64)
 

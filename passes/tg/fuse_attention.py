@@ -133,11 +133,11 @@ def _ropes_agree(q: tg.RopeOp | None, k: tg.RopeOp | None, op: tg.AttentionOp) -
 
 
 def _cache_users_can_follow(match: Match, op: tg.AttentionOp) -> bool:
-    """Whether each appended cache is used only by this attention and by updates, which may move."""
-    uses = [use for append in (match.k_append, match.v_append) for use in append.result.uses]
+    """Whether each use of an appended cache comes after this attention, is this attention, or is an update."""
+    users = [use.operation for append in (match.k_append, match.v_append) for use in append.result.uses]
     return all(
-        use.operation is op or (isinstance(use.operation, tg.UpdateOp) and use.operation.parent is op.parent)
-        for use in uses
+        user is op or (user.parent is op.parent and (isinstance(user, tg.UpdateOp) or op.is_before_in_block(user)))
+        for user in users
     )
 
 
