@@ -19,8 +19,9 @@ from .core.target import Target
 from .dialects.sm.params import value_to_attr
 from .frontend import ModelConfig, StepOptions, build_step, load_config
 from .passes.base import collect_statistics
+from .passes.lower.lower_to_cuda import LowerToCuda
 from .passes.tile.tile import STEP_METADATA
-from .pipeline import lowering_passes, plan_passes, tensor_passes
+from .pipeline import plan_passes, tensor_passes
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class _Levels:
             self.seconds[one.name] = self.seconds.get(one.name, 0.0) + perf_counter() - begin
 
 
-def compile_module(module: ModuleOp, target: Target) -> Compilation:
+def compile_module(module: ModuleOp, target: Target, lowering: LowerToCuda = LowerToCuda()) -> Compilation:
     """Compile a module with one `tg` function; it is lowered in place.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
     levels, modules = _Levels(), dict[str, ModuleOp]()
     with collect_statistics() as statistics:
-        for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", lowering_passes())):
+        for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", (lowering,))):
             levels.run(module, passes)
             modules[level] = module.clone() if level != "cuda" else module
     begin = perf_counter()
@@ -93,14 +94,16 @@ def compile_model(path: Path, target: Target, options: StepOptions) -> Compilati
     return compile_step(load_config(path), target, options)
 
 
-def compile_step(config: ModelConfig, target: Target, options: StepOptions) -> Compilation:
+def compile_step(
+    config: ModelConfig, target: Target, options: StepOptions, lowering: LowerToCuda = LowerToCuda()
+) -> Compilation:
     """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others."""
     begin = perf_counter()
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
     _attach_metadata(module, config, options)
     importing = perf_counter() - begin
-    result = compile_module(module, target)
+    result = compile_module(module, target, lowering)
     return replace(result, seconds={"import": importing, **result.seconds})
 
 

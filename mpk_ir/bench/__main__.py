@@ -24,6 +24,7 @@ class What:
     timing: bool
     baselines: bool
     compiled: bool
+    plain_loads: bool
 
 
 def measure(name: str, batch: int, context: int, what: What) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def measure(name: str, batch: int, context: int, what: What) -> dict[str, Any]:
     from ..compiler import compile_step
     from ..executable import Executable
     from ..frontend import StepOptions
+    from ..passes.lower.lower_to_cuda import LowerToCuda
     from ..runtime.executor import GpuExecutor
     from .accuracy import check
     from .reference import Decoder
@@ -41,7 +43,7 @@ def measure(name: str, batch: int, context: int, what: What) -> dict[str, Any]:
 
     config = shape_config(name)
     options = StepOptions(batch=batch, rows=max(8, batch), max_length=context + 128, page_size=64)
-    compilation = compile_step(config, H200, options)
+    compilation = compile_step(config, H200, options, LowerToCuda(bulk_loads=not what.plain_loads))
     weights = random_weights(config, "cuda")
     engine = GpuExecutor(compilation.program, weights)
     row: dict[str, Any] = {"model": name, "batch": batch, "context": context}
@@ -75,9 +77,10 @@ def main() -> int:
     parser.add_argument("--baselines", action="store_true", help="time torch too: eager, and eager in a CUDA graph")
     parser.add_argument("--compile", action="store_true", help="with --baselines: torch.compile in a CUDA graph too")
     parser.add_argument("--check-only", action="store_true", help="no timing of our kernel")
+    parser.add_argument("--plain-loads", action="store_true", help="no copy engine, for compute-sanitizer racecheck")
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     options = parser.parse_args()
-    what = What(options.check_steps, not options.check_only, options.baselines, options.compile)
+    what = What(options.check_steps, not options.check_only, options.baselines, options.compile, options.plain_loads)
     rows: list[dict[str, Any]] = []
     try:
         for name in options.models.split(","):

@@ -38,10 +38,12 @@ class LowerToCuda(MpkPass):
     }
     ```
     ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
+    ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow the copy engine.
     """
 
     name = "lower-to-cuda"
     ring_kib: int = 0
+    bulk_loads: bool = True
     profile: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
@@ -63,6 +65,7 @@ class LowerToCuda(MpkPass):
             "kStepEvent": event,
             "kStepArrivals": arrivals,
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
+            "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
         }
         shared = stages * STAGE_BYTES + scratch + RUNTIME_SHARED_BYTES

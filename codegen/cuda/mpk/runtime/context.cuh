@@ -19,6 +19,7 @@ constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kSignallerWarp = kConsumerWarps + 1;
 constexpr int kThreads = 32 * (kConsumerWarps + 2);
+constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;  // a slot is rewritten only when the signaller is past it
 constexpr int kConsumerBarrier = 1;
 constexpr int kTaskBarrier = 2;
@@ -144,7 +145,8 @@ struct Context {
   }
 };
 
-// The loader's side of the ring: one lane issues all copies.
+// The loader's side of the ring: one lane issues all copies; without bulk loads, which race checkers do not follow, the
+// whole warp copies.
 struct Loader {
   const Launch& launch;
   Shared& shared;
@@ -169,8 +171,16 @@ struct Loader {
       }
     }
     unsigned long long* full = &shared.full[position.stage];
-    mbarrier_expect_bytes(full, bytes);
-    bulk_load(ring + position.stage * kStageBytes, source, bytes, full, policy);
+    char* target = ring + position.stage * kStageBytes;
+    if constexpr (kBulkLoads) {
+      mbarrier_expect_bytes(full, bytes);
+      bulk_load(target, source, bytes, full, policy);
+    } else {
+      for (unsigned offset = 16 * (threadIdx.x % 32); offset < bytes; offset += 16 * kLoaderLanes) {
+        *reinterpret_cast<Vector16*>(target + offset) = load_vector(source + offset);
+      }
+      mbarrier_arrive(full);
+    }
     position.advance();
     return true;
   }

@@ -85,7 +85,7 @@ __device__ void run_kernel(const Launch& launch) {
   const Task* queue = launch.tasks + begin;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kRingStages; ++stage) {
-      mbarrier_init(&shared.full[stage], 1);
+      mbarrier_init(&shared.full[stage], kLoaderLanes);
       mbarrier_init(&shared.empty[stage], kConsumerWarps);
     }
     shared.aborted = 0;
@@ -98,7 +98,7 @@ __device__ void run_kernel(const Launch& launch) {
     Context context{launch, shared, ring, scratch, {}, static_cast<int>(threadIdx.x)};
     consume<Bodies>(context, queue, length);
   } else if (warp == kLoaderWarp) {
-    if (threadIdx.x % 32 == 0) {
+    if (threadIdx.x % 32 < kLoaderLanes) {
       Loader loader{launch, shared, ring, evict_first_policy(), {}};
       load<Bodies>(loader, queue, length);
     }
