@@ -8,6 +8,7 @@ from typing import Any
 
 from xdsl.ir import Dialect
 from xdsl.passes import ModulePass
+from xdsl.universe import XDSL_UNIVERSE
 from xdsl.utils.hints import type_repr
 
 from ..pass_manager import RunReport
@@ -21,7 +22,7 @@ def list_passes() -> str:
     """Every pass with the first line of its documentation and its options; ours and extensions' before xDSL's."""
     known = multiverse().all_passes
     lines: list[str] = []
-    for name in sorted(known, key=lambda name: (name not in MPK_UNIVERSE.all_passes, name)):
+    for name in sorted(known, key=lambda name: (name in XDSL_UNIVERSE.all_passes, name)):
         lines += _pass_lines(known[name]())
     return "\n".join(lines) + "\n"
 
