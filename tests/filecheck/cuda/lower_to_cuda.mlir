@@ -1,0 +1,51 @@
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda | filecheck %s
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda -t cuda | filecheck %s --check-prefix TEXT
+// RUN: mpk-opt %s -p 'sm-synthesize-events,lower-to-cuda{ring_kib=64 profile=true}' | filecheck %s --check-prefix OPTIONS
+// RUN: not mpk-opt %s -p lower-to-cuda 2>&1 | filecheck %s --check-prefix EARLY
+
+// Two bodies: @a and @c share one. The tables are still expanded from the graph beside it.
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <scratch> : !sm.buffer<[8, 32], bf16>
+  %out = sm.buffer @out <output> : !sm.buffer<[8, 32], bf16>
+  sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+  sm.grid @c "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%z, %out : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+}
+
+// CHECK:      cuda.source @step.cuda from @step target "sim" {
+// CHECK-NEXT:   cuda.include "mpk/tasks/elementwise.cuh"
+// CHECK-NEXT:   cuda.constant @kRingStages 14
+// CHECK-NEXT:   cuda.constant @kStageBytes 16384
+// CHECK-NEXT:   cuda.constant @kScratchBytes 0
+// CHECK-NEXT:   cuda.constant @kStepEvent 4
+// CHECK-NEXT:   cuda.constant @kStepArrivals 2
+// CHECK-NEXT:   cuda.constant @kNumTasks 6
+// CHECK-NEXT:   cuda.constant @kProfile 0
+// CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
+// CHECK-NEXT:   cuda.body 1 "mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
+// CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 320 shared_bytes 231424
+// CHECK-NEXT: }
+
+// TEXT:      constexpr int kRingStages = 14;
+// TEXT:      #include "mpk/runtime/kernel.cuh"
+// TEXT-NEXT: #include "mpk/tasks/elementwise.cuh"
+// TEXT:      switch (task.body) {
+// TEXT-NEXT:   case 0: return mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>::run(context, task);
+// TEXT-NEXT:   case 1: return mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>::run(context, task);
+// TEXT-NEXT: }
+// TEXT:      return true;
+// TEXT:      extern "C" __global__ void __launch_bounds__(320, 1)
+// TEXT-NEXT:     mpk_step(const __grid_constant__ mpk::Launch launch) {
+
+// OPTIONS: cuda.constant @kRingStages 4
+// OPTIONS: cuda.constant @kProfile 1
+
+// EARLY: lower-to-cuda: the graph has no step event

@@ -1,0 +1,178 @@
+// RUN: mpk-opt %s -p sm-verify --split-input-file --verify-diagnostics
+
+// The elements of @b's second task are written by tasks 2 and 3 of @a, it waits for tasks 0 and 1.
+// expected-error@unknown {{race: nothing orders @a[2] on SM 2 and @b[1] on SM 1, which both touch a buffer that one of them writes}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// No wait at all.
+// expected-error@unknown {{race: nothing orders @a[1] on SM 1 and @b[0] on SM 0}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// Two tasks signal an element that expects three.
+// expected-error@unknown {{counting: event @e[0] is said to receive 3 arrivals a step, its signals give 2}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<[3, 2]> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// The consumer is queued before its producers.
+// expected-error@unknown {{deadlock: 1 SMs wait for ever, @b[0] on SM 0}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+}
+
+// -----
+
+// A quarter of what @b reads is never written.
+// expected-error@unknown {{coverage: @b[1] on SM 1 reads by operand a elements of buffer @y that no grid before it writes}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<[2, 1]> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 24 : i64}
+    over [#builtin.int<3>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// Both scratch buffers are in use when @b runs.
+// expected-error@unknown {{memory: buffers @y and @z share bytes while both are in use}}
+sm.graph @step target "sim" arena_bytes 768 {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> offset 0 : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <scratch> offset 256 : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// The arena is too small.
+// expected-error@unknown {{memory: buffer @y is at bytes 256 to 768 of an arena of 512}}
+sm.graph @step target "sim" arena_bytes 512 {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> offset 256 : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// A task that nothing waits for does not signal the step.
+// expected-error@unknown {{step: @a[2] on SM 2 may still run when event @step ends the step}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [dense<[[0], [-1]]> : tensor<2x1xi32>]
+}
+
+// -----
+
+// The last box begins past the buffer.
+// expected-error@unknown {{bounds: @a[4] on SM 0 touches by operand a a box at [0, 32], which is outside a buffer of shape [8, 32]}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %z = sm.buffer @z <output> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
+  %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<5>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
+  sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
