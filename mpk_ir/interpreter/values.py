@@ -50,7 +50,10 @@ def assemble_param(op: tg.ParamOp, params: Mapping[str, Array]) -> Array:
 
 
 def interleave(first: Array, second: Array, block: int) -> Array:
-    """``block`` rows of ``first``, ``block`` of ``second``, and so on."""
+    """``block`` rows of ``first``, ``block`` of ``second``, and so on. Raises UsageError if their shapes do not fit."""
+    if first.shape != second.shape or len(first) % block:
+        shapes = f"{list(first.shape)} and {list(second.shape)}"
+        raise UsageError(f"cannot interleave {shapes}: expected equal shapes of a multiple of {block} rows")
     blocks = [half.reshape(-1, block, *half.shape[1:]) for half in (first, second)]
     return np.stack(blocks, axis=1).reshape(-1, *first.shape[1:])
 
