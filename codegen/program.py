@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -192,7 +193,7 @@ class Program:
                 metadata=facts["metadata"],
                 **arrays,
             )
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise UsageError(
                 f"no readable program: {error}", where=str(folder), advice="write one with `mpk compile --emit program`"
             ) from error

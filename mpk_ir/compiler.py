@@ -70,14 +70,18 @@ class _Levels:
             self.seconds[one.name] = self.seconds.get(one.name, 0.0) + perf_counter() - begin
 
 
-def compile_module(module: ModuleOp, target: Target, lowering: LowerToCuda = LowerToCuda()) -> Compilation:
+def compile_module(module: ModuleOp, target: Target, lowering: LowerToCuda | None = None) -> Compilation:
     """Compile a module with one `tg` function; it is lowered in place.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
     levels, modules = _Levels(), dict[str, ModuleOp]()
     with collect_statistics() as statistics:
-        for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", (lowering,))):
+        for level, passes in (
+            ("tg", tensor_passes()),
+            ("sm", plan_passes(target)),
+            ("cuda", (lowering or LowerToCuda(),)),
+        ):
             levels.run(module, passes)
             modules[level] = module.clone() if level != "cuda" else module
     begin = perf_counter()
@@ -95,7 +99,7 @@ def compile_model(path: Path, target: Target, options: StepOptions) -> Compilati
 
 
 def compile_step(
-    config: ModelConfig, target: Target, options: StepOptions, lowering: LowerToCuda = LowerToCuda()
+    config: ModelConfig, target: Target, options: StepOptions, lowering: LowerToCuda | None = None
 ) -> Compilation:
     """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others."""
     begin = perf_counter()

@@ -38,7 +38,8 @@ class LowerToCuda(MpkPass):
     }
     ```
     ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
-    ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow the copy engine.
+    ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
+    the copy engine.
     """
 
     name = "lower-to-cuda"
