@@ -37,7 +37,7 @@ format: $(VENV)/.test ## rewrite Python and device code in the house format
 
 docs: $(VENV)/.test ## build the documentation into site/, links checked
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/zensical build --strict --clean
 
 wheel: $(VENV)/.test ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
