@@ -28,6 +28,7 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kStepEvent 4
 // CHECK-NEXT:   cuda.constant @kStepArrivals 2
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
+// CHECK-NEXT:   cuda.constant @kBulkLoads 1
 // CHECK-NEXT:   cuda.constant @kProfile 0
 // CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
 // CHECK-NEXT:   cuda.body 1 "mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false

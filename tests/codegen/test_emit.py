@@ -1,0 +1,110 @@
+"""Emitted programs: they compile for Hopper, come out the same every time, and survive a folder."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpk_ir.codegen.program import Program
+from mpk_ir.core.errors import PlanError, UsageError
+from mpk_ir.runtime.nvrtc import compile_source
+from mpk_ir.tasks import BUILTIN_KINDS
+
+from .models import FAMILIES, program_of
+
+CASES = [(family, batch, fused) for family in FAMILIES for batch in (1, 4) for fused in (True, False)]
+QUICK = {("qwen3", 1, True), ("qwen2", 4, False)}
+"""Both bias and QK-norm, both ways of fusion, both batch sizes; the other cases are slow."""
+
+SPILL_LIMIT_BYTES = 32
+"""Three or four registers a thread; a body that no longer fits its 168 registers spills far more."""
+
+
+def same(first: Program, second: Program) -> bool:
+    for field in fields(Program):
+        one, two = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(one, np.ndarray):
+            if not np.array_equal(one, two) or one.dtype != two.dtype:
+                return False
+        elif field.name == "constants":
+            if one.keys() != two.keys() or any(not np.array_equal(one[key], two[key]) for key in one):
+                return False
+        elif one != two:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("family", "batch", "fused"), [pytest.param(*c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
+)
+def test_the_kernel_compiles_and_its_registers_and_memory_fit(family: str, batch: int, fused: bool) -> None:
+    program = program_of(family, batch, fused=fused)
+    kernel = compile_source(program.source, program.headers, program.target.arch)
+    resources = kernel.resources[program.launch.kernel]
+    assert resources.spill_bytes <= SPILL_LIMIT_BYTES
+    assert resources.registers * program.launch.num_threads <= 65536
+    assert resources.static_shared_bytes + program.launch.shared_bytes <= program.target.shared_memory_bytes
+
+
+@pytest.mark.parametrize(("family", "batch", "fused"), CASES)
+def test_the_same_model_gives_the_same_program(family: str, batch: int, fused: bool) -> None:
+    assert same(program_of(family, batch, fused=fused), program_of(family, batch, fused=fused))
+
+
+def test_another_batch_is_another_program() -> None:
+    assert not same(program_of("qwen3", 1), program_of("qwen3", 4))
+
+
+def test_fused_and_unfused_graphs_use_every_kind_but_join() -> None:
+    kinds = {grid.kind for fused in (True, False) for grid in program_of("qwen3", fused=fused).grids}
+    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join"}
+
+
+def test_layers_share_bodies() -> None:
+    program = program_of("llama3")
+    assert len(program.bodies) < len(program.grids)
+    assert program.source.count("case ") == len(program.bodies) + sum("Linear<" in body for body in program.bodies)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_program_survives_its_folder(family: str, tmp_path: Path) -> None:
+    program = program_of(family, 4)
+    program.save(tmp_path / "program")
+    assert same(Program.load(tmp_path / "program"), program)
+
+
+def test_metadata_and_constants_survive_too(tmp_path: Path) -> None:
+    program = replace(program_of("qwen3"), metadata={"batch": 1, "stop_tokens": [3, 4]})
+    program.save(tmp_path)
+    assert Program.load(tmp_path).metadata == program.metadata
+    assert program.constants
+
+
+@pytest.mark.parametrize("missing", ["program.json", "tables.npz", "constants.npz", "kernel.cu"])
+def test_a_folder_with_a_file_missing_is_refused(missing: str, tmp_path: Path) -> None:
+    program_of("qwen3").save(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(UsageError, match="no readable program") as caught:
+        Program.load(tmp_path)
+    assert caught.value.where == str(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["program.json", "tables.npz", "constants.npz"])
+def test_a_truncated_file_is_refused(damaged: str, tmp_path: Path) -> None:
+    program_of("qwen3").save(tmp_path)
+    whole = (tmp_path / damaged).read_bytes()
+    (tmp_path / damaged).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match="no readable program"):
+        Program.load(tmp_path)
+
+
+def test_emitting_before_lowering_is_refused() -> None:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from mpk_ir.codegen.emit import emit
+
+    with pytest.raises(PlanError, match=r"expected one cuda\.source, found 0"):
+        emit(ModuleOp([]))

@@ -1,0 +1,115 @@
+"""The persistent kernel on a GPU: as exact as torch, the same bits every run, requests of different lengths."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mpk_ir.bench.accuracy import Accuracy, check
+from mpk_ir.bench.reference import Decoder
+from mpk_ir.bench.shapes import random_weights
+from mpk_ir.codegen.program import Program
+from mpk_ir.core.target import SIM
+from mpk_ir.executable import Executable
+from mpk_ir.runtime.driver import find_device
+from mpk_ir.runtime.executor import GpuExecutor
+from mpk_ir.runtime.simulator import Simulator
+from mpk_ir.tasks import BUILTIN_KINDS
+from tests.codegen.models import FAMILIES, family_config, program_of
+
+pytestmark = pytest.mark.gpu
+
+RATIO_LIMIT = 1.2
+"""Of the kernel's mean error to that of torch in bf16, both against fp32."""
+STEPS = 24
+RUNS = 20
+PROMPTS = {1: [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]], 4: [[7], list(range(2, 21)), [11, 13, 17], [999, 500, 1, 1000, 8]]}
+
+
+@pytest.fixture(autouse=True)
+def gpu() -> None:
+    if find_device() is None:
+        pytest.skip("no NVIDIA GPU")
+
+
+@cache
+def weights_of(family: str) -> dict[str, torch.Tensor]:
+    """Random bf16 weights with biases and norms off their trivial values."""
+    return random_weights(family_config(family), "cpu", seed=1)
+
+
+@cache
+def executable(family: str, batch: int, fused: bool) -> Executable:
+    program = program_of(family, batch, fused=fused)
+    return Executable(program, GpuExecutor(program, weights_of(family)))
+
+
+def accuracy(family: str, batch: int, fused: bool) -> Accuracy:
+    config, weights = family_config(family), weights_of(family)
+    decoders = Decoder(config, {name: tensor.float() for name, tensor in weights.items()}), Decoder(config, weights)
+    return check(executable(family, batch, fused), decoders, PROMPTS[batch], STEPS)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_logits_are_as_exact_as_torchs(family: str, batch: int, fused: bool) -> None:
+    found = accuracy(family, batch, fused)
+    assert found.steps >= STEPS
+    assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
+    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
+    assert found.wrong == 0, found
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_runs_give_identical_bits(batch: int, fused: bool) -> None:
+    runs: list[tuple[bytes, list[list[int]]]] = []
+    subject = executable("qwen3", batch, fused)
+    assert isinstance(subject.engine, GpuExecutor)
+    for _ in range(RUNS):
+        subject.engine.poison()
+        tokens = subject.generate(PROMPTS[batch], STEPS).tokens
+        caches = [subject.engine.read_state(f"{name}_cache.{layer}") for name in "kv" for layer in range(2)]
+        state = b"".join(array.tobytes() for array in (subject.engine.read_state("logits"), *caches))
+        runs.append((state, tokens))
+    assert all(run == runs[0] for run in runs)
+
+
+def test_one_launch_gives_what_a_launch_per_step_gives() -> None:
+    subject = executable("qwen3", 4, True)
+    at_once = subject.generate(PROMPTS[4], STEPS).tokens
+    seen: list[list[int]] = [[] for _ in PROMPTS[4]]
+    subject.steps_per_launch = 1
+    stepwise = subject.generate(PROMPTS[4], STEPS, lambda request, token: seen[request].append(token)).tokens
+    assert at_once == stepwise == seen
+
+
+def test_a_request_does_not_depend_on_its_neighbours() -> None:
+    together = executable("qwen3", 4, True).generate(PROMPTS[4], 4).tokens
+    for request, prompt in enumerate(PROMPTS[4]):
+        alone = executable("qwen3", 4, True).generate([prompt], 4).tokens
+        assert alone[0] == together[request]
+
+
+def test_the_gpu_computes_what_the_simulator_computes() -> None:
+    """The first step on both, from the same state; the simulator rounds as the kernel does, but sums otherwise."""
+    prompt = [[3, 1, 4, 1, 5]]
+    simulated: Program = program_of("qwen3", 1, target=SIM.name)
+    found: list[np.ndarray[Any, Any]] = []
+    for one in (executable("qwen3", 1, True), Executable(simulated, Simulator(simulated, weights_of("qwen3")))):
+        one.begin(prompt, 1)
+        one.engine.run(1)
+        found.append(one.engine.read_state("logits")[: len(prompt[0])])
+    scale = np.abs(found[1]).max()
+    assert scale > 0
+    assert np.abs(found[0] - found[1]).max() < 0.05 * scale
+
+
+def test_fused_and_unfused_graphs_exercise_every_body_but_join() -> None:
+    kinds = {grid.kind for fused in (True, False) for grid in executable("qwen3", 1, fused).program.grids}
+    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join"}

@@ -1,0 +1,256 @@
+"""The numpy meaning of each task kind against a formula written another way, one element at a time or by torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpk_ir.core.requests import RequestColumn, RowColumn
+from mpk_ir.tasks import BUILTIN_KINDS
+from mpk_ir.tasks.advance import Advance, AdvanceParams
+from mpk_ir.tasks.argmax import Argmax, ArgmaxParams
+from mpk_ir.tasks.attention import Attention, AttentionParams, split_range
+from mpk_ir.tasks.attention_merge import AttentionMerge, AttentionMergeParams
+from mpk_ir.tasks.elementwise import BINARY, FUNCTIONS, Elementwise, ElementwiseParams
+from mpk_ir.tasks.embedding import Embedding, EmbeddingParams
+from mpk_ir.tasks.join import Join, JoinParams
+from mpk_ir.tasks.kv_append import KvAppend, KvAppendParams
+from mpk_ir.tasks.linear import Linear, LinearParams
+from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
+from mpk_ir.tasks.rope import Rope, RopeParams
+from mpk_ir.tasks.select import Select, SelectParams
+
+Array = np.ndarray[Any, Any]
+SEEDS = st.integers(0, 2**32)
+TORCH: dict[str, Callable[..., torch.Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "silu": torch.nn.functional.silu,
+    "gelu_tanh": lambda a: torch.nn.functional.gelu(a, approximate="tanh"),
+    "exp": torch.exp,
+    "neg": torch.neg,
+    "silu_mul": lambda a, b: torch.nn.functional.silu(a) * b,
+    "gelu_tanh_mul": lambda a, b: torch.nn.functional.gelu(a, approximate="tanh") * b,
+}
+
+
+def normal(seed: int, *shape: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def close(found: Array, expected: Any) -> None:
+    np.testing.assert_allclose(found, np.asarray(expected, dtype=np.float32), rtol=2e-5, atol=2e-5)
+
+
+def test_every_kind_is_tested_here() -> None:
+    tested = (Advance, Argmax, Attention, AttentionMerge, Elementwise, Embedding)
+    tested += (Join, KvAppend, Linear, RmsNorm, Rope, Select)
+    assert {type(kind) for kind in BUILTIN_KINDS} == set(tested)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@given(seed=SEEDS)
+def test_elementwise(name: str, seed: int) -> None:
+    a, b, y = normal(seed, 3, 8), normal(seed + 1, 3, 8), np.zeros((3, 8), np.float32)
+    views = {"a": a, "y": y} | ({"b": b} if name in BINARY else {})
+    Elementwise().reference(ElementwiseParams(name, 8, 3, 8), views, (0,))
+    operands = [torch.from_numpy(views[key]) for key in ("a", "b") if key in views]
+    close(y, TORCH[name](*operands).numpy())
+
+
+@given(SEEDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(("none", "silu_mul", "gelu_mul")))
+def test_linear(seed: int, norm: bool, bias: bool, residual: bool, activation: str) -> None:
+    rows, k, gated = 3, 24, activation != "none"
+    width = 16 if gated else 32
+    params = LinearParams(32, k, 2, rows, norm, 1e-5, bias, residual, activation, "bf16")
+    weight, add = normal(seed, 32, k), normal(seed + 1, 32)
+    x, scale, rest = normal(seed + 2, rows, k), normal(seed + 3, k), normal(seed + 4, rows, width)
+    y = np.zeros((rows, width), np.float32)
+    views = {"x": x, "weight": weight, "bias": add, "norm_weight": scale, "residual": rest, "y": y}
+    Linear().reference(params, views, (0,))
+    wide = torch.from_numpy(x)
+    if norm:
+        wide = torch.nn.functional.rms_norm(wide, (k,), torch.from_numpy(scale), 1e-5)
+    out = torch.nn.functional.linear(wide, torch.from_numpy(weight), torch.from_numpy(add) if bias else None)
+    if gated:  # 8 gate rows, then their 8 up rows, in each tile of 16
+        gate = torch.cat([out[:, 0:8], out[:, 16:24]], dim=1)
+        up = torch.cat([out[:, 8:16], out[:, 24:32]], dim=1)
+        out = TORCH["silu_mul" if activation == "silu_mul" else "gelu_tanh_mul"](gate, up)
+    close(y, (out + torch.from_numpy(rest) if residual else out).numpy())
+
+
+@given(SEEDS, st.integers(1, 3))
+def test_rms_norm(seed: int, groups: int) -> None:
+    x, weight, y = normal(seed, 2, 16 * groups), normal(seed + 1, 16), np.zeros((2, 16 * groups), np.float32)
+    RmsNorm().reference(RmsNormParams(16, groups, 2, 1e-6), {"x": x, "weight": weight, "y": y}, (0,))
+    for row in range(2):
+        for group in range(groups):
+            part = x[row, 16 * group : 16 * group + 16].tolist()
+            rms = math.sqrt(sum(value * value for value in part) / 16 + 1e-6)
+            expected = [value / rms * w for value, w in zip(part, weight.tolist(), strict=True)]
+            close(y[row, 16 * group : 16 * group + 16], expected)
+
+
+def rotated(x: Array, position: int, inv_freq: Array, scaling: float = 1.0) -> Array:
+    """Halves as real and imaginary parts of complex numbers, turned by position times frequency."""
+    half = x.shape[-1] // 2
+    turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * position * inv_freq.astype(np.float64)) * scaling
+    return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+@given(SEEDS, st.lists(st.integers(0, 500), min_size=2, max_size=2), st.sampled_from((1.0, 0.5)))
+def test_rope(seed: int, positions: list[int], scaling: float) -> None:
+    x, y, inv_freq = normal(seed, 2, 24), np.zeros((2, 24), np.float32), np.array([1.0, 0.1, 0.01, 0.001], np.float32)
+    rows = np.array([(0, 0, position, 0) for position in positions], np.int32)
+    Rope().reference(RopeParams(3, 8, 2, scaling), {"x": x, "rows": rows, "inv_freq": inv_freq, "y": y}, (0,))
+    for row, position in enumerate(positions):
+        expected = rotated(x[row].reshape(3, 8), position, inv_freq, scaling).ravel()
+        np.testing.assert_allclose(y[row], expected, atol=2e-4)  # the angle is rounded to float32
+
+
+@given(SEEDS, st.integers(1, 4))
+def test_embedding_leaves_inactive_rows_alone(seed: int, count: int) -> None:
+    table, y = normal(seed, 10, 8), np.full((4, 8), 7.0, np.float32)
+    rows = np.random.default_rng(seed).integers(0, 10, (4, 4)).astype(np.int32)
+    views = {"table": table, "ids": rows, "row_count": np.array([count], np.int32), "y": y}
+    Embedding().reference(EmbeddingParams(8, 4, 4, False), views, (0,))
+    for row in range(4):
+        assert y[row].tolist() == (table[rows[row, RowColumn.TOKEN]].tolist() if row < count else [7.0] * 8)
+
+
+@given(SEEDS, st.integers(1, 4))
+def test_argmax_of_chunks_then_select_is_the_first_largest(seed: int, chunks: int) -> None:
+    logits = np.random.default_rng(seed).integers(0, 4, (3, 8 * chunks - 3)).astype(np.float32)  # many ties
+    value, column = np.zeros((3, chunks), np.float32), np.zeros((3, chunks), np.int32)
+    for chunk in range(chunks):
+        own = slice(chunk, chunk + 1)
+        views = {"x": logits[:, 8 * chunk : 8 * chunk + 8], "value": value[:, own], "column": column[:, own]}
+        Argmax().reference(ArgmaxParams(logits.shape[1], 8, 3), views, (chunk,))
+    y = np.zeros(3, np.int32)
+    Select().reference(SelectParams(chunks, 3), {"value": value, "column": column, "y": y}, (0,))
+    assert y.tolist() == [row.index(max(row)) for row in logits.tolist()]
+
+
+@given(SEEDS, st.permutations(range(4)), st.integers(0, 10))
+def test_kv_append(seed: int, pages: list[int], first: int) -> None:
+    cache, new = normal(seed, 4, 1, 4, 8), normal(seed + 1, 3, 8)
+    before = cache.copy()
+    rows = np.array([(0, 0, first, 0), (0, 0, first + 1, 0), (0, -1, 0, 0)], np.int32)
+    views = {"cache": cache, "new": new, "rows": rows, "page_table": np.array([pages], np.int32)}
+    KvAppend().reference(KvAppendParams(8, 4, 3), views, (0,))
+    for row in range(2):
+        page, slot = divmod(first + row, 4)
+        before[pages[page], 0, slot] = new[row]
+    np.testing.assert_array_equal(cache, before)
+
+
+HEADS, KV_HEADS, DIM, PAGE, PAGES, ROWS = 4, 2, 8, 16, 4, 4
+GROUP = HEADS // KV_HEADS
+INV_FREQ = np.array([1.0, 0.3, 0.1, 0.03], np.float32)
+
+
+def attention_views(seed: int, cached: int, count: int, splits: int) -> dict[str, Array]:
+    """Views of one (request, KV head) task; the request has rows 1 .. count."""
+    request = np.zeros((1, len(RequestColumn)), np.int32)
+    columns = (RequestColumn.FIRST_ROW, RequestColumn.NUM_ROWS, RequestColumn.CACHED)
+    request[0, columns] = (1, count, cached)
+    return {
+        "q": normal(seed, ROWS, GROUP * DIM),
+        "k": normal(seed + 1, ROWS, DIM),
+        "v": normal(seed + 2, ROWS, DIM),
+        "k_cache": normal(seed + 3, PAGES, 1, PAGE, DIM),
+        "v_cache": normal(seed + 4, PAGES, 1, PAGE, DIM),
+        "requests": request,
+        "page_table": np.array([[2, 0, 3, 1]], np.int32),
+        "q_norm": normal(seed + 5, DIM),
+        "k_norm": normal(seed + 6, DIM),
+        "inv_freq": INV_FREQ,
+        "out": np.zeros((ROWS, GROUP * DIM if splits == 1 else splits * GROUP * DIM), np.float32),
+        "max_sum": np.zeros((ROWS, splits * GROUP * 2), np.float32),
+    }
+
+
+def attended(views: dict[str, Array], cached: int, count: int, fused: bool) -> Array:
+    """[count, group * dim]: softmax over the visible positions of keys in order, by torch."""
+    order = views["page_table"][0]
+    keys, values = (views[name][order, 0].reshape(-1, DIM).astype(np.float64).copy() for name in ("k_cache", "v_cache"))
+    queries = views["q"][1 : 1 + count].reshape(count, GROUP, DIM).astype(np.float64)
+
+    def prepared(x: Array, norm: str, position: int) -> Array:
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * views[norm]
+        return rotated(x, position, INV_FREQ)
+
+    out = []
+    for row in range(count):
+        position = cached + row
+        if fused:
+            keys[position] = prepared(views["k"][1 + row].astype(np.float64), "k_norm", position)
+            values[position] = views["v"][1 + row]
+        q = prepared(queries[row], "q_norm", position) if fused else queries[row]
+        scores = torch.from_numpy(q @ keys[: position + 1].T * 0.3)
+        out.append((torch.softmax(scores, dim=-1).numpy() @ values[: position + 1]).ravel())
+    return np.array(out)
+
+
+@given(SEEDS, st.integers(0, 60), st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_attention_in_splits_and_merged(seed: int, cached: int, count: int, splits: int, fused: bool) -> None:
+    views = attention_views(seed, cached, count, splits)
+    expected = attended(views, cached, count, fused)
+    shape = (HEADS, KV_HEADS, DIM, PAGE, PAGES, splits, ROWS, 0.3)
+    params = AttentionParams(*shape, append=fused, norm=fused, eps=1e-6, rotary=fused, rotary_scaling=1.0)
+    for split in range(splits):
+        part = slice(split * GROUP * DIM, (split + 1) * GROUP * DIM)
+        sums = slice(split * GROUP * 2, (split + 1) * GROUP * 2)
+        own = views | {"out": views["out"][:, part], "max_sum": views["max_sum"][:, sums]}
+        Attention().reference(params, own, (0, 0, split))
+    out = views["out"][1 : 1 + count]
+    if splits > 1:
+        merged = np.zeros((count, GROUP * DIM), np.float32)
+        parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
+        AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), parts, (0,))
+        out = merged
+    np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
+
+
+@given(st.integers(1, 400), st.integers(1, 9))
+def test_splits_cover_every_position_once_in_whole_blocks(length: int, splits: int) -> None:
+    ranges = [split_range(length, splits, split) for split in range(splits)]
+    assert [position for begin, end in ranges for position in range(begin, end)] == list(range(length))
+    assert all(begin % 16 == 0 for begin, end in ranges if begin < end)
+
+
+def test_advance_keeps_sampled_tokens_and_deals_rows() -> None:
+    history = np.array([[5, 6, 7, 0, 0, 0], [8, 0, 0, 0, 0, 0]], np.int32)
+    requests = np.zeros((2, len(RequestColumn)), np.int32)
+    order = (RequestColumn.FIRST_ROW, RequestColumn.NUM_ROWS, RequestColumn.CACHED, RequestColumn.PROMPT_LENGTH)
+    requests[:, order] = [(0, 2, 0, 3), (2, 1, 0, 1)]
+    requests[:, (RequestColumn.KNOWN, RequestColumn.STOP_LENGTH)] = [(3, 6), (1, 4)]
+    rows = np.array([(5, 0, 0, 0), (6, 0, 1, 0), (8, 1, 0, 1)], np.int32)
+    count = np.array([3], np.int32)
+    views = {"sampled": np.array([40, 41, 42], np.int32), "history": history, "requests": requests, "rows": rows}
+    Advance().reference(AdvanceParams(2, 3, 6, ()), views | {"row_count": count}, (0,))
+    assert history.tolist() == [[5, 6, 7, 0, 0, 0], [8, 42, 0, 0, 0, 0]]
+    assert rows.tolist() == [[7, 0, 2, 1], [42, 1, 1, 1], [0, -1, 0, 0]]
+    assert requests[:, RequestColumn.CACHED].tolist() == [2, 1]
+    assert count.tolist() == [2]
+    Advance().reference(
+        AdvanceParams(2, 3, 6, (42,)), views | {"row_count": count, "sampled": views["sampled"] + 1}, (0,)
+    )
+    assert history[0].tolist() == [5, 6, 7, 41, 0, 0]
+    assert history[1].tolist() == [8, 42, 42, 0, 0, 0]
+    assert requests[1, RequestColumn.STOP_LENGTH] == 3, "a stop token ends its request"
+    assert rows.tolist() == [[41, 0, 3, 1], [0, -1, 0, 0], [0, -1, 0, 0]]
+
+
+def test_join_touches_nothing() -> None:
+    Join().reference(JoinParams(), {}, (0,))
+    assert Join().operands == ()
