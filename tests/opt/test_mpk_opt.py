@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from subprocess import run as run_process
-from time import perf_counter
 
 import pytest
 
@@ -349,9 +349,15 @@ def test_help_is_quick_and_imports_nothing_heavy():
     )
     times: list[float] = []
     for _ in range(3):
-        begin = perf_counter()
+        begin = _seconds_of_children()
         done = run_process([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        times.append(perf_counter() - begin)
+        times.append(_seconds_of_children() - begin)
         assert done.returncode == 0, done.stderr
         assert "usage: mpk-opt" in done.stdout
     assert min(times) < 0.5
+
+
+def _seconds_of_children() -> float:
+    """CPU time: wall time would measure what else runs on this machine."""
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
