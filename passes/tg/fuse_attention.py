@@ -96,8 +96,8 @@ def _trace(value: SSAValue) -> Branch | None:
     part = None if reshape is None else _single(reshape.x, tg.SliceOp)
     if part is None or len(shape := tg.shape_of(value)) != 3 or len(part.box[0]) != 2:
         return None
-    (first_row, first_column), (rows, columns) = part.box
-    all_rows = first_row == 0 and rows == shape[0] == tg.shape_of(part.x)[0]
+    (_, first_column), (rows, columns) = part.box
+    all_rows = rows == shape[0] == tg.shape_of(part.x)[0]
     if not all_rows or columns != shape[1] * shape[2]:
         return None
     return Branch(part.x, first_column, shape[1], shape[2], norm, rope)
