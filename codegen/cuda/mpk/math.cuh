@@ -18,45 +18,12 @@ __device__ __forceinline__ float sum_over_lanes(float value) {
   return value;
 }
 
-// Lane `lane` of a warp holds elements i and i + kDim / 2 of a head, for i = lane, lane + 32, ...
+// One head of `kDim` values, element i and i + kDim / 2 in the same lane: root-mean-square norm, then rotation.
+// `x` may be null of norm or of frequencies: then that part is left out.
 template <int kDim>
-struct HeadLanes {
+struct HeadPairs {
   static constexpr int kHalf = kDim / 2;
   static constexpr int kPerLane = ceil_div(kHalf, 32);
-};
-
-// What a head is multiplied by and turned by; weights and positions are known before the head is.
-template <int kDim>
-struct HeadFactors : HeadLanes<kDim> {
-  using HeadLanes<kDim>::kHalf;
-  using HeadLanes<kDim>::kPerLane;
-  float low[kPerLane], high[kPerLane], cosine[kPerLane], sine[kPerLane];
-
-  __device__ __forceinline__ void load_norm(const bf16* weight, int lane) {
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-      const int i = lane + 32 * j;
-      low[j] = i < kHalf ? to_float(weight[i]) : 0.0f;
-      high[j] = i < kHalf ? to_float(weight[i + kHalf]) : 0.0f;
-    }
-  }
-
-  __device__ __forceinline__ void turn_to(const float* inv_freq, int position, float scaling, int lane) {
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-      const int i = lane + 32 * j;
-      sincosf(static_cast<float>(position) * (i < kHalf ? inv_freq[i] : 0.0f), &sine[j], &cosine[j]);
-      sine[j] *= scaling;
-      cosine[j] *= scaling;
-    }
-  }
-};
-
-// One head, for a root-mean-square norm and a rotation of the halves against each other.
-template <int kDim>
-struct HeadPairs : HeadLanes<kDim> {
-  using HeadLanes<kDim>::kHalf;
-  using HeadLanes<kDim>::kPerLane;
   float low[kPerLane], high[kPerLane];
 
   __device__ __forceinline__ void load(const bf16* x, int lane) {
@@ -68,24 +35,30 @@ struct HeadPairs : HeadLanes<kDim> {
     }
   }
 
-  __device__ __forceinline__ void norm(const HeadFactors<kDim>& factors, float eps) {
+  __device__ __forceinline__ void norm(const bf16* weight, float eps, int lane) {
     float squares = 0.0f;
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) squares += low[j] * low[j] + high[j] * high[j];
     const float scale = rsqrtf(sum_over_lanes(squares) / kDim + eps);
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
-      low[j] *= scale * factors.low[j];
-      high[j] *= scale * factors.high[j];
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      low[j] *= scale * to_float(weight[i]);
+      high[j] *= scale * to_float(weight[i + kHalf]);
     }
   }
 
-  __device__ __forceinline__ void rotate(const HeadFactors<kDim>& factors) {
+  __device__ __forceinline__ void rotate(const float* inv_freq, int position, float scaling, int lane) {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      float sine, cosine;
+      sincosf(static_cast<float>(position) * inv_freq[i], &sine, &cosine);
       const float a = low[j], b = high[j];
-      low[j] = a * factors.cosine[j] - b * factors.sine[j];
-      high[j] = b * factors.cosine[j] + a * factors.sine[j];
+      low[j] = scaling * (a * cosine - b * sine);
+      high[j] = scaling * (b * cosine + a * sine);
     }
   }
 

@@ -41,11 +41,6 @@ struct Attention {
     float highest[kPass], total[kPass], sum[kPass][8];
   };
 
-  struct Round {
-    Vector16 key[kRound], value[kRound];
-  };
-  using Factors = HeadFactors<kHeadDim>;
-
   static __device__ void run(Context& context, const Task& task, float scale, float eps, float scaling) {
     Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
     const int* request = operand<const int>(task, kRequests);  // written at the end of the step before
@@ -54,24 +49,14 @@ struct Attention {
     const int blocks = ceil_div(ceil_div(cached + count, kSplits), kSplitBlock);
     const int begin = min(task.index[2] * blocks * kSplitBlock, cached + count);
     const int end = min(begin + blocks * kSplitBlock, cached + count);
-    // What steps before this one left is fetched before the wait: factors of the first row, keys and values.
-    Factors factors;
-    if constexpr (kNorm) factors.load_norm(operand<const bf16>(task, kQNorm), context.lane());
-    if constexpr (kRotary) factors.turn_to(operand<const float>(task, kInvFreq), cached, scaling, context.lane());
-    Round ahead = {};
-    load_round(context, task, begin, begin, min(end, cached), ahead);
     if (!context.wait(task) || count == 0) return;
     if constexpr (kAppend) append(context, task, first, count, cached, begin, end, eps, scaling);
     for (int row = 0; row < count; ++row) {
-      if (kRotary && row > 0) {
-        factors.turn_to(operand<const float>(task, kInvFreq), cached + row, scaling, context.lane());
-      }
-      prepare_queries(context, scratch, task, first + row, factors, scale, eps);
+      prepare_queries(context, scratch, task, first + row, cached + row, scale, eps, scaling);
       const int visible = min(end, cached + row + 1);
       for (int head = 0; head < kGroup; head += kPass) {
         State state;
-        load_round(context, task, begin, max(begin, cached), visible, ahead);
-        attend(context, scratch, task, head, begin, visible, ahead, state);
+        attend(context, scratch, task, head, begin, visible, state);
         merge_lanes(state);
         store_partial(context, scratch, state);
         context.sync();
@@ -98,36 +83,34 @@ struct Attention {
       key.load(operand<const bf16>(task, kK) + static_cast<size_t>(first + row) * task.row_stride[kK], context.lane());
       value.load(operand<const bf16>(task, kV) + static_cast<size_t>(first + row) * task.row_stride[kV],
                  context.lane());
-      Factors factors;
-      if constexpr (kNorm) factors.load_norm(operand<const bf16>(task, kKNorm), context.lane());
-      if constexpr (kRotary) factors.turn_to(operand<const float>(task, kInvFreq), position, scaling, context.lane());
-      prepare(key, factors, eps);
+      prepare(key, task, kKNorm, position, eps, scaling, context.lane());
       key.store(operand<bf16>(task, kKCache) + offset, 1.0f, context.lane());
       value.store(operand<bf16>(task, kVCache) + offset, 1.0f, context.lane());
     }
     context.sync();
   }
 
-  static __device__ __forceinline__ void prepare(HeadPairs<kHeadDim>& head, const Factors& factors, float eps) {
-    if constexpr (kNorm) head.norm(factors, eps);
-    if constexpr (kRotary) head.rotate(factors);
+  static __device__ __forceinline__ void prepare(HeadPairs<kHeadDim>& head, const Task& task, Operand norm,
+                                                 int position, float eps, float scaling, int lane) {
+    if constexpr (kNorm) head.norm(operand<const bf16>(task, norm), eps, lane);
+    if constexpr (kRotary) head.rotate(operand<const float>(task, kInvFreq), position, scaling, lane);
   }
 
   // Queries to shared memory in fp32, scaled so that the softmax can use powers of two.
-  static __device__ void prepare_queries(Context& context, Scratch& scratch, const Task& task, int row,
-                                         const Factors& factors, float scale, float eps) {
+  static __device__ void prepare_queries(Context& context, Scratch& scratch, const Task& task, int row, int position,
+                                         float scale, float eps, float scaling) {
     for (int head = context.warp(); head < kGroup; head += kConsumerWarps) {
       HeadPairs<kHeadDim> query;
       const bf16* q = operand<const bf16>(task, kQ) + static_cast<size_t>(row) * task.row_stride[kQ];
       query.load(q + head * kHeadDim, context.lane());
-      prepare(query, factors, eps);
+      prepare(query, task, kQNorm, position, eps, scaling, context.lane());
       query.store(scratch.q[head], scale * kLog2E, context.lane());
     }
     context.sync();
   }
 
   static __device__ void attend(Context& context, const Scratch& scratch, const Task& task, int head, int begin,
-                                int visible, const Round& ahead, State& state) {
+                                int visible, State& state) {
     const int part = context.lane() % kLanes;
     float q[kPass][8];
 #pragma unroll
@@ -140,35 +123,27 @@ struct Attention {
         q[h][i] = scratch.q[head + h][8 * part + i];
       }
     }
+    const bf16* keys = operand<const bf16>(task, kKCache) + 8 * part;
+    const bf16* values = operand<const bf16>(task, kVCache) + 8 * part;
     const int mine = context.warp() * kPerWarp + context.lane() / kLanes;
-    Round round = ahead;
-    // All lanes of a warp run the same number of rounds: the reductions need them together.
+    // All lanes of a warp run the same number of rounds: the reductions need them together. A round's loads are all
+    // issued before the first use.
     for (int base = begin; base < visible; base += kStride * kRound) {
-      if (base != begin) load_round(context, task, base, base, visible, round);
+      Vector16 key[kRound], value[kRound];
+#pragma unroll
+      for (int u = 0; u < kRound; ++u) {
+        const int position = base + u * kStride + mine;
+        const size_t offset = cache_offset(task, position < visible ? position : begin);
+        key[u] = load_vector(keys + offset);
+        value[u] = load_vector(values + offset);
+      }
       float score[kPass][kRound];
 #pragma unroll
-      for (int u = 0; u < kRound; ++u) add_scores(q, round.key[u], base + u * kStride + mine < visible, u, score);
+      for (int u = 0; u < kRound; ++u) add_scores(q, key[u], base + u * kStride + mine < visible, u, score);
 #pragma unroll
       for (int h = 0; h < kPass; ++h) rescale(state, h, score[h]);
 #pragma unroll
-      for (int u = 0; u < kRound; ++u) add_values(state, round.value[u], u, score);
-    }
-  }
-
-  // Keys and values of the round at `base`, of the positions from `from` to `to`; all loads issued before the first
-  // use. The others keep what they hold.
-  static __device__ __forceinline__ void load_round(Context& context, const Task& task, int base, int from, int to,
-                                                    Round& round) {
-    const int part = context.lane() % kLanes;
-    const bf16* keys = operand<const bf16>(task, kKCache) + 8 * part;
-    const bf16* values = operand<const bf16>(task, kVCache) + 8 * part;
-#pragma unroll
-    for (int u = 0; u < kRound; ++u) {
-      const int position = base + u * kStride + context.warp() * kPerWarp + context.lane() / kLanes;
-      if (position < from || position >= to) continue;
-      const size_t offset = cache_offset(task, position);
-      round.key[u] = load_vector(keys + offset);
-      round.value[u] = load_vector(values + offset);
+      for (int u = 0; u < kRound; ++u) add_values(state, value[u], u, score);
     }
   }
 

@@ -19,9 +19,7 @@ struct Rope {
       const int position = operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kPosition];
       HeadPairs<kHeadDim> head;
       head.load(operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first, context.lane());
-      HeadFactors<kHeadDim> factors;
-      factors.turn_to(operand<const float>(task, kInvFreq), position, scaling, context.lane());
-      head.rotate(factors);
+      head.rotate(operand<const float>(task, kInvFreq), position, scaling, context.lane());
       head.store(operand<bf16>(task, kY) + static_cast<size_t>(row) * task.row_stride[kY] + first, 1.0f,
                  context.lane());
     }
