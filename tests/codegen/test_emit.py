@@ -19,9 +19,6 @@ CASES = [(family, batch, fused) for family in FAMILIES for batch in (1, 4) for f
 QUICK = {("qwen3", 1, True), ("qwen2", 4, False)}
 """Both bias and QK-norm, both ways of fusion, both batch sizes; the other cases are slow."""
 
-SPILL_LIMIT_BYTES = 32
-"""Three or four registers a thread; a body that no longer fits its 168 registers spills far more."""
-
 
 def same(first: Program, second: Program) -> bool:
     for field in fields(Program):
@@ -40,11 +37,11 @@ def same(first: Program, second: Program) -> bool:
 @pytest.mark.parametrize(
     ("family", "batch", "fused"), [pytest.param(*c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
-def test_the_kernel_compiles_and_its_registers_and_memory_fit(family: str, batch: int, fused: bool) -> None:
+def test_the_kernel_compiles_without_spills_and_fits_an_sm(family: str, batch: int, fused: bool) -> None:
     program = program_of(family, batch, fused=fused)
     kernel = compile_source(program.source, program.headers, program.target.arch)
     resources = kernel.resources[program.launch.kernel]
-    assert resources.spill_bytes <= SPILL_LIMIT_BYTES
+    assert resources.spill_bytes == 0
     assert resources.registers * program.launch.num_threads <= 65536
     assert resources.static_shared_bytes + program.launch.shared_bytes <= program.target.shared_memory_bytes
 
