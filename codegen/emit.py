@@ -60,7 +60,7 @@ def emit(module: ModuleOp) -> Program:
         headers=headers_of(source, [grid.kind for grid in tables.grids]),
         launch=launch,
         constants=tables.constants,
-        metadata=_metadata(graph),
+        metadata={**_metadata(graph), "profile": bool(constants["kProfile"])},
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,14 +11,13 @@ from typing import Any
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.passes import ModulePass
 
 from .codegen.emit import emit
 from .codegen.program import Program
 from .core.target import Target
 from .dialects.sm.params import value_to_attr
 from .frontend import ModelConfig, StepOptions, build_step, load_config
-from .passes.base import collect_statistics
+from .pass_manager import PassManager
 from .passes.lower.lower_to_cuda import LowerToCuda
 from .passes.tile.tile import STEP_METADATA
 from .pipeline import plan_passes, tensor_passes
@@ -56,38 +55,22 @@ class Compilation:
         }
 
 
-@dataclass
-class _Levels:
-    """Runs passes one after another and keeps what they report."""
-
-    ctx: Context = field(default_factory=Context)
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-    def run(self, module: ModuleOp, passes: Sequence[ModulePass]) -> None:
-        for one in passes:
-            begin = perf_counter()
-            one.apply(self.ctx, module)
-            self.seconds[one.name] = self.seconds.get(one.name, 0.0) + perf_counter() - begin
-
-
 def compile_module(module: ModuleOp, target: Target, lowering: LowerToCuda | None = None) -> Compilation:
     """Compile a module with one `tg` function; it is lowered in place.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
-    levels, modules = _Levels(), dict[str, ModuleOp]()
-    with collect_statistics() as statistics:
-        for level, passes in (
-            ("tg", tensor_passes()),
-            ("sm", plan_passes(target)),
-            ("cuda", (lowering or LowerToCuda(),)),
-        ):
-            levels.run(module, passes)
-            modules[level] = module.clone() if level != "cuda" else module
+    modules, seconds, statistics = dict[str, ModuleOp](), dict[str, float](), dict[str, Mapping[str, int]]()
+    lowering_passes = (lowering or LowerToCuda(),)
+    for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", lowering_passes)):
+        report = PassManager(passes, verify_each=False).run(Context(), module)
+        for one in report.passes:
+            seconds[one.name] = seconds.get(one.name, 0.0) + one.seconds
+        statistics |= report.statistics
+        modules[level] = module.clone() if level != "cuda" else module
     begin = perf_counter()
     program = emit(module)
-    levels.seconds["emit"] = perf_counter() - begin
-    return Compilation(program, modules, levels.seconds, statistics)
+    return Compilation(program, modules, {**seconds, "emit": perf_counter() - begin}, statistics)
 
 
 def compile_model(path: Path, target: Target, options: StepOptions) -> Compilation:

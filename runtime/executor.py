@@ -53,6 +53,8 @@ class GpuExecutor:
     ) -> None:
         self.program = program
         self.options = options or GpuOptions()
+        if program.metadata.get("profile") and not self.options.profile_steps:
+            raise UsageError("the program records a profile", advice="give GpuOptions(profile_steps=...) room for it")
         self.device = _usable(program, device or find_device())
         self.device.make_current()
         cache, nvrtc = self.options.cache, self.options.nvrtc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntAttr
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
@@ -152,52 +152,44 @@ class BoxAttr(ParametrizedAttribute):
             raise VerifyException(f"sm.box: expected positive sizes, found {list(ints(self.sizes))}")
 
 
+class WordSyntax:
+    """Syntax of an attribute that is one of ``words``, in angle brackets."""
+
+    words: ClassVar[type[StrEnum]]
+    data: Any
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Any:
+        with parser.in_angle_brackets():
+            return _parse_enum(parser, cls.words)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.data)
+
+
 @irdl_attr_definition
-class AccessAttr(Data[Access]):
+class AccessAttr(WordSyntax, Data[Access]):
     """How a task uses an operand; written inside `#sm.box`."""
 
     name = "sm.access"
-
-    @classmethod
-    def parse_parameter(cls, parser: AttrParser) -> Access:
-        with parser.in_angle_brackets():
-            return _parse_enum(parser, Access)
-
-    def print_parameter(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            printer.print_string(self.data)
+    words = Access
 
 
 @irdl_attr_definition
-class SpaceAttr(Data[Space]):
+class SpaceAttr(WordSyntax, Data[Space]):
     """Where a buffer lives: `#sm.space<scratch>`."""
 
     name = "sm.space"
-
-    @classmethod
-    def parse_parameter(cls, parser: AttrParser) -> Space:
-        with parser.in_angle_brackets():
-            return _parse_enum(parser, Space)
-
-    def print_parameter(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            printer.print_string(self.data)
+    words = Space
 
 
 @irdl_attr_definition
-class LayoutAttr(Data[Layout]):
+class LayoutAttr(WordSyntax, Data[Layout]):
     """Order of a buffer's elements: `#sm.layout<mma_rows_16>`."""
 
     name = "sm.layout"
-
-    @classmethod
-    def parse_parameter(cls, parser: AttrParser) -> Layout:
-        with parser.in_angle_brackets():
-            return _parse_enum(parser, Layout)
-
-    def print_parameter(self, printer: Printer) -> None:
-        with printer.in_angle_brackets():
-            printer.print_string(self.data)
+    words = Layout
 
 
 @irdl_attr_definition

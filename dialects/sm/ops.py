@@ -42,7 +42,7 @@ from ...core.errors import MpkError
 from ...core.memory import Layout, Space
 from ...tasks import task_kind
 from ...tasks.base import Params, TaskKind
-from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, int_array, ints
+from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, ints
 from .params import params_from_attr, params_to_attr
 
 
@@ -101,7 +101,7 @@ class BufferOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     space = prop_def(SpaceAttr)
     layout = prop_def(LayoutAttr, default_value=LayoutAttr(Layout.ROW_MAJOR))
-    padded = opt_prop_def(ArrayAttr[IntAttr])
+    padded = opt_prop_def(DenseArrayBase.constr(i64))
     sources = opt_prop_def(ArrayAttr[StringAttr])
     interleave = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(0, i64))
     constant = opt_prop_def(DenseIntOrFPElementsAttr)
@@ -125,7 +125,7 @@ class BufferOp(IRDLOperation):
 
     @property
     def padded_shape(self) -> Shape:
-        return ints(self.padded) if self.padded is not None else self.shape
+        return tuple(self.padded.get_values()) if self.padded is not None else self.shape
 
     def verify_(self) -> None:
         if self.padded is not None and (
@@ -204,7 +204,7 @@ class GridOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     kind = prop_def(StringAttr)
     params = prop_def(DictionaryAttr)
-    extent = prop_def(ArrayAttr[IntAttr])
+    extent = prop_def(DenseArrayBase.constr(i64))
     operand_names = prop_def(ArrayAttr[StringAttr])
     boxes = prop_def(ArrayAttr[BoxAttr])
     wait_elements = prop_def(ArrayAttr[AffineMapAttr | DenseIntOrFPElementsAttr], default_value=ArrayAttr(()))
@@ -232,7 +232,7 @@ class GridOp(IRDLOperation):
                 "sym_name": StringAttr(name),
                 "kind": StringAttr(kind.name),
                 "params": params_to_attr(params),
-                "extent": int_array(extent),
+                "extent": DenseArrayBase.from_list(i64, extent),
                 "operand_names": ArrayAttr([StringAttr(operand.name) for operand in operands]),
                 "boxes": ArrayAttr([operand.box for operand in operands]),
             },
@@ -248,7 +248,7 @@ class GridOp(IRDLOperation):
 
     @property
     def shape(self) -> Shape:
-        return ints(self.extent)
+        return tuple(self.extent.get_values())
 
     @property
     def num_tasks(self) -> int:

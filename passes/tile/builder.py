@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntegerAttr, StringAttr, TensorType, i64
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    DenseIntOrFPElementsAttr,
+    IntegerAttr,
+    StringAttr,
+    TensorType,
+    i64,
+)
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
@@ -96,7 +104,7 @@ class GraphBuilder:
         """A new buffer; row-major ones are padded so that rows start on 16 bytes."""
         padded = (*shape[:-1], round_up(shape[-1], VECTOR)) if len(shape) > 1 else tuple(shape)
         if "padded" not in props and padded != tuple(shape) and space in (Space.SCRATCH, Space.OUTPUT):
-            props["padded"] = int_array(padded)
+            props["padded"] = DenseArrayBase.from_list(i64, padded)
         name = self.unique(name, BufferOp)
         self._names[BufferOp].add(name)
         op = BufferOp(name, space, BufferType(int_array(shape), element), **props)
@@ -121,7 +129,7 @@ class GraphBuilder:
             }
             if layout is Layout.MMA_ROWS_16:
                 padded = [round_up(size, tile) for size, tile in zip(shape, WEIGHT_TILE, strict=True)]
-                props["padded"] = int_array(padded)
+                props["padded"] = DenseArrayBase.from_list(i64, padded)
             name = weight_name(sources)
             self._weights[key] = self.buffer(name, Space.WEIGHT, shape, element_type(value), **props)
         return self._weights[key]

@@ -10,13 +10,13 @@ sm.graph @step target "sim" {
   %z = sm.buffer @z <scratch> : !sm.buffer<[8, 32], bf16>
   %out = sm.buffer @out <output> : !sm.buffer<[8, 32], bf16>
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
   sm.grid @c "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%z, %out : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%z, %out : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 

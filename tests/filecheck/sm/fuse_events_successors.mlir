@@ -7,13 +7,13 @@ sm.graph @step target "sim" {
   %z = sm.buffer @z <scratch> : !sm.buffer<[8, 32], bf16>
   %out = sm.buffer @out <output> : !sm.buffer<[8, 32], bf16>
   sm.grid @a "elementwise" {function = "silu", columns = 32 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<1>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [1] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 32), [8, 32]>, #sm.box<write, (d0) -> (0, d0 * 32), [8, 32]>]
   sm.grid @b "elementwise" {function = "neg", columns = 32 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<1>] operands ["a", "y"](%x, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [1] operands ["a", "y"](%x, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 32), [8, 32]>, #sm.box<write, (d0) -> (0, d0 * 32), [8, 32]>]
   sm.grid @c "elementwise" {function = "add", columns = 32 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<1>] operands ["a", "b", "y"](%y, %z, %out : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [1] operands ["a", "b", "y"](%y, %z, %out : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<write, (d0) -> (0, 0), [8, 32]>]
 }
 

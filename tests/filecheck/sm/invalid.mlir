@@ -30,7 +30,7 @@ sm.graph @step target "sim" {
 
 sm.graph @step target "sim" {
   // expected-error@+1 {{buffer @x: expected a padded shape that holds [8, 32], found [8, 16]}}
-  %x = sm.buffer @x <scratch> padded [#builtin.int<8>, #builtin.int<16>] : !sm.buffer<[8, 32], bf16>
+  %x = sm.buffer @x <scratch> padded [8, 16] : !sm.buffer<[8, 32], bf16>
 }
 
 // -----
@@ -61,7 +61,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{no task kind 'elementwize'}}
   sm.grid @a "elementwize" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -72,7 +72,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{task kind 'elementwise': parameters missing ['rows'], unknown ['row']}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, row = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -83,7 +83,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a: expected a positive extent, found [0]}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<0>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [0] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -94,7 +94,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a: kind 'elementwise' takes operands ['a', 'b', 'row_count', 'y'], found ['a', 'x']}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "x"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "x"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -105,7 +105,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a: expected one name and one box per buffer, found 1 names, 2 boxes, 2 buffers}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -116,7 +116,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a, operand a: expected a box of rank 2 over 1 indices, found rank 1 over 1}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (d0 * 16), [16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -127,7 +127,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a, operand a: expected a box of rank 2 over 1 indices, found rank 2 over 2}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0, d1) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -138,7 +138,7 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   // expected-error@+1 {{grid @a, operand a: expected access read, found write}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
 
@@ -148,7 +148,7 @@ sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     // expected-error@+1 {{sm.box: expected offset, sizes and along of one rank, found 2, 1 and 1}}
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
@@ -159,7 +159,7 @@ sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     // expected-error@+1 {{sm.box: expected positive sizes, found [8, 0]}}
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 0]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
 }
@@ -172,7 +172,7 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<1xi32> : !sm.event<1>
   // expected-error@+1 {{grid @a signals: expected a map from 1 indices to one, found (2, 1)}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] signals(%e : !sm.event<1>) [affine_map<(d0, d1) -> (0)>]
 }
 
@@ -184,7 +184,7 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<1xi32> : !sm.event<1>
   // expected-error@+1 {{grid @a waits: expected a table of 2 rows, found shape (3, 1)}}
   sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] waits(%e : !sm.event<1>) [dense<0> : tensor<3x1xi32>]
 }
 
@@ -196,6 +196,6 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 16], bf16>
   // expected-error@+1 {{grid @a, operand weight: expected a streamed weight, found space scratch}}
   sm.grid @a "linear" {n = 16 : i64, k = 32 : i64, tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, activation = "none", out = "bf16"}
-    over [#builtin.int<1>] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[16, 32], bf16>, !sm.buffer<[8, 16], bf16>)
+    over [1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[16, 32], bf16>, !sm.buffer<[8, 16], bf16>)
     boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (0, 0), [16, 32]>, #sm.box<write, (d0) -> (0, 0), [8, 16]>]
 }

@@ -9,11 +9,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
@@ -29,11 +29,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
 
@@ -48,11 +48,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<[3, 2]> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
@@ -68,11 +68,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
 }
@@ -88,11 +88,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<[2, 1]> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 24 : i64}
-    over [#builtin.int<3>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [3] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
@@ -108,11 +108,11 @@ sm.graph @step target "sim" arena_bytes 768 {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
@@ -128,11 +128,11 @@ sm.graph @step target "sim" arena_bytes 512 {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
@@ -148,11 +148,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<4>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [dense<[[0], [-1]]> : tensor<2x1xi32>]
 }
@@ -168,11 +168,11 @@ sm.graph @step target "sim" {
   %e = sm.event @e dense<2> : tensor<2xi32> : !sm.event<2>
   %s = sm.event @step step dense<2> : tensor<1xi32> : !sm.event<1>
   sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<5>] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [5] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%e : !sm.event<2>) [affine_map<(d0) -> (d0 floordiv 2)>]
   sm.grid @b "elementwise" {function = "neg", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
-    over [#builtin.int<2>] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    over [2] operands ["a", "y"](%y, %z : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
