@@ -14,6 +14,7 @@ from xdsl.dialects.func import FuncOp
 
 from .codegen.emit import emit
 from .codegen.program import Program
+from .core.dtype import BF16
 from .core.target import Target
 from .dialects.sm.params import value_to_attr
 from .frontend import ModelConfig, StepOptions, build_step, load_config
@@ -84,8 +85,12 @@ def compile_model(path: Path, target: Target, options: StepOptions) -> Compilati
 def compile_step(
     config: ModelConfig, target: Target, options: StepOptions, lowering: LowerToCuda | None = None
 ) -> Compilation:
-    """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others."""
+    """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others.
+
+    The kernel computes in bf16 with fp32 sums: weights of another dtype are rounded when they are bound.
+    """
     begin = perf_counter()
+    config = replace(config, dtype=BF16)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
     _attach_metadata(module, config, options)
