@@ -49,13 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.prompts:
         raise UsageError("no prompt", advice="give --prompt TEXT or --tokens 1,2,3")
     from ..executable import encode_prompt
-    from ..frontend import tokenizer
+    from ..frontend import load_config, tokenizer
     from .progress import Progress
     from .streaming import generate_streaming
 
     progress = Progress(quiet=arguments.json)
     choice = choose_target(arguments.target)
     progress.say(f"{choice.target.name}: {choice.reason}")
+    load_config(arguments.model)  # a folder that is no checkpoint must not be reported as one without tokenizer
     text = tokenizer(arguments.model)
     prompts = [encode_prompt(prompt, text) for prompt in _repeated(arguments.prompts, arguments.batch)]
     executable = _load(arguments, choice, prompts, text, progress)

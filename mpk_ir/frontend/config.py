@@ -76,6 +76,10 @@ def load_config(path: str | Path) -> ModelConfig:
 
     Raises CheckpointError if it is missing, damaged or lacks a key; UnsupportedError if it asks for what we lack.
     """
+    if not Path(path).exists():
+        raise CheckpointError(
+            "no such checkpoint", where=str(path), advice="give a Hugging Face checkpoint folder or a config.json"
+        )
     file = Path(path) / CONFIG_FILE if Path(path).is_dir() else Path(path)
     values = read_json(file)
     generation = file.parent / "generation_config.json"

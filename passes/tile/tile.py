@@ -12,6 +12,7 @@ from xdsl.ir import Operation, SSAValue
 from ...core.errors import MpkError, PlanError
 from ...core.memory import Layout, Space
 from ...core.target import target_of
+from ...dialects.locations import location_of
 from ...dialects.sm import GraphOp
 from ...dialects.tg import ConstantOp, FusedLinearOp, LinearOp, ParamOp, StateOp, UpdateOp
 from ...tasks import load_extensions
@@ -78,7 +79,7 @@ def _apply_rule(op: Operation, builder: GraphBuilder) -> None:
     try:
         rule_of(op)(op, builder)
     except MpkError as error:
-        error.where = error.where or str(op.location)
+        error.where = error.where or location_of(op)
         raise
 
 

@@ -137,3 +137,9 @@ def test_a_character_of_several_tokens_appears_whole() -> None:
 def test_without_a_tokenizer_ids_are_shown() -> None:
     stream = TextStream(None)
     assert "".join(stream.add(token) for token in (5, 17)).split() == ["5", "17"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "nowhere"
+    assert main(["run", "--model", str(missing), "--prompt", "x", "--target", "sim"]) == 1
+    assert f"{missing}: no such checkpoint" in capsys.readouterr().err
