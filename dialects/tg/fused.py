@@ -22,6 +22,7 @@ from xdsl.irdl import (
 )
 from xdsl.utils.str_enum import StrEnum
 
+from ...tasks.linear import GATE_BLOCK
 from .attention import REQUESTS, ROWS
 from .base import TgOp
 from .signature import Signature
@@ -37,7 +38,7 @@ from .tensors import (
     tensor,
 )
 
-GATE_UP_BLOCK = 8
+GATE_UP_BLOCK = GATE_BLOCK
 """Rows of gate, then rows of up, that alternate in the weight of a gated epilogue."""
 
 

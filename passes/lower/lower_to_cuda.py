@@ -13,6 +13,7 @@ from ...core.target import Target, target_of
 from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
 from ...dialects.sm import GraphOp, GridOp
 from ...tasks.base import TaskKind
+from ...tasks.linear import PANEL_BYTES
 from ..base import MpkPass
 
 STAGE_BYTES = 16 * 1024
@@ -63,6 +64,9 @@ class LowerToCuda(MpkPass):
             "kRingStages": stages,
             "kStageBytes": STAGE_BYTES,
             "kScratchBytes": scratch,
+            "kBlockThreads": KERNEL_THREADS,
+            "kRuntimeSharedBytes": RUNTIME_SHARED_BYTES,
+            "kPanelBytes": PANEL_BYTES,
             "kStepEvent": event,
             "kStepArrivals": arrivals,
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),

@@ -25,6 +25,9 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kRingStages 14
 // CHECK-NEXT:   cuda.constant @kStageBytes 16384
 // CHECK-NEXT:   cuda.constant @kScratchBytes 0
+// CHECK-NEXT:   cuda.constant @kBlockThreads 320
+// CHECK-NEXT:   cuda.constant @kRuntimeSharedBytes 2048
+// CHECK-NEXT:   cuda.constant @kPanelBytes 73728
 // CHECK-NEXT:   cuda.constant @kStepEvent 4
 // CHECK-NEXT:   cuda.constant @kStepArrivals 2
 // CHECK-NEXT:   cuda.constant @kNumTasks 6

@@ -18,7 +18,7 @@ constexpr int kConsumerWarps = 8;
 constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kSignallerWarp = kConsumerWarps + 1;
-constexpr int kThreads = 32 * (kConsumerWarps + 2);
+static_assert(kBlockThreads == 32 * (kSignallerWarp + 1), "the launch must have a warp for every role");
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;  // a slot is rewritten only when the signaller is past it
 constexpr int kConsumerBarrier = 1;
@@ -32,6 +32,8 @@ struct alignas(128) Shared {
   int stop[kTaskSlots];  // whether the launch stops after the slot's task: read by consumers and signaller alike
   int aborted;
 };
+
+static_assert(sizeof(Shared) <= kRuntimeSharedBytes, "shared memory planned too small for the runtime");
 
 // Position in the ring; loader and consumers each keep one and advance it in the same order.
 struct RingPosition {

@@ -18,7 +18,6 @@ enum Value : int { kNone, kSiluMul, kGeluMul };
 constexpr int kTileRows = 16;
 constexpr int kBlockColumns = 32;
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
-constexpr int kPanelBytes = 72 * 1024;  // tasks/linear.py plans scratch for it
 
 template <int kN, int kK, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, Activation::Value kActivation,
           typename Out>
