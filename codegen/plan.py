@@ -14,6 +14,7 @@ from ..core.errors import PlanError
 from ..core.memory import Space
 from ..core.target import target_of
 from ..dialects.sm import BufferOp, BufferType, EventOp, GraphOp, GridOp
+from ..dialects.sm.attributes import ints
 from ..dialects.sm.expansion import box_bounds, event_elements, placement, task_indices
 from ..dialects.sm.ops import EventUse
 from .abi import TaskFlag
@@ -102,7 +103,7 @@ def _grid(op: GridOp, buffers: dict[SSAValue, int], bodies: dict[object, int]) -
     signature, arguments = kind.signature(params), kind.body_arguments(params)
     body = bodies.setdefault(Signature(signature, arguments), len(bodies))
     operands = tuple(
-        GridOperand(name.data, buffers[value], box.mode)
+        GridOperand(name.data, buffers[value], box.mode, ints(box.along))
         for name, value, box in zip(op.operand_names, op.data, op.boxes, strict=True)
     )
     return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands)

@@ -74,11 +74,13 @@ class Buffer:
 
 @dataclass(frozen=True)
 class GridOperand:
-    """One operand of a grid: ``name`` as its task kind calls it, an index into ``Program.buffers``."""
+    """One operand of a grid: ``name`` as its task kind calls it, an index into ``Program.buffers``. ``along``: per
+    dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none (see `sm.box`)."""
 
     name: str
     buffer: int
     access: Access
+    along: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,8 @@ def _buffer_from(row: dict[str, Any]) -> Buffer:
 
 
 def _grid_from(row: dict[str, Any]) -> Grid:
-    operands = tuple(GridOperand(o["name"], o["buffer"], Access(o["access"])) for o in row["operands"])
+    operands = tuple(
+        GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"])) for o in row["operands"]
+    )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
     return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands)

@@ -45,11 +45,14 @@ class Source:
         """The module in this chunk; an empty one if there is nothing but comments. Raises DiagnosticError."""
         if not _COMMENT.sub("", self.text).strip():
             return ModuleOp([])
-        parser = LocatingParser(ctx, self.text, self.name)
+        try:
+            parser = LocatingParser(ctx, self.text, self.name)
+        except ParseError as error:  # it reads the first token
+            raise DiagnosticError(self._diagnostic(error, ctx)) from error
         try:
             return parser.parse_module(implicit_module)
         except ParseError as error:
-            raise DiagnosticError(self._diagnostic(error, parser)) from error
+            raise DiagnosticError(self._diagnostic(error, ctx)) from error
         except RecursionError as error:
             raise DiagnosticError(Diagnostic("error", "regions are nested too deeply to parse", self.name)) from error
         except Exception as error:  # an attribute's verifier, or a dialect's own parser: neither knows the place
@@ -57,14 +60,15 @@ class Source:
             line, column = parser.place(parser.pos)
             raise DiagnosticError(Diagnostic("error", describe(error), self.name, line, column)) from error
 
-    def _diagnostic(self, error: ParseError, parser: LocatingParser) -> Diagnostic:
+    def _diagnostic(self, error: ParseError, ctx: Context) -> Diagnostic:
         message, begin, end = " ".join(error.msg.split()), error.span.start, error.span.end
         match = _NO_SUCH_OP.fullmatch(message)
         if match is not None:  # xDSL points at what follows the name
             begin = self.text.rfind(match["name"], 0, end)
             end = begin + len(match["name"])
-        line, column = parser.place(begin)
-        notes = _guess(match["name"], parser.ctx) if match is not None else ()
+        line = self.text.count("\n", 0, begin) + 1
+        column = begin - self.text.rfind("\n", 0, begin)
+        notes = _guess(match["name"], ctx) if match is not None else ()
         return Diagnostic("error", message, self.name, line, column, max(1, end - begin), notes)
 
     def excerpt(self, diagnostic: Diagnostic) -> str:

@@ -25,7 +25,7 @@ class Argmax(TaskKind[ArgmaxParams]):
     params_type = ArgmaxParams
     operands = (
         Operand("x"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("value", Access.WRITE),
         Operand("column", Access.WRITE),
     )

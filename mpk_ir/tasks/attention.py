@@ -63,7 +63,7 @@ class Attention(TaskKind[AttentionParams]):
         Operand("v", optional=True),
         Operand("k_cache", Access.READ_WRITE),
         Operand("v_cache", Access.READ_WRITE),
-        Operand("requests"),
+        Operand("requests", early=True),
         Operand("page_table"),
         Operand("q_norm", optional=True),
         Operand("k_norm", optional=True),

@@ -29,7 +29,7 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
     operands = (
         Operand("partial"),
         Operand("max_sum"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("out", Access.WRITE),
     )
 

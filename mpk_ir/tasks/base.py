@@ -36,12 +36,14 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Operand:
-    """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight."""
+    """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight. ``early``:
+    the body reads it before it waits for its events, so no task of the same step may write it first."""
 
     name: str
     access: Access = Access.READ
     optional: bool = False
     streamed: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True)

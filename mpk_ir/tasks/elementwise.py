@@ -45,7 +45,7 @@ class Elementwise(TaskKind[ElementwiseParams]):
     operands = (
         Operand("a"),
         Operand("b", optional=True),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
 

@@ -60,7 +60,7 @@ class Linear(TaskKind[LinearParams]):
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True),
         Operand("residual", optional=True),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
 

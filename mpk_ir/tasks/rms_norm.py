@@ -28,7 +28,7 @@ class RmsNorm(TaskKind[RmsNormParams]):
     operands = (
         Operand("x"),
         Operand("weight"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
 

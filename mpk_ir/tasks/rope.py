@@ -30,7 +30,7 @@ class Rope(TaskKind[RopeParams]):
         Operand("x"),
         Operand("rows"),
         Operand("inv_freq"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
 

@@ -25,7 +25,7 @@ class Select(TaskKind[SelectParams]):
     operands = (
         Operand("value"),
         Operand("column"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
 

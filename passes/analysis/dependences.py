@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import Any, TypeAlias
 
 import numpy as np
 from xdsl.ir import SSAValue
 
-from ...dialects.sm import GraphOp, GridOp
-from ...dialects.sm.attributes import ints
-from ...dialects.sm.expansion import IntArray, box_bounds, task_indices
+from ...dialects.sm import GraphOp
+from ...dialects.sm.expansion import box_bounds
+from ...proof import Bounds
+from ...proof.races import boxes_overlap
 
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -75,37 +74,5 @@ class Dependences:
         if key not in self._overlaps:
             first = box_bounds(self.grids[earlier.grid], earlier.operand)
             second = box_bounds(self.grids[later.grid], later.operand)
-            self._overlaps[key] = boxes_overlap(first, second)
+            self._overlaps[key] = boxes_overlap(Bounds(*first), Bounds(*second))
         return self._overlaps[key]
-
-
-def boxes_overlap(first: tuple[IntArray, IntArray], second: tuple[IntArray, IntArray]) -> BoolArray:
-    """[n, m]: whether box i of ``first`` and box j of ``second`` (low, high) have an element in common."""
-    (low, high), (other_low, other_high) = first, second
-    shared = np.ones((len(low), len(other_low)), dtype=np.bool_)
-    for dim in range(low.shape[1]):
-        shared &= low[:, None, dim] < other_high[None, :, dim]
-        shared &= other_low[None, :, dim] < high[:, None, dim]
-    return shared
-
-
-def conflicts_inside(grid: GridOp) -> Iterator[tuple[int, int, BoolArray]]:
-    """Pairs of operands of one grid by which different tasks touch the same elements, one of them writing, and which
-    tasks do: nothing orders tasks of a grid. Equal operands are a pair too."""
-    boxes, data = grid.boxes.data, list(grid.data)
-    for one, other in combinations_with_replacement(range(len(data)), 2):
-        if data[one] is data[other] and (boxes[one].mode.writes or boxes[other].mode.writes):
-            pairs = _overlap_inside(grid, one, other)
-            if pairs.any():
-                yield one, other, pairs
-
-
-def _overlap_inside(grid: GridOp, one: int, other: int) -> BoolArray:
-    """[tasks, tasks]: different tasks whose boxes overlap and that ``along`` of both does not keep apart."""
-    shared = boxes_overlap(box_bounds(grid, one), box_bounds(grid, other))
-    indices, alongs = task_indices(grid), [ints(grid.boxes.data[operand].along) for operand in (one, other)]
-    for first, second in zip(*alongs, strict=True):
-        if first == second and first >= 0:
-            shared &= indices[:, None, first] == indices[None, :, first]
-    np.fill_diagonal(shared, False)
-    return shared

@@ -152,6 +152,12 @@ def test_nested_pipelines_are_refused_with_advice():
     assert "nested on 'func.func'" in done.err
 
 
+def test_a_first_word_that_is_none_has_a_place_too():
+    done = opt(stdin="# heading\n")
+    assert done.code == 1
+    assert "<stdin>:1:1: error: " in done.err
+
+
 def test_a_syntax_error_has_a_place_and_a_caret():
     done = opt(stdin="\n  %0 = arith.constant 1 : : i32\n")
     assert done.code == 1

@@ -14,7 +14,7 @@ from xdsl.ir import SSAValue
 
 from mpk_ir.core.memory import Space
 from mpk_ir.core.target import target_of
-from mpk_ir.dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
+from mpk_ir.dialects.sm import BufferOp, BufferType, CyclicAttr, GraphOp, GridOp
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.ops import EventUse
 
@@ -34,6 +34,7 @@ class Touch:
     along: tuple[int, ...]
     reads: bool
     writes: bool
+    early: bool
 
     def meets(self, other: Touch) -> bool:
         bounds = zip(self.low, self.high, other.low, other.high, strict=True)
@@ -73,7 +74,8 @@ class NaivePlan:
             low = tuple(min(s, n) for s, n in zip(start, shape, strict=True))
             high = tuple(min(s + w, n) for s, w, n in zip(start, ints(box.sizes), shape, strict=True))
             mode, along = box.mode, ints(box.along)
-            touch = Touch(task, number, operand, index, low, high, along, mode.reads, mode.writes)
+            early = grid.task_kind.operand(grid.operand_names.data[operand].data).early
+            touch = Touch(task, number, operand, index, low, high, along, mode.reads, mode.writes, early)
             self.touches[value].append(touch)
 
     def broken_rule(self) -> str | None:
@@ -87,6 +89,7 @@ class NaivePlan:
             return "deadlock"
         checks = {
             "race": self._races(before),
+            "memory-model": self._read_ahead(before),
             "coverage": self._reads_nothing(),
             "memory": self._shares_memory(before),
             "step": self._outlives_step(before),
@@ -134,6 +137,22 @@ class NaivePlan:
                     if not a.apart_from(b):
                         return True
                 elif not before[max(a.task, b.task)] >> min(a.task, b.task) & 1:
+                    return True
+        return False
+
+    def _read_ahead(self, before: list[int]) -> bool:
+        """Whether something is read before a wait although a task of the same step may still be writing it."""
+        latest: dict[int, int] = {}
+        known: list[int] = []  # per task the tasks that are over when its queue comes to it
+        for task, sm in enumerate(self.sm):
+            known.append(before[latest[sm]] | 1 << latest[sm] if sm in latest else 0)
+            latest[sm] = task
+        for value, touches in self.touches.items():
+            assert isinstance(value.owner, BufferOp)
+            if value.owner.space.data is Space.WEIGHT and any(touch.writes for touch in touches):
+                return True
+            for a, b in product(touches, touches):
+                if a.writes and b.early and a.grid < b.grid and a.meets(b) and not known[b.task] >> a.task & 1:
                     return True
         return False
 

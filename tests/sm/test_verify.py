@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, i64
+from xdsl.ir.affine import AffineConstantExpr, AffineMap
 
 from mpk_ir.core.errors import VerificationError
+from mpk_ir.core.memory import Space
 from mpk_ir.core.target import target_of
-from mpk_ir.dialects.sm import GraphOp, GridOp
-from mpk_ir.dialects.sm.attributes import CyclicAttr
+from mpk_ir.dialects.sm import BoxAttr, BufferType, GraphOp, GridOp, SpaceAttr
+from mpk_ir.dialects.sm.attributes import CyclicAttr, ints
 from mpk_ir.dialects.sm.ops import EventUse, dense_i32
 from mpk_ir.passes.sm.verify import Verify
 from mpk_ir.pipeline import plan_passes
@@ -106,7 +108,11 @@ def decoder(plan_decoder: PlanDecoder) -> ModuleOp:
 def test_a_dropped_wait_is_a_race_and_both_tasks_are_named(decoder: ModuleOp) -> None:
     chosen = grid(graph_of(decoder), "attention")
     chosen.set_events([], chosen.signal_uses)
-    named = r"race: nothing orders @\S+q_proj\S+\[\d+\] on SM \d+ and @attention\[0, 0, 0\] on SM \d+, which both touch"
+    where, box = r"\(SM \d+, position \d+\)", r"\[0:8, \d+:\d+\] by operand"
+    named = (
+        rf"race: nothing orders @\S+q_proj\S+\[\d+\] {where} and @attention\[0, 0, 0\] {where}: "
+        rf"of buffer @\S+ the first writes {box} y, the second reads {box} "
+    )
     with pytest.raises(VerificationError, match=named):
         Verify().apply(Context(), decoder)
 
@@ -135,7 +141,10 @@ def test_a_wait_for_an_element_that_does_not_exist_is_named(decoder: ModuleOp) -
     chosen = grid(graph_of(decoder), "select")
     use = chosen.wait_uses[0]
     chosen.set_events([replace(use, elements=_constant_elements(chosen, 7))], chosen.signal_uses)
-    with pytest.raises(VerificationError, match=r"counting: @select\[0\] on SM 0 waits on element 7 of .* which has 1"):
+    with pytest.raises(
+        VerificationError,
+        match=r"counting: @select\[0\] \(SM 0, position \d+\) waits on or signals event @\S+\[7\], which",
+    ):
         Verify().apply(Context(), decoder)
 
 
@@ -144,7 +153,10 @@ def test_a_consumer_queued_before_its_producer_is_a_deadlock(plan_decoder: PlanD
     graph = graph_of(module)
     first, second = grid(graph, "argmax"), grid(graph, "select")
     mutations.swap(graph, first, second)
-    with pytest.raises(VerificationError, match=r"deadlock: \d+ SMs wait for ever, @select\[0\] on SM 0"):
+    with pytest.raises(
+        VerificationError,
+        match=r"deadlock: \d+ SMs wait for ever; .*@select\[0\] \(SM 0, position \d+\) waits for @\S+ of @argmax",
+    ):
         Verify().apply(Context(), module)
 
 
@@ -162,7 +174,7 @@ def test_a_shifted_write_leaves_elements_unwritten(plan_decoder: PlanDecoder) ->
     chosen = grid(graph_of(module), "layers.0.mlp.gate_proj+up_proj")
     operand = [name.data for name in chosen.operand_names].index("y")
     mutations.set_box(chosen, operand, (0, 0), (0, -8))
-    with pytest.raises(VerificationError, match=r"coverage: @layers.0.mlp.down_proj\[0\] on SM \d+ reads by operand x"):
+    with pytest.raises(VerificationError, match=r"coverage: @layers.0.mlp.down_proj\[0\] \(.*\) reads by operand x"):
         Verify().apply(Context(), module)
 
 
@@ -170,7 +182,7 @@ def test_a_widened_write_overlaps_its_neighbours(decoder: ModuleOp) -> None:
     chosen = grid(graph_of(decoder), "layers.0.self_attn.o_proj")
     operand = [name.data for name in chosen.operand_names].index("y")
     mutations.set_box(chosen, operand, (0, 0), (0, 8))
-    with pytest.raises(VerificationError, match=r"race: .*o_proj\[0\] .*o_proj\[1\] .* both touch operand y"):
+    with pytest.raises(VerificationError, match=r"race: .*o_proj\[0\] .*o_proj\[1\] .* by operand y, .* by operand y"):
         Verify().apply(Context(), decoder)
 
 
@@ -179,7 +191,7 @@ def test_reading_in_place_what_other_tasks_of_the_grid_write_is_a_race(decoder: 
     names = [name.data for name in chosen.operand_names]
     chosen.data[names.index("residual")].replace_all_uses_with(chosen.data[names.index("y")])
     mutations.set_box(chosen, names.index("residual"), (0, 0), (0, 8))
-    with pytest.raises(VerificationError, match=r"race: .* both touch operand residual and y"):
+    with pytest.raises(VerificationError, match=r"race: .* by operand residual, .* by operand y"):
         Verify().apply(Context(), decoder)
 
 
@@ -187,7 +199,9 @@ def test_reading_in_place_what_other_tasks_of_the_grid_write_is_a_race(decoder: 
 def test_a_box_outside_its_buffer_is_named(decoder: ModuleOp, shift: int) -> None:
     chosen = grid(graph_of(decoder), "argmax")
     mutations.set_box(chosen, 0, (0, shift), (0, 0))
-    with pytest.raises(VerificationError, match=r"bounds: @argmax\[0\] on SM \d+ touches by operand x a box at"):
+    with pytest.raises(
+        VerificationError, match=r"bounds: @argmax\[0\] \(SM \d+, position \d+\) touches by operand x the box \["
+    ):
         Verify().apply(Context(), decoder)
 
 
@@ -196,8 +210,8 @@ def test_buffers_in_use_at_once_cannot_share_memory(decoder: ModuleOp) -> None:
     first, second = placed[0], placed[1]
     assert first.offset is not None
     mutations.place(second, first.offset.value.data)
-    names = re.escape(f"buffers @{first.sym_name.data} and @{second.sym_name.data} share bytes while both are in use")
-    with pytest.raises(VerificationError, match=f"memory: {names}"):
+    names = re.escape(f"buffers @{first.sym_name.data} and @{second.sym_name.data} share bytes")
+    with pytest.raises(VerificationError, match=rf"memory: {names} \d+ to \d+ while both are in use, by @.* and @"):
         Verify().apply(Context(), decoder)
 
 
@@ -215,7 +229,7 @@ def test_a_task_that_may_outlive_its_step_is_named(decoder: ModuleOp) -> None:
     (step,) = last.signal_uses
     last.set_events(last.wait_uses, [])
     first.set_events(first.wait_uses, [*first.signal_uses, EventUse(step.event, step.elements)])
-    with pytest.raises(VerificationError, match=r"step: @.* may still run when event @step ends the step"):
+    with pytest.raises(VerificationError, match=r"step: @.* may still run when event @step\[0\] ends the step"):
         Verify().apply(Context(), decoder)
 
 
@@ -225,6 +239,45 @@ def test_a_plan_without_a_step_event_is_rejected(decoder: ModuleOp) -> None:
     step.step = None
     with pytest.raises(VerificationError, match="step: expected one step event of one element, found 0"):
         Verify().apply(Context(), decoder)
+
+
+def test_a_task_on_an_sm_that_does_not_exist_is_named(decoder: ModuleOp) -> None:
+    chosen = grid(graph_of(decoder), "argmax")
+    chosen.placement = dense_i32([132] * chosen.num_tasks, (chosen.num_tasks,))
+    with pytest.raises(VerificationError, match=r"resources: @argmax\[0\] is placed on SM 132, h200 has SMs 0 to 131"):
+        Verify().apply(Context(), decoder)
+
+
+def test_what_a_body_reads_before_its_wait_cannot_be_written_in_the_step(decoder: ModuleOp) -> None:
+    graph = graph_of(decoder)
+    first, last = grid(graph, "embedding"), grid(graph, "advance")
+    rows = first.data[[name.data for name in first.operand_names].index("row_count")]
+    embedded = first.data[[name.data for name in first.operand_names].index("y")]
+    reader = next(g for g in graph.grids if g.kind.data == "linear")
+    names = [name.data for name in reader.operand_names]
+    reader.operands[names.index("row_count")] = embedded
+    set_whole_box(reader, names.index("row_count"))
+    assert rows in last.data
+    with pytest.raises(VerificationError, match=r"memory-model: @.* reads operand row_count before .* @embedding"):
+        Verify().apply(Context(), decoder)
+
+
+def test_a_weight_is_never_written(decoder: ModuleOp) -> None:
+    graph = graph_of(decoder)
+    chosen = grid(graph, "argmax")
+    (y,) = [v for v, box in zip(chosen.data, chosen.boxes, strict=True) if box.mode.writes][:1]
+    y.owner.space = SpaceAttr(Space.WEIGHT)  # type: ignore[union-attr]
+    with pytest.raises(VerificationError, match=r"memory-model: @argmax\[0\] .* writes weight @"):
+        Verify().apply(Context(), decoder)
+
+
+def set_whole_box(chosen: GridOp, operand: int) -> None:
+    box, value = chosen.boxes.data[operand], chosen.data[operand]
+    assert isinstance(value.type, BufferType)
+    shape = ints(value.type.shape)
+    boxes = list(chosen.boxes.data)
+    boxes[operand] = BoxAttr.of(box.mode, AffineMap(len(chosen.shape), 0, (AffineConstantExpr(0),) * len(shape)), shape)
+    chosen.boxes = ArrayAttr(boxes)
 
 
 def test_another_placement_of_a_safe_plan_is_safe(decoder: ModuleOp) -> None:

@@ -1,7 +1,7 @@
 // RUN: mpk-opt %s -p sm-verify --split-input-file --verify-diagnostics
 
 // The elements of @b's second task are written by tasks 2 and 3 of @a, it waits for tasks 0 and 1.
-// expected-error@unknown {{race: nothing orders @a[2] on SM 2 and @b[1] on SM 1, which both touch a buffer that one of them writes}}
+// expected-error@unknown {{race: nothing orders @a[2] (SM 2, position 0) and @b[1] (SM 1, position 1): of buffer @y the first writes [0:8, 16:24] by operand y, the second reads [0:8, 16:32] by operand a}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
@@ -21,7 +21,7 @@ sm.graph @step target "sim" {
 // -----
 
 // No wait at all.
-// expected-error@unknown {{race: nothing orders @a[1] on SM 1 and @b[0] on SM 0}}
+// expected-error@unknown {{race: nothing orders @a[1] (SM 1, position 0) and @b[0] (SM 0, position 1)}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
@@ -60,7 +60,7 @@ sm.graph @step target "sim" {
 // -----
 
 // The consumer is queued before its producers.
-// expected-error@unknown {{deadlock: 1 SMs wait for ever, @b[0] on SM 0}}
+// expected-error@unknown {{deadlock: 1 SMs wait for ever; @b[0] (SM 0, position 0) waits for @e[0] of @a[0] (SM 0, position 1), queued behind @b[0] (SM 0, position 0)}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
@@ -80,7 +80,7 @@ sm.graph @step target "sim" {
 // -----
 
 // A quarter of what @b reads is never written.
-// expected-error@unknown {{coverage: @b[1] on SM 1 reads by operand a elements of buffer @y that no grid before it writes}}
+// expected-error@unknown {{coverage: @b[1] (SM 1, position 1) reads by operand a elements of buffer @y that no grid before it writes}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
@@ -100,7 +100,7 @@ sm.graph @step target "sim" {
 // -----
 
 // Both scratch buffers are in use when @b runs.
-// expected-error@unknown {{memory: buffers @y and @z share bytes while both are in use}}
+// expected-error@unknown {{memory: buffers @y and @z share bytes 256 to 512 while both are in use, by @b[1] (SM 1, position 1) and @b[1] (SM 1, position 1)}}
 sm.graph @step target "sim" arena_bytes 768 {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> offset 0 : !sm.buffer<[8, 32], bf16>
@@ -140,7 +140,7 @@ sm.graph @step target "sim" arena_bytes 512 {
 // -----
 
 // A task that nothing waits for does not signal the step.
-// expected-error@unknown {{step: @a[2] on SM 2 may still run when event @step ends the step}}
+// expected-error@unknown {{step: @a[2] (SM 2, position 0) may still run when event @step[0] ends the step}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
@@ -160,7 +160,7 @@ sm.graph @step target "sim" {
 // -----
 
 // The last box begins past the buffer.
-// expected-error@unknown {{bounds: @a[4] on SM 0 touches by operand a a box at [0, 32], which is outside a buffer of shape [8, 32]}}
+// expected-error@unknown {{bounds: @a[4] (SM 0, position 1) touches by operand a the box [0:8, 32:32], which is not inside buffer @x of shape [8, 32]}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>

@@ -1,0 +1,60 @@
+"""Does the device code order memory as the proof assumes: store, barrier, release, acquire, barrier, load?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from ..proof import Rejection
+
+_ATOM = re.compile(r"\b(\w+_(release|acquire)_(\w+?))\(")
+_ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
+_FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
+SCOPES = ("gpu", "sys")
+"""Of PTX, widest last; a narrower one does not reach another SM."""
+
+
+def check_ordering(headers: Mapping[str, str]) -> None:
+    """Every event orders memory between SMs. Raises Rejection, rule memory-model.
+
+    An atom does what its name says: `add_release_gpu` is an instruction with `.release.gpu`. The kernel's arrivals are
+    releases and come behind a barrier, which makes the stores of the whole block theirs; its waits are acquires and
+    stand before one. Scopes are those of the gpu or wider.
+    """
+    bodies = {name: dict(_functions(text)) for name, text in headers.items()}
+    _check_atoms(bodies.get("mpk/atoms.cuh", {}))
+    runtime = {name: body for part, found in bodies.items() if "/runtime/" in part for name, body in found.items()}
+    for name, order, barrier_first in (("signal", "release", True), ("wait_event", "acquire", False)):
+        body = runtime.get(name, "")
+        calls = [match for match in _ATOM.finditer(body) if match[2] == order and match[3] in SCOPES]
+        if not calls:
+            raise Rejection(
+                "memory-model", f"`{name}` of the kernel has no {order} at scope gpu or wider: nothing orders the tasks"
+            )
+        if barrier_first and "barrier_sync(" not in body[: calls[0].start()]:
+            raise Rejection("memory-model", f"`{name}` of the kernel has no barrier before it signals")
+    wait = runtime.get("wait", "")
+    if "wait_event(" in wait and "sync()" not in wait[wait.rindex("wait_event(") :]:
+        raise Rejection("memory-model", "`wait` of the kernel has no barrier behind the events it waited for")
+
+
+def _check_atoms(atoms: Mapping[str, str]) -> None:
+    for name, body in atoms.items():
+        named = _ATOM.match(f"{name}(")
+        if named is None:
+            continue
+        instructions = " ".join(_ASM.findall(body))
+        if f".{named[2]}.{named[3]}" not in instructions:
+            raise Rejection(
+                "memory-model", f"`{name}` is `{instructions}`, expected an instruction with .{named[2]}.{named[3]}"
+            )
+
+
+def _functions(text: str) -> Iterator[tuple[str, str]]:
+    """(name, body) of every function in C++ ``text``."""
+    for match in _FUNCTION.finditer(text):
+        depth, end = 1, match.end()
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        yield match[1], text[match.end() : end]

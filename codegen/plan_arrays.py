@@ -1,0 +1,94 @@
+"""A program's tables as the arrays that the checker reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.memory import Space
+from ..proof import BoundsTable, Plan, PlanBuffer, PlanGrid, Region
+from ..proof.plan import IntArray
+from ..tasks import task_kind
+from .program import MAX_SIGNALS, MAX_WAITS, Program
+
+Array = np.ndarray[Any, Any]
+
+
+def plan_of(program: Program) -> Plan:
+    """What the tables of ``program`` say; `codegen.verify` has checked that they are well formed."""
+    rows = program_order(program)
+    tasks = program.tasks[rows]
+    length = np.diff(program.queue_begin)
+    events = np.arange(len(program.event_count))
+    waits, unknown_waits = _uses(program, tasks, "wait_event", MAX_WAITS)
+    signals, unknown_signals = _uses(program, tasks, "signal_event", MAX_SIGNALS)
+    counts = tasks["wait_count"][waits[:, 0], waits[:, 2]].astype(np.int64)
+    return Plan(
+        grids=_grids(program, tasks),
+        buffers=tuple(
+            PlanBuffer(b.name, b.space, b.shape, b.bytes, b.offset_bytes if b.space is Space.SCRATCH else None)
+            for b in program.buffers
+        ),
+        regions=_regions(program, tasks),
+        queue=np.repeat(np.arange(len(length)), length)[rows],
+        position=(np.arange(len(rows)) - np.repeat(program.queue_begin[:-1], length))[rows],
+        queue_sm=np.arange(len(length)),
+        queue_rank=np.zeros(len(length), np.int64),
+        event_names=tuple(f"@{program.event_names[event]}" for event in events),
+        event_count=program.event_count.astype(np.int64),
+        waits=np.concatenate([waits[:, :2], counts[:, None]], axis=1),
+        signals=signals[:, :2],
+        step_events=(program.step_event,) if program.step_event in events else (),
+        arena_bytes=program.arena_bytes,
+        unknown_events=(*unknown_waits, *unknown_signals),
+    )
+
+
+def program_order(program: Program) -> IntArray:
+    """[tasks]: rows of the table by grid, and in a grid by index, last dimension fastest."""
+    index = program.tasks["index"]
+    return np.lexsort((*(index[:, dim] for dim in reversed(range(index.shape[1]))), program.tasks["grid"]))
+
+
+def _grids(program: Program, tasks: Array) -> tuple[PlanGrid, ...]:
+    first = np.searchsorted(tasks["grid"], np.arange(len(program.grids) + 1)).tolist()
+    return tuple(
+        PlanGrid(grid.name, begin, tasks["index"][begin:end, : len(grid.extent)].astype(np.int64))
+        for grid, begin, end in zip(program.grids, first, first[1:], strict=False)
+    )
+
+
+def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
+    first = np.searchsorted(tasks["grid"], np.arange(len(program.grids) + 1)).tolist()
+    table, regions = BoundsTable(), list[Region]()
+    for number, (grid, begin, end) in enumerate(zip(program.grids, first, first[1:], strict=False)):
+        kind = task_kind(grid.kind)
+        for position, operand in enumerate(grid.operands):
+            rank = len(program.buffers[operand.buffer].shape)
+            low = tasks["offsets"][begin:end, position, :rank]
+            declared = kind.operand(operand.name)
+            regions.append(
+                Region(
+                    number,
+                    operand.name,
+                    operand.buffer,
+                    operand.access.reads,
+                    operand.access.writes,
+                    table.of(low, low + tasks["sizes"][begin:end, position, :rank]),
+                    operand.along or (-1,) * rank,
+                    early=declared.early,
+                    streamed=declared.streamed,
+                )
+            )
+    return tuple(regions)
+
+
+def _uses(program: Program, tasks: Array, column: str, limit: int) -> tuple[IntArray, list[tuple[int, str]]]:
+    """([uses, 3] of (task, event, place in the record); what names no event)."""
+    used = np.arange(limit) < tasks["num_waits" if column == "wait_event" else "num_signals"][:, None]
+    rows, places = np.nonzero(used)
+    events = tasks[column][rows, places].astype(np.int64)
+    known = (events >= 0) & (events < len(program.event_count))
+    unknown = [(int(rows[at]), f"number {int(events[at])}") for at in np.flatnonzero(~known).tolist()]
+    return np.stack([rows, events, places], axis=1)[known], unknown

@@ -1,0 +1,18 @@
+"""Is a plan free of deadlock and races? One checker over arrays; `passes/sm/verify.py` reads them from the IR,
+`codegen/verify.py` from the tables of a program."""
+
+from .check import check
+from .plan import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region
+from .rejection import Rejection, TaskRef
+
+__all__ = [
+    "Bounds",
+    "BoundsTable",
+    "Plan",
+    "PlanBuffer",
+    "PlanGrid",
+    "Region",
+    "Rejection",
+    "TaskRef",
+    "check",
+]

@@ -1,0 +1,181 @@
+"""The rules of a safe plan, one function each, and their order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from ..core.memory import Space
+from .order import Order
+from .plan import Bounds, IntArray, Plan
+from .races import check_coverage, check_early_reads, check_races
+from .rejection import Rejection, TaskRef
+
+
+def check(plan: Plan) -> Order:
+    """Prove ``plan`` safe; its order. Raises Rejection for the first rule that it breaks.
+
+    1. Bounds: every box lies in its buffer.
+    2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
+    3. Deadlock: events together with the order of each queue have no cycle.
+    4. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
+       the other; two tasks of one grid never do so.
+    5. Memory model: weights, which a loader reads ahead of every wait, are never written; what a body reads before its
+       wait was written before its queue came to it.
+    6. Coverage: what a task reads of a scratch or output buffer, grids before it write.
+    7. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
+       of the other.
+    8. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
+       those of the next.
+    """
+    check_bounds(plan)
+    check_counts(plan)
+    order = Order.of(plan)
+    check_races(plan, order)
+    check_weights(plan)
+    check_early_reads(plan, order)
+    check_coverage(plan)
+    check_memory(plan, order)
+    check_step(plan, order)
+    return order
+
+
+def check_bounds(plan: Plan) -> None:
+    """Every box begins and ends inside its buffer and holds something. Raises Rejection, rule bounds."""
+    seen: set[tuple[Bounds, tuple[int, ...]]] = set()
+    for region in plan.regions:
+        shape = plan.buffers[region.buffer].shape
+        if (region.bounds, shape) in seen:  # layers repeat
+            continue
+        seen.add((region.bounds, shape))
+        low, high = region.bounds.low, region.bounds.high
+        outside = ((low < 0) | (high <= low) | (high > np.array(shape))).any(axis=1)
+        if outside.any():
+            number = int(outside.argmax())
+            task = plan.task(plan.grids[region.grid].first + number)
+            name = plan.buffers[region.buffer].name
+            raise Rejection(
+                "bounds",
+                f"{task} touches by operand {region.operand} the box {region.bounds.text(number)}, which is not inside "
+                f"buffer @{name} of shape {list(shape)}",
+                tasks=(task,),
+                buffers=(name,),
+            )
+
+
+def check_counts(plan: Plan) -> None:
+    """Arrivals are what events say, and waits are for all of them. Raises Rejection, rule counting."""
+    for task, name in plan.unknown_events:
+        raise Rejection(
+            "counting",
+            f"{plan.task(task)} waits on or signals event {name}, which does not exist",
+            tasks=(plan.task(task),),
+            events=(name,),
+        )
+    found = np.bincount(plan.signals[:, 1], minlength=len(plan.event_count))
+    wrong = np.flatnonzero(found != plan.event_count)
+    if wrong.size:
+        event = int(wrong[0])
+        signallers = plan.signals[plan.signals[:, 1] == event, 0].tolist()
+        name = plan.event_names[event]
+        raise Rejection(
+            "counting",
+            f"event {name} is said to receive {int(plan.event_count[event])} arrivals a step, its signals give "
+            f"{int(found[event])}",
+            tasks=tuple(plan.task(task) for task in signallers[:2]),
+            events=(name,),
+        )
+    early = np.flatnonzero(plan.waits[:, 2] != plan.event_count[plan.waits[:, 1]])
+    if early.size:
+        number, event, count = plan.waits[early[0]].tolist()
+        name = plan.event_names[event]
+        raise Rejection(
+            "counting",
+            f"{plan.task(number)} waits for {count} arrivals a step of event {name}, which receives "
+            f"{int(plan.event_count[event])}",
+            tasks=(plan.task(number),),
+            events=(name,),
+        )
+
+
+def check_weights(plan: Plan) -> None:
+    """Loaders read weights ahead of every wait. Raises Rejection, rule memory-model."""
+    for region in plan.regions:
+        space = plan.buffers[region.buffer].space
+        if (region.writes and space is Space.WEIGHT) or (region.streamed and space is not Space.WEIGHT):
+            task, name = plan.task(plan.grids[region.grid].first), plan.buffers[region.buffer].name
+            what = "writes weight" if region.writes else f"streams, ahead of its waits, a buffer of space {space},"
+            raise Rejection(
+                "memory-model", f"{task} {what} @{name} by operand {region.operand}", tasks=(task,), buffers=(name,)
+            )
+
+
+def check_memory(plan: Plan, order: Order) -> None:
+    """Scratch buffers lie in the arena and share bytes one after another only. Raises Rejection, rule memory."""
+    placed = [(number, buffer) for number, buffer in enumerate(plan.buffers) if buffer.offset_bytes is not None]
+    begin = np.array([buffer.offset_bytes for _, buffer in placed], np.int64)
+    end = begin + np.array([buffer.size_bytes for _, buffer in placed], np.int64)
+    if outside := np.flatnonzero((begin < 0) | (end > plan.arena_bytes)).tolist():
+        buffer = placed[outside[0]][1]
+        raise Rejection(
+            "memory",
+            f"buffer @{buffer.name} is at bytes {begin[outside[0]]} to {end[outside[0]]} of an arena of "
+            f"{plan.arena_bytes}",
+            buffers=(buffer.name,),
+        )
+    users = _users(plan)
+    spans = [_Span(plan, order, users[number]) for number, _ in placed]
+    for a, b in np.argwhere(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1)).tolist():
+        if not (spans[a].before(spans[b]) or spans[b].before(spans[a])):
+            names = placed[a][1].name, placed[b][1].name
+            tasks = spans[a].last(), spans[b].last()
+            raise Rejection(
+                "memory",
+                f"buffers @{names[0]} and @{names[1]} share bytes {max(begin[a], begin[b])} to {min(end[a], end[b])} "
+                f"while both are in use, by {tasks[0]} and {tasks[1]}",
+                tasks=tasks,
+                buffers=names,
+            )
+
+
+def _users(plan: Plan) -> dict[int, IntArray]:
+    grids: dict[int, set[int]] = defaultdict(set)
+    for region in plan.regions:
+        grids[region.buffer].add(region.grid)
+    users: dict[int, IntArray] = defaultdict(lambda: np.zeros(0, np.int64))
+    for buffer, numbers in grids.items():
+        users[buffer] = np.concatenate([np.arange(plan.grids[n].first, plan.grids[n].end) for n in sorted(numbers)])
+    return users
+
+
+class _Span:
+    """When a buffer is in use: ``ready``, how far each queue is for sure when the first task that touches it starts,
+    and ``over``, how far it must be for the last one to be over."""
+
+    def __init__(self, plan: Plan, order: Order, tasks: IntArray) -> None:
+        self.plan, self.tasks = plan, tasks
+        self.over = np.zeros(plan.num_queues, np.int64)
+        np.maximum.at(self.over, plan.queue[tasks], plan.position[tasks] + 1)
+        self.ready = order.clock[tasks].min(axis=0, initial=plan.num_tasks)
+
+    def before(self, other: _Span) -> bool:
+        return bool((other.ready >= self.over).all())
+
+    def last(self) -> TaskRef:
+        return self.plan.task(int(self.tasks[-1]))
+
+
+def check_step(plan: Plan, order: Order) -> None:
+    """Nothing outlives its step. Raises Rejection, rule step."""
+    if len(plan.step_events) != 1:
+        raise Rejection(
+            "step",
+            f"expected one step event of one element, found {len(plan.step_events)}",
+            advice="sm-synthesize-events makes it",
+        )
+    (step,) = plan.step_events
+    late = np.flatnonzero(plan.position >= order.event_clock[step][plan.queue])
+    if late.size:
+        task, name = plan.task(int(late[0])), plan.event_names[step]
+        raise Rejection("step", f"{task} may still run when event {name} ends the step", tasks=(task,), events=(name,))

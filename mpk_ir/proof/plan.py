@@ -1,0 +1,145 @@
+"""What a plan says, as arrays: the form that the checker reads, whatever the plan was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..core.memory import Space
+from .rejection import TaskRef
+
+IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+Slices: TypeAlias = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """[tasks, rank] each: first element and end of the box of every task of a grid. Equal by identity: layers repeat,
+    and `BoundsTable` gives equal boxes one object, so that what is computed of them is computed once."""
+
+    low: IntArray
+    high: IntArray
+
+    @cached_property
+    def distinct(self) -> tuple[list[Slices], list[int]]:
+        """Each box once, as slices, and the first task that has it."""
+        rank = self.low.shape[1]
+        corners, first = np.unique(np.concatenate([self.low, self.high], axis=1), axis=0, return_index=True)
+        return [tuple(map(slice, row[:rank], row[rank:])) for row in corners.tolist()], first.tolist()
+
+    def text(self, task: int) -> str:
+        """The box of one task as `[0:8, 16:32]`."""
+        pairs = zip(self.low[task].tolist(), self.high[task].tolist(), strict=True)
+        return f"[{', '.join(f'{low}:{high}' for low, high in pairs)}]"
+
+
+class BoundsTable:
+    """Makes `Bounds`, one object for equal arrays."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, bytes, bytes], Bounds] = {}
+
+    def of(self, low: IntArray, high: IntArray) -> Bounds:
+        low, high = np.ascontiguousarray(low, np.int64), np.ascontiguousarray(high, np.int64)
+        return self._known.setdefault((low.shape[1], low.tobytes(), high.tobytes()), Bounds(low, high))
+
+
+@dataclass(frozen=True)
+class Region:
+    """One operand of a grid: the part of ``buffer`` that each task touches.
+
+    ``along``: per dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none.
+    ``early``: the body reads it before it waits for its events. ``streamed``: a loader reads it ahead of every wait.
+    """
+
+    grid: int
+    operand: str
+    buffer: int
+    reads: bool
+    writes: bool
+    bounds: Bounds
+    along: tuple[int, ...]
+    early: bool = False
+    streamed: bool = False
+
+
+@dataclass(frozen=True)
+class PlanBuffer:
+    """``offset_bytes``: place in the arena; None outside it or before memory is planned."""
+
+    name: str
+    space: Space
+    shape: tuple[int, ...]
+    size_bytes: int
+    offset_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PlanGrid:
+    """Tasks ``first`` to ``first + len(index) - 1``; ``index`` is [tasks, dims]."""
+
+    name: str
+    first: int
+    index: IntArray
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.index)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step. Tasks are numbered in program order, which is what the plan must compute: grid after grid, last index
+    fastest. A queue is what runs its tasks one after another: SM ``queue_sm[q]`` of rank ``queue_rank[q]``."""
+
+    grids: tuple[PlanGrid, ...]
+    buffers: tuple[PlanBuffer, ...]
+    regions: tuple[Region, ...]
+    """In order of grids."""
+    queue: IntArray
+    """[tasks]"""
+    position: IntArray
+    """[tasks]: the place in its queue."""
+    queue_sm: IntArray
+    queue_rank: IntArray
+    event_names: tuple[str, ...]
+    """One per event element, `name[element]`."""
+    event_count: IntArray
+    """[events]: arrivals per step."""
+    waits: IntArray
+    """[waits, 3] of (task, event, arrivals per step that it waits for)."""
+    signals: IntArray
+    """[signals, 2] of (task, event)."""
+    step_events: tuple[int, ...]
+    """Events that end a step: a plan needs one."""
+    arena_bytes: int
+    unknown_events: tuple[tuple[int, str], ...] = ()
+    """(task, event) where a task names an event that does not exist; not in ``waits`` and ``signals``."""
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.queue)
+
+    @property
+    def num_queues(self) -> int:
+        return len(self.queue_sm)
+
+    @cached_property
+    def _first_tasks(self) -> IntArray:
+        return np.array([grid.first for grid in self.grids], np.int64)
+
+    def task(self, number: int) -> TaskRef:
+        """Where task ``number`` stands in the plan."""
+        grid = self.grids[int(np.searchsorted(self._first_tasks, number, side="right")) - 1]
+        queue = int(self.queue[number])
+        return TaskRef(
+            grid.name,
+            tuple(grid.index[number - grid.first].tolist()),
+            int(self.queue_sm[queue]),
+            int(self.position[number]),
+            int(self.queue_rank[queue]),
+        )
