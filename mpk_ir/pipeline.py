@@ -6,6 +6,7 @@ from xdsl.passes import ModulePass
 
 from .core.target import Target
 from .passes.lower.lower_to_cuda import LowerToCuda
+from .passes.sm.elide_waits import ElideWaits
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
 from .passes.sm.plan_memory import PlanMemory
@@ -36,6 +37,7 @@ def plan_passes(target: Target) -> tuple[ModulePass, ...]:
         FuseEvents(),  # before normalization: fewer events need fewer joins
         NormalizeEvents(),  # before scheduling: a join is a task that needs an SM
         Schedule(),
+        ElideWaits(),  # after scheduling: the order of a queue makes events superfluous
         PlanMemory(),  # reuse needs the order that the events give, nothing of the placement
         Verify(),  # last: it proves the plan that will run
     )

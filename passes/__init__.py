@@ -11,6 +11,7 @@ PASSES = {
     "tile": "mpk_ir.passes.tile.tile:Tile",
     "sm-synthesize-events": "mpk_ir.passes.sm.synthesize_events:SynthesizeEvents",
     "sm-fuse-events": "mpk_ir.passes.sm.fuse_events:FuseEvents",
+    "sm-elide-waits": "mpk_ir.passes.sm.elide_waits:ElideWaits",
     "sm-normalize-events": "mpk_ir.passes.sm.normalize_events:NormalizeEvents",
     "sm-schedule": "mpk_ir.passes.sm.schedule:Schedule",
     "sm-plan-memory": "mpk_ir.passes.sm.plan_memory:PlanMemory",

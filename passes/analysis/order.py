@@ -1,7 +1,8 @@
-"""What runs before what, grid by grid: sound facts that compose, used to drop edges and to reuse memory."""
+"""What runs before what: facts between grids, sound and cheap, and exact paths between tasks."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -45,19 +46,56 @@ class GridOrder:
                 self.each_before[a, consumer] = True
 
 
-def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
-    """``edges`` without those that the rest implies, and the order they give.
+class TaskPaths:
+    """Which tasks of one grid have a path of edges to which of another, exactly."""
 
-    Into each consumer the nearest producers come first: a far edge is usually implied by a near one.
+    def __init__(self) -> None:
+        self._into: dict[int, list[Dependence]] = defaultdict(list)
+
+    def add(self, edge: Dependence) -> None:
+        self._into[edge.consumer].append(edge)
+
+    def imply(self, edge: Dependence) -> bool:
+        """Whether for each of its pairs there is a path of the edges added so far."""
+        between = {p.producer for p in self._into[edge.consumer] if p.producer > edge.producer}
+        if not between:
+            return False
+        reached: dict[int, BoolArray] = {}
+        for grid in range(edge.producer + 1, edge.consumer + 1):
+            parts = [
+                step.relation if step.producer == edge.producer else _composed(reached[step.producer], step.relation)
+                for step in self._into[grid]
+                if step.producer == edge.producer or step.producer in reached
+            ]
+            if parts:
+                reached[grid] = np.logical_or.reduce(parts)
+        path = reached.get(edge.consumer)
+        return path is not None and bool((path | ~edge.relation).all())
+
+
+def _composed(first: BoolArray, second: BoolArray) -> BoolArray:
+    """[n, k] of [n, m] and [m, k]: true where some middle task links the two."""
+    return (first.astype(np.float32) @ second.astype(np.float32)) > 0
+
+
+def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
+    """``edges`` without those that the rest implies task by task, and the order they give.
+
+    Into each consumer the nearest producers come first, so each edge meets all that could imply it. What holds between
+    whole grids decides most edges; the rest is decided by paths between tasks.
     """
-    order = GridOrder(num_grids)
+    order, paths = GridOrder(num_grids), TaskPaths()
     kept: list[Dependence] = []
     by_consumer: dict[int, list[Dependence]] = {}
     for edge in edges:
         by_consumer.setdefault(edge.consumer, []).append(edge)
     for consumer in sorted(by_consumer):
         for edge in sorted(by_consumer[consumer], key=lambda e: -e.producer):
-            if not order.implies(edge):
-                order.add([edge], consumer)
+            if order.implies(edge):
+                continue
+            implied = paths.imply(edge)
+            order.add([edge], consumer)
+            if not implied:
+                paths.add(edge)
                 kept.append(edge)
     return kept, order

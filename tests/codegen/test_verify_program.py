@@ -119,7 +119,7 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     "a grid that does not exist": (with_table("grid", 3, 999), "tables: .* grid is 999"),
     "more waits than a record holds": (with_table("num_waits", 3, 5), "tables: .* num_waits is 5"),
     "a task of no grid": (with_table("index", -1, 3), "tables: grid .* expected one for each index"),
-    "an event that does not exist": (with_table("wait_event", 1, 9999), "counting: .* event number 9999"),
+    "an event that does not exist": (with_table("wait_event", -1, 9999), "counting: .* event number 9999"),
     "activations kept from another task": (
         with_table("flags", 0, int(TaskFlag.KEEP_ACTIVATION)),
         "tables: row 0 keeps the activations",

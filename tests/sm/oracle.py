@@ -84,7 +84,7 @@ class NaivePlan:
             return "bounds"
         if self._miscounted():
             return "counting"
-        before = self._before()
+        before = self.before()
         if before is None:
             return "deadlock"
         checks = {
@@ -104,7 +104,7 @@ class NaivePlan:
         said = {(event.event, i): int(n) for event in self.graph.events for i, n in enumerate(event.arrivals)}
         return arrivals != said or any(key not in said for keys in self.waits for key in keys)
 
-    def _before(self) -> list[int] | None:
+    def before(self) -> list[int] | None:
         """Per task the set (as bits) of tasks that are over when it starts; None if some never start."""
         signallers: dict[Key, list[int]] = defaultdict(list)
         for task, keys in enumerate(self.signals):

@@ -1,0 +1,159 @@
+"""`sm-elide-waits`: what the schedule orders needs no event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+
+from ...dialects.sm import EventOp, GraphOp, GridOp
+from ...dialects.sm.expansion import IntArray, event_elements
+from ...dialects.sm.ops import EventUse
+from ...proof import Plan
+from ...proof.check import check_counts
+from ...proof.order import Order, rows_by
+from ..analysis.elements import elements_attr
+from ..analysis.plan_arrays import plan_of
+from ..base import MpkPass
+
+Use = tuple[int, int]
+"""(task, event)"""
+
+
+@dataclass(frozen=True)
+class ElideWaits(MpkPass):
+    """Drop, task by task, every wait and every arrival that the others and the order of each SM's queue imply.
+
+    Before: @a and @b run one task each on SM 0; 264 tasks of @c on 132 SMs signal %f, for which @d waits:
+    ```mlir
+    sm.grid @a ... signals (%e) [...] placement #sm.cyclic<0>
+    sm.grid @b ... waits (%e) [...] placement #sm.cyclic<0>
+    %f = sm.event @c->d dense<264> ...
+    ```
+    After: %e is gone, and the last task of @c on each SM signals for those before it: `%f = sm.event @c->d dense<132>`.
+
+    *Waits*: a task need not wait for an event all of whose producers are over when its queue comes to it, or when its
+    other waits are. *Arrivals*: of the producers of an event, one that runs before another needs no arrival of its own:
+    a release covers all that its SM has seen. What happens before what is the same afterwards (the transitive reduction
+    of the tasks' order), and no wait that is left is implied by the rest.
+    """
+
+    name = "sm-elide-waits"
+    waits: bool = True
+    arrivals: bool = True
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
+            self._elide(graph)
+
+    def _elide(self, graph: GraphOp) -> None:
+        plan = plan_of(graph)
+        check_counts(plan)
+        order = Order.of(plan)
+        waits = needed_waits(order) if self.waits else {(t, e) for t, e, _ in plan.waits.tolist()}
+        awaited = {event for _, event in waits} | set(plan.step_events)
+        signals = needed_signals(order, awaited) if self.arrivals else _signals_of(plan, awaited)
+        self.count("waits_before", len(plan.waits))
+        self.count("waits", len(waits))
+        self.count("arrivals_before", len(plan.signals))
+        self.count("arrivals", len(signals))
+        self.count("events_before", len(plan.event_count))
+        self.count("events", len(awaited))
+        _rewrite(graph, plan, waits, signals)
+
+
+def needed_waits(order: Order) -> set[Use]:
+    """The waits that neither the queue nor other waits of the task imply; farthest producers are tried first."""
+    plan, kept = order.plan, set[Use]()
+    waits_of = rows_by(plan.waits[:, 0], plan.waits[:, 1], plan.num_tasks)
+    running = np.zeros((plan.num_queues, plan.num_queues), np.int32)
+    for task in order.topological.tolist():
+        queue = int(plan.queue[task])
+        known, events = running[queue], list(dict.fromkeys(waits_of[task]))
+        events = [event for event in events if (order.event_clock[event] > known).any()]
+        for event in sorted(events, key=lambda e: int(order.event_clock[e].sum())) if len(events) > 1 else ():
+            others = np.maximum.reduce([known, *(order.event_clock[other] for other in events if other != event)])
+            if (order.event_clock[event] <= others).all():
+                events.remove(event)
+        kept |= {(task, event) for event in events}
+        running[queue] = order.clock[task]
+        running[queue, queue] = plan.position[task] + 1
+    return kept
+
+
+def needed_signals(order: Order, awaited: set[int]) -> set[Use]:
+    """Of each awaited event the producers that no other producer of it runs after."""
+    plan, kept = order.plan, set[Use]()
+    signallers = rows_by(plan.signals[:, 1], plan.signals[:, 0], len(plan.event_count))
+    for event in sorted(awaited):
+        tasks = np.unique(np.array(signallers[event], np.int64))
+        last = np.full(plan.num_queues, -1)
+        np.maximum.at(last, plan.queue[tasks], plan.position[tasks])
+        tasks = tasks[plan.position[tasks] == last[plan.queue[tasks]]]
+        over = order.clock[tasks][:, plan.queue[tasks]] > plan.position[tasks]  # [later, earlier]
+        kept |= {(int(task), event) for task in tasks[~over.any(axis=0)]}
+    return kept
+
+
+def _signals_of(plan: Plan, awaited: set[int]) -> set[Use]:
+    return {(task, event) for task, event in plan.signals.tolist() if event in awaited}
+
+
+def _rewrite(graph: GraphOp, plan: Plan, waits: set[Use], signals: set[Use]) -> None:
+    """Leave only ``waits`` and ``signals``; elements and events without arrivals go."""
+    arrivals = np.bincount([event for _, event in signals], minlength=len(plan.event_count))
+    renewed, first = dict[SSAValue, _Renewed](), 0
+    for event in graph.events:
+        renewed[event.event] = _Renewed.of(event, first, arrivals[first : first + event.size])
+        first += event.size
+    roles = [np.sort(np.array([task * first + event for task, event in role], np.int64)) for role in (waits, signals)]
+    for place, grid in zip(plan.grids, graph.grids, strict=True):
+        tasks = (place.first + np.arange(grid.num_tasks)[:, None]) * first
+        kept = [
+            [renewed[use.event].use(grid, use, tasks, role) for use in uses]
+            for role, uses in zip(roles, (grid.wait_uses, grid.signal_uses), strict=True)
+        ]
+        grid.set_events(*([use for use in uses if use is not None] for uses in kept))
+    for event in [event for event in graph.events if event.event in renewed]:
+        event.detach()
+        event.erase()
+
+
+@dataclass(frozen=True)
+class _Renewed:
+    """What becomes of an event tensor: another one, or None, and the new number of each element, -1 if it goes."""
+
+    event: EventOp | None
+    first: int
+    number: IntArray
+
+    @staticmethod
+    def of(event: EventOp, first: int, arrivals: IntArray) -> _Renewed:
+        used = arrivals > 0
+        number = np.where(used, np.cumsum(used) - 1, -1)
+        if not used.any():
+            return _Renewed(None, first, number)
+        made = EventOp(event.sym_name.data, arrivals[used].tolist(), step=event.step is not None)
+        made.location = event.location
+        block = event.parent
+        assert block is not None
+        block.insert_op_before(made, event)
+        return _Renewed(made, first, number)
+
+    def use(self, grid: GridOp, use: EventUse, tasks: IntArray, kept: IntArray) -> EventUse | None:
+        """``use`` where ``kept``, sorted, holds a task of ``tasks`` [tasks, 1] plus its event; None if nowhere."""
+        elements = event_elements(grid, use)
+        wanted = tasks + self.first + elements
+        place = np.minimum(np.searchsorted(kept, wanted), len(kept) - 1)
+        keep = (elements >= 0) & (kept[place] == wanted) if len(kept) else np.zeros(elements.shape, np.bool_)
+        if self.event is None or not keep.any():
+            return None
+        found = np.where(keep, self.number[np.maximum(elements, 0)], -1)
+        if np.array_equal(found, elements):
+            return EventUse(self.event.event, use.elements)
+        order = np.argsort(found < 0, axis=1, kind="stable")
+        packed = np.take_along_axis(found, order, axis=1)[:, : int((found >= 0).sum(axis=1).max())]
+        return EventUse(self.event.event, elements_attr(grid, packed))
