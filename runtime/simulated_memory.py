@@ -24,6 +24,10 @@ class SimulatedMemory:
 
     arrays: dict[str, Array]
     scratch: tuple[Array, ...]
+    mutable: tuple[str, ...]
+    """Names of what is no weight."""
+    arena: Array | None = None
+    """The bytes behind all scratch, if it is shared."""
 
     @staticmethod
     def allocate(program: Program, parameters: Parameters, *, shared_arena: bool) -> SimulatedMemory:
@@ -43,7 +47,24 @@ class SimulatedMemory:
             else:
                 arrays[buffer.name] = np.zeros(buffer.shape, buffer.dtype.numpy)
         scratch = tuple(arrays[b.name] for b in program.buffers if b.space is Space.SCRATCH)
-        return SimulatedMemory(arrays, scratch)
+        mutable = tuple(b.name for b in program.buffers if b.space is not Space.WEIGHT)
+        return SimulatedMemory(arrays, scratch, mutable, arena if shared_arena else None)
+
+    def copy(self) -> SimulatedMemory:
+        """Another memory of equal contents; the weights are the same arrays."""
+        arena = None if self.arena is None else self.arena.copy()
+        arrays, scratch = dict(self.arrays), list[Array]()
+        for name in self.mutable:
+            old = self.arrays[name]
+            inside = arena is not None and self.arena is not None and np.shares_memory(old, self.arena)
+            arrays[name] = _same_place(old, self.arena, arena) if inside else old.copy()
+            scratch += [arrays[name]] if any(old is one for one in self.scratch) else []
+        return SimulatedMemory(arrays, tuple(scratch), self.mutable, arena)
+
+    def assign(self, other: SimulatedMemory) -> None:
+        """Take over the contents of ``other``, which has the same buffers."""
+        for name in self.mutable:
+            self.arrays[name][...] = other.arrays[name]
 
     def poison(self) -> None:
         """Make all scratch NaN (of integers the smallest): what is read before it is written shows."""
@@ -69,3 +90,11 @@ def _arena_view(arena: Array, buffer: Buffer) -> Array:
     strides = [pitch * count for count in counts]
     offset = buffer.offset_bytes * _BYTE_SCALE
     return np.ndarray(buffer.shape, buffer.dtype.numpy, arena.data, offset, strides)
+
+
+def _same_place(view: Array, arena: Array | None, other: Array | None) -> Array:
+    """The view of ``other`` that lies where ``view`` lies in ``arena``."""
+    assert arena is not None
+    assert other is not None
+    offset = view.__array_interface__["data"][0] - arena.__array_interface__["data"][0]
+    return np.ndarray(view.shape, view.dtype, other.data, offset, view.strides)

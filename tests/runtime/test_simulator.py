@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,17 @@ from mpk_ir.codegen.program import Program
 from mpk_ir.core.dtype import BF16, round_to_bf16
 from mpk_ir.core.errors import CheckpointError, UsageError, VerificationError
 from mpk_ir.core.memory import Space
-from mpk_ir.runtime.interleaving import Interleaving, RandomOrder, RoundRobin, RunAhead, StarvedSm
+from mpk_ir.runtime.interleaving import (
+    Interleaving,
+    Lagging,
+    Priorities,
+    RandomOrder,
+    RoundRobin,
+    RunAhead,
+    StarvedSm,
+)
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
+from tests.codegen.models import program_of
 from tests.runtime.toy import COLUMNS, PARAMETERS, ROWS, expected, toy_program, without_wait
 
 WEIGHTS = {name: torch.from_numpy(values) for name, values in PARAMETERS.items()}
@@ -24,6 +35,9 @@ ORDERS: list[Interleaving] = [
     RunAhead(),
     StarvedSm(0),
     StarvedSm(2, RunAhead()),
+    Lagging(),
+    Lagging(most=True),
+    *(Priorities(seed) for seed in range(5)),
 ]
 
 
@@ -53,6 +67,65 @@ def test_a_missing_wait_shows_under_some_interleaving(grid: str) -> None:
     unsafe = without_wait(toy_program(), grid)
     outputs = [results(unsafe, order)["out"] for order in ORDERS]
     assert any(np.isnan(out).any() for out in outputs)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=repr)
+def test_delayed_writes_change_nothing_in_a_correct_plan(order: Interleaving) -> None:
+    for shared in (False, True):
+        found = results(toy_program(), order, delayed_writes=True, shared_arena=shared)
+        assert np.array_equal(found["x"], expected(START, 3))
+        assert np.array_equal(found["out"], expected(START, 3))
+
+
+@pytest.mark.parametrize("grid", ["shift", "store"])
+@pytest.mark.parametrize("order", [RoundRobin(), RunAhead(), Lagging(), RandomOrder(7)], ids=repr)
+def test_with_delayed_writes_a_missing_wait_shows_whatever_the_order(grid: str, order: Interleaving) -> None:
+    assert np.isnan(results(without_wait(toy_program(), grid), order, delayed_writes=True)["out"]).any()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "weak"),
+    [
+        ("red.release.gpu", "red.relaxed.gpu"),
+        ("ld.acquire.gpu", "ld.relaxed.gpu"),
+        ("red.release.gpu", "red.release.cta"),
+    ],
+)
+def test_a_missing_release_or_acquire_shows_although_every_count_is_right(instruction: str, weak: str) -> None:
+    headers = program_of("qwen3").headers
+    text = headers["mpk/atoms.cuh"]
+    assert instruction in text
+    weakened = {**headers, "mpk/atoms.cuh": text.replace(instruction, weak)}
+    sound, broken = (replace(toy_program(), headers=one) for one in (headers, weakened))
+    assert np.array_equal(results(sound, RoundRobin(), delayed_writes=True)["x"], expected(START, 3))
+    assert np.array_equal(results(broken, RoundRobin())["x"], expected(START, 3)), "not seen with strong memory"
+    assert np.isnan(results(broken, RoundRobin(), delayed_writes=True)["x"]).any()
+
+
+def test_delayed_state_carries_over_from_run_to_run() -> None:
+    simulator = Simulator(toy_program(), WEIGHTS, SimulatorOptions(delayed_writes=True))
+    simulator.write_state("x", START)
+    for _ in range(3):
+        simulator.run(2)
+    assert np.array_equal(simulator.read_state("x"), expected(START, 6))
+
+
+def test_saved_tables_run(tmp_path: Path) -> None:
+    toy_program().save(tmp_path)
+    assert np.array_equal(results(Program.load(tmp_path), RandomOrder(3))["x"], expected(START, 3))
+
+
+def test_priorities_starve_an_sm_until_they_change() -> None:
+    order = Priorities(1, drop_probability=0.0)
+    assert len({order.choose([0, 1, 2]) for _ in range(20)}) == 1
+    changing = Priorities(1, drop_probability=0.5)
+    assert {changing.choose([0, 1, 2]) for _ in range(50)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("most", "turns"), [(False, {0: 5, 1: 5, 2: 5}), (True, {2: 15})])
+def test_lagging_evens_out_or_runs_away(most: bool, turns: dict[int, int]) -> None:
+    order = Lagging(most=most)
+    assert Counter(order.choose([0, 1, 2]) for _ in range(15)) == turns
 
 
 def test_memory_reused_too_early_shows_only_in_the_shared_arena() -> None:

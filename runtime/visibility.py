@@ -1,0 +1,106 @@
+"""Memory as weak as the model allows: what an SM writes, another sees when an event orders it, and no earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .simulated_memory import SimulatedMemory
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a task wrote: ``values`` at ``box`` of buffer ``name``, where ``mask`` says (None: everywhere)."""
+
+    serial: int
+    name: str
+    box: tuple[slice, ...]
+    values: Array
+    mask: Array | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """An operand that a task writes. ``partial``: only the elements that change are its own (see `sm.box`, along)."""
+
+    name: str
+    box: tuple[slice, ...]
+    partial: bool
+
+
+class DelayedVisibility:
+    """A view of memory for each SM, in the manner of a vector clock.
+
+    A signal is a release: it passes on all that its SM has seen, its own writes included. A wait is an acquire: the
+    SM's view takes in what its events passed on. Nothing else moves, so a plan that relies on more reads old data. With
+    ``ordered=False`` events count but order nothing, as if their release or acquire were missing.
+    """
+
+    def __init__(self, memory: SimulatedMemory, num_sms: int, num_events: int, *, ordered: bool) -> None:
+        self._memory, self._ordered = memory, ordered
+        self.views = [memory.copy() for _ in range(num_sms)]
+        self._events = np.zeros((num_events, num_sms), np.int64)
+        self._start(num_sms)
+
+    def _start(self, num_sms: int) -> None:
+        self._seen = np.zeros((num_sms, num_sms), np.int64)
+        self._log: list[list[list[Stored]]] = [[] for _ in range(num_sms)]
+        self._serial = 0
+        self._events[...] = 0
+
+    def begin_run(self) -> None:
+        """Everybody sees what the host sees."""
+        self._start(len(self.views))
+        for view in self.views:
+            view.assign(self._memory)
+
+    def end_run(self) -> None:
+        """The host sees everything: the launch is over."""
+        for stored in sorted((s for log in self._log for task in log for s in task), key=lambda s: s.serial):
+            _store(self._memory, stored)
+
+    def run(self, sm: int, body: Callable[[], None], targets: Sequence[Target]) -> None:
+        """Run a task's ``body``, which works on ``views[sm]``, and note what it wrote."""
+        view = self.views[sm]
+        before = [view.arrays[t.name][t.box].copy() if t.partial else None for t in targets]
+        body()
+        stored: list[Stored] = []
+        for target, old in zip(targets, before, strict=True):
+            values = view.arrays[target.name][target.box].copy()
+            mask = None if old is None else ~((values == old) | ((values != values) & (old != old)))
+            stored.append(Stored(self._serial, target.name, target.box, values, mask))
+        self._serial += 1
+        self._log[sm].append(stored)
+        self._seen[sm, sm] += 1
+
+    def release(self, sm: int, events: Iterable[int]) -> None:
+        for event in events:
+            np.maximum(self._events[event], self._seen[sm], out=self._events[event])
+
+    def acquire(self, sm: int, events: Iterable[int]) -> None:
+        if not self._ordered:
+            return
+        for event in events:
+            passed = self._events[event]
+            news = [
+                stored
+                for other in np.flatnonzero(passed > self._seen[sm]).tolist()
+                for task in self._log[other][int(self._seen[sm, other]) : int(passed[other])]
+                for stored in task
+            ]
+            for stored in sorted(news, key=lambda s: s.serial):
+                _store(self.views[sm], stored)
+            np.maximum(self._seen[sm], passed, out=self._seen[sm])
+
+
+def _store(memory: SimulatedMemory, stored: Stored) -> None:
+    place = memory.arrays[stored.name][stored.box]
+    if stored.mask is None:
+        place[...] = stored.values
+    else:
+        place[stored.mask] = stored.values[stored.mask]
