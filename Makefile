@@ -6,6 +6,7 @@ PYTEST_FLAGS ?= -n 2
 MODEL ?= examples/tiny_qwen3/checkpoint
 PROMPT ?= The Zen of Python
 TOKENS ?= 64
+UNSAFE ?= 5000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ LOCK := pyproject.toml requirements/lock.txt requirements/torch.txt requirements
 DEVICE_CODE = $(shell git ls-files --cached --others --exclude-standard '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs wheel clean
+.PHONY: help run test lint mutation format docs wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +30,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(if $(DEVICE_CODE),$(BIN)/clang-format --dry-run -Werror $(DEVICE_CODE))
+
+mutation: $(VENV)/.test ## damage 5,000 plans and see whether the checker notices (UNSAFE= changes how many)
+	$(BIN)/python -m tests.mutation.score --unsafe $(UNSAFE)
 
 format: $(VENV)/.test ## rewrite Python and device code in the house format
 	$(BIN)/ruff check --fix

@@ -105,8 +105,7 @@ class Simulator:
 
         def run() -> None:
             if first:
-                delayed.acquire(sm, [self.program.step_event])
-                delayed.views[sm].poison()
+                delayed.begin_step(sm, self.program.step_event)
             for name, copy in early.items():  # the body reads these before it waits
                 copy[...] = boxes[name]
             delayed.acquire(sm, [event for event, _ in waits])

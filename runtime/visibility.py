@@ -18,6 +18,7 @@ class Stored:
     """What a task wrote: ``values`` at ``box`` of buffer ``name``, where ``mask`` says (None: everywhere)."""
 
     serial: int
+    step: int
     name: str
     box: tuple[slice, ...]
     values: Array
@@ -42,7 +43,7 @@ class DelayedVisibility:
     """
 
     def __init__(self, memory: SimulatedMemory, num_sms: int, num_events: int, *, ordered: bool) -> None:
-        self._memory, self._ordered = memory, ordered
+        self._memory, self.ordered = memory, ordered
         self.views = [memory.copy() for _ in range(num_sms)]
         self._events = np.zeros((num_events, num_sms), np.int64)
         self._start(num_sms)
@@ -51,6 +52,7 @@ class DelayedVisibility:
         self._seen = np.zeros((num_sms, num_sms), np.int64)
         self._log: list[list[list[Stored]]] = [[] for _ in range(num_sms)]
         self._serial = 0
+        self._step = [-1] * num_sms
         self._events[...] = 0
 
     def begin_run(self) -> None:
@@ -73,7 +75,7 @@ class DelayedVisibility:
         for target, old in zip(targets, before, strict=True):
             values = view.arrays[target.name][target.box].copy()
             mask = None if old is None else ~((values == old) | ((values != values) & (old != old)))
-            stored.append(Stored(self._serial, target.name, target.box, values, mask))
+            stored.append(Stored(self._serial, self._step[sm], target.name, target.box, values, mask))
         self._serial += 1
         self._log[sm].append(stored)
         self._seen[sm, sm] += 1
@@ -83,19 +85,33 @@ class DelayedVisibility:
             np.maximum(self._events[event], self._seen[sm], out=self._events[event])
 
     def acquire(self, sm: int, events: Iterable[int]) -> None:
-        if not self._ordered:
-            return
         for event in events:
-            passed = self._events[event]
-            news = [
-                stored
-                for other in np.flatnonzero(passed > self._seen[sm]).tolist()
-                for task in self._log[other][int(self._seen[sm, other]) : int(passed[other])]
-                for stored in task
-            ]
-            for stored in sorted(news, key=lambda s: s.serial):
+            for stored in self._news(sm, event):
                 _store(self.views[sm], stored)
+
+    def begin_step(self, sm: int, step_event: int) -> None:
+        """Acquire the end of the step before; scratch then holds nothing but what tasks of this step wrote already."""
+        self._step[sm] += 1
+        news = self._news(sm, step_event)
+        old = [stored for stored in news if stored.step < self._step[sm]]
+        for stored in old:
+            _store(self.views[sm], stored)
+        self.views[sm].poison()
+        for stored in news[len(old) :]:
+            _store(self.views[sm], stored)
+
+    def _news(self, sm: int, event: int) -> list[Stored]:
+        """What ``event`` passes on to ``sm``, which sees it from now on: by step, then in the order of writing."""
+        passed = self._events[event]
+        news = [
+            stored
+            for other in (np.flatnonzero(passed > self._seen[sm]).tolist() if self.ordered else ())
+            for task in self._log[other][int(self._seen[sm, other]) : int(passed[other])]
+            for stored in task
+        ]
+        if self.ordered:
             np.maximum(self._seen[sm], passed, out=self._seen[sm])
+        return sorted(news, key=lambda s: (s.step, s.serial))
 
 
 def _store(memory: SimulatedMemory, stored: Stored) -> None:

@@ -1,24 +1,31 @@
-"""What makes a plan unsafe, told task by task and element by element in plain loops: the judge of sm-verify."""
+"""What makes a plan unsafe, told task by task and element by element in plain loops: the judge of the checker.
+
+Reads a graph or the tables of a program by its own means and shares no code with `mpk_ir.proof`.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
 from xdsl.dialects.builtin import AffineMapAttr
 from xdsl.ir import SSAValue
 
+from mpk_ir.codegen.program import Program
 from mpk_ir.core.memory import Space
 from mpk_ir.core.target import target_of
-from mpk_ir.dialects.sm import BufferOp, BufferType, CyclicAttr, GraphOp, GridOp
+from mpk_ir.dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.ops import EventUse
+from mpk_ir.tasks import task_kind
+from mpk_ir.tasks.base import Access
 
-Key = tuple[SSAValue, int]
+Key = tuple[SSAValue | None, int]
+"""An event element; of tables by number alone."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,16 @@ class Touch:
     low: tuple[int, ...]
     high: tuple[int, ...]
     along: tuple[int, ...]
-    reads: bool
-    writes: bool
+    access: Access
     early: bool
+
+    @property
+    def reads(self) -> bool:
+        return self.access.reads
+
+    @property
+    def writes(self) -> bool:
+        return self.access.writes
 
     def meets(self, other: Touch) -> bool:
         bounds = zip(self.low, self.high, other.low, other.high, strict=True)
@@ -46,63 +60,142 @@ class Touch:
         return any(a == b and a >= 0 and self.index[a] != other.index[b] for a, b in pairs)
 
 
-class NaivePlan:
-    """The tasks of a graph with what each touches, awaits and signals."""
+@dataclass(frozen=True)
+class NaiveBuffer:
+    """``begin`` and ``end``: bytes of the arena, None outside it."""
 
-    def __init__(self, graph: GraphOp) -> None:
-        self.graph = graph
+    space: Space
+    shape: tuple[int, ...]
+    begin: int | None
+    end: int | None
+
+
+class NaivePlan:
+    """The tasks of a plan, numbered in program order, with what each touches, awaits and signals."""
+
+    def __init__(self, graph: GraphOp | None = None) -> None:
         self.sm: list[int] = []
-        self.touches: dict[SSAValue, list[Touch]] = defaultdict(list)
+        self.queues: dict[int, list[int]] = defaultdict(list)
+        self.touches: dict[Hashable, list[Touch]] = defaultdict(list)
+        self.buffers: dict[Hashable, NaiveBuffer] = {}
         self.waits: list[list[Key]] = []
+        self.targets: list[list[int]] = []
         self.signals: list[list[Key]] = []
+        self.said: dict[Key, int] = {}
+        self.steps: list[Key] = []
+        self.arena = 0
+        if graph is not None:
+            self._read_graph(graph)
+
+    def _read_graph(self, graph: GraphOp) -> None:
+        self.arena = graph.arena_bytes.value.data if graph.arena_bytes else 0
+        for event in graph.events:
+            self.said |= {(event.event, i): int(n) for i, n in enumerate(event.arrivals)}
+            self.steps += [(event.event, 0)] if event.step else []
+        for buffer in graph.buffers:
+            assert isinstance(buffer.buffer.type, BufferType)
+            width = 2 if str(buffer.buffer.type.element_type) in ("bf16", "f16") else 4
+            begin = buffer.offset.value.data if buffer.offset is not None else None
+            end = None if begin is None else begin + width * prod(buffer.padded_shape)
+            self.buffers[buffer.buffer] = NaiveBuffer(buffer.space.data, buffer.shape, begin, end)
         for number, grid in enumerate(graph.grids):
             for flat, index in enumerate(product(*map(range, grid.shape))):
-                self._add_task(number, grid, flat, index)
+                self._add_task(graph, number, grid, flat, index)
 
-    def _add_task(self, number: int, grid: GridOp, flat: int, index: tuple[int, ...]) -> None:
+    def _add_task(self, graph: GraphOp, number: int, grid: GridOp, flat: int, index: tuple[int, ...]) -> None:
         task = len(self.sm)
-        rule, num_sms = grid.placement, target_of(self.graph.target.data).num_sms
+        rule, num_sms = grid.placement, target_of(graph.target.data).num_sms
         if rule is None or isinstance(rule, CyclicAttr):
             self.sm.append(((rule.first.data if rule else 0) + flat) % num_sms)
         else:
             self.sm.append(int(tuple(rule.iter_values())[flat]))  # pyright: ignore[reportArgumentType]
+        self.queues[self.sm[-1]].append(task)
         self.waits.append(list(_keys(grid.wait_uses, flat, index)))
+        self.targets.append([self.said.get(key, -1) for key in self.waits[-1]])
         self.signals.append(list(_keys(grid.signal_uses, flat, index)))
         for operand, (value, box) in enumerate(zip(grid.data, grid.boxes, strict=True)):
             assert isinstance(value.type, BufferType)
             shape, start = ints(value.type.shape), box.offset.data.eval(list(index), [])
             low = tuple(min(s, n) for s, n in zip(start, shape, strict=True))
             high = tuple(min(s + w, n) for s, w, n in zip(start, ints(box.sizes), shape, strict=True))
-            mode, along = box.mode, ints(box.along)
             early = grid.task_kind.operand(grid.operand_names.data[operand].data).early
-            touch = Touch(task, number, operand, index, low, high, along, mode.reads, mode.writes, early)
+            touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, early)
             self.touches[value].append(touch)
+
+    @staticmethod
+    def of_tables(program: Program) -> NaivePlan:
+        """What the kernel would read."""
+        plan = NaivePlan()
+        plan.arena = program.arena_bytes
+        plan.said = {(None, event): int(count) for event, count in enumerate(program.event_count)}
+        plan.steps = [(None, program.step_event)]
+        for number, buffer in enumerate(program.buffers):
+            begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
+            end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
+            plan.buffers[number] = NaiveBuffer(buffer.space, buffer.shape, begin, end)
+        rows = [(int(row["grid"]), tuple(row["index"].tolist()), n) for n, row in enumerate(program.tasks)]
+        number_of = {row: task for task, (_, _, row) in enumerate(sorted(rows))}
+        plan.sm = [0] * len(rows)
+        for sm, (begin, end) in enumerate(pairwise(program.queue_begin.tolist())):
+            plan.queues[sm] = [number_of[row] for row in range(begin, end)]
+            for task in plan.queues[sm]:
+                plan.sm[task] = sm
+        for task, (_, _, row) in enumerate(sorted(rows)):
+            plan._add_row(program, task, row)
+        return plan
+
+    def _add_row(self, program: Program, task: int, number: int) -> None:
+        row = program.tasks[number]
+        grid = program.grids[row["grid"]]
+        index = tuple(row["index"].tolist())[: len(grid.extent)]
+        self.waits.append([(None, event) for event in row["wait_event"][: row["num_waits"]].tolist()])
+        self.targets.append(row["wait_count"][: row["num_waits"]].tolist())
+        self.signals.append([(None, event) for event in row["signal_event"][: row["num_signals"]].tolist()])
+        for place, operand in enumerate(grid.operands):
+            rank = len(program.buffers[operand.buffer].shape)
+            low = tuple(row["offsets"][place].tolist())[:rank]
+            high = tuple(a + b for a, b in zip(low, row["sizes"][place].tolist(), strict=False))
+            early = task_kind(grid.kind).operand(operand.name).early
+            along = operand.along or (-1,) * rank
+            touch = Touch(task, int(row["grid"]), place, index, low, high, along, operand.access, early)
+            self.touches[operand.buffer].append(touch)
 
     def broken_rule(self) -> str | None:
         """The first rule of sm-verify that the plan breaks, in its order; None for a safe plan."""
-        if any(a < 0 or a >= b for ts in self.touches.values() for t in ts for a, b in zip(t.low, t.high, strict=True)):
-            return "bounds"
+        for buffer, touches in self.touches.items():
+            bounds = [zip(t.low, t.high, self.buffers[buffer].shape, strict=True) for t in touches]
+            if any(a < 0 or a >= b or b > size for one in bounds for a, b, size in one):
+                return "bounds"
         if self._miscounted():
             return "counting"
         before = self.before()
         if before is None:
             return "deadlock"
         checks = {
-            "race": self._races(before),
-            "memory-model": self._read_ahead(before),
-            "coverage": self._reads_nothing(),
-            "memory": self._shares_memory(before),
-            "step": self._outlives_step(before),
+            "race": self._races,
+            "memory-model": self._read_ahead,
+            "coverage": lambda _: self._reads_nothing(),
+            "memory": self._shares_memory,
+            "step": self._outlives_step,
         }
-        return next((rule for rule, broken in checks.items() if broken), None)
+        return next((rule for rule, broken in checks.items() if broken(before)), None)
 
     def _miscounted(self) -> bool:
+        """A wait for less than all arrivals lets a task go early, at the latest some steps on, where the counter is
+        ahead; for more, it stops it for ever. An event nobody waits for may say what it likes to the kernel, but is
+        wrong too."""
         arrivals: dict[Key, int] = defaultdict(int)
         for keys in self.signals:
             for key in keys:
                 arrivals[key] += 1
-        said = {(event.event, i): int(n) for event in self.graph.events for i, n in enumerate(event.arrivals)}
-        return arrivals != said or any(key not in said for keys in self.waits for key in keys)
+        if any(arrivals[key] != self.said[key] for key in self.said) or not arrivals.keys() <= self.said.keys():
+            return True
+        waits = [
+            pair
+            for keys, targets in zip(self.waits, self.targets, strict=True)
+            for pair in zip(keys, targets, strict=True)
+        ]
+        return any(self.said.get(key) != target for key, target in waits)
 
     def before(self) -> list[int] | None:
         """Per task the set (as bits) of tasks that are over when it starts; None if some never start."""
@@ -111,20 +204,20 @@ class NaivePlan:
             for key in keys:
                 signallers[key].append(task)
         needs: list[set[int]] = [{t for key in keys for t in signallers[key]} for keys in self.waits]
-        latest: dict[int, int] = {}
-        for task, sm in enumerate(self.sm):
-            if sm in latest:
-                needs[task].add(latest[sm])
-            latest[sm] = task
+        for queue in self.queues.values():
+            for earlier, later in pairwise(queue):
+                needs[later].add(earlier)
         before: dict[int, int] = {}
-        while len(before) < len(needs):
-            ready = [t for t, need in enumerate(needs) if t not in before and need <= before.keys()]
+        waiting = list(range(len(needs)))
+        while waiting:
+            ready = [t for t in waiting if needs[t] <= before.keys()]
             if not ready:
                 return None
             for task in ready:
                 before[task] = 0
                 for earlier in needs[task]:
                     before[task] |= before[earlier] | 1 << earlier
+            waiting = [t for t in waiting if t not in before]
         return [before[task] for task in range(len(needs))]
 
     def _races(self, before: list[int]) -> bool:
@@ -142,57 +235,47 @@ class NaivePlan:
 
     def _read_ahead(self, before: list[int]) -> bool:
         """Whether something is read before a wait although a task of the same step may still be writing it."""
-        latest: dict[int, int] = {}
-        known: list[int] = []  # per task the tasks that are over when its queue comes to it
-        for task, sm in enumerate(self.sm):
-            known.append(before[latest[sm]] | 1 << latest[sm] if sm in latest else 0)
-            latest[sm] = task
-        for value, touches in self.touches.items():
-            assert isinstance(value.owner, BufferOp)
-            if value.owner.space.data is Space.WEIGHT and any(touch.writes for touch in touches):
+        known = [0] * len(self.sm)  # the tasks that are over when its queue comes to a task
+        for queue in self.queues.values():
+            for earlier, later in pairwise(queue):
+                known[later] = before[earlier] | 1 << earlier
+        for buffer, touches in self.touches.items():
+            if self.buffers[buffer].space is Space.WEIGHT and any(touch.writes for touch in touches):
                 return True
-            for a, b in product(touches, touches):
-                if a.writes and b.early and a.grid < b.grid and a.meets(b) and not known[b.task] >> a.task & 1:
+            early = [touch for touch in touches if touch.early]
+            for a, b in product([touch for touch in touches if touch.writes] if early else [], early):
+                if a.grid < b.grid and a.meets(b) and not known[b.task] >> a.task & 1:
                     return True
         return False
 
     def _reads_nothing(self) -> bool:
-        for buffer in self.graph.buffers:
-            if buffer.space.data not in (Space.SCRATCH, Space.OUTPUT):
+        for key, buffer in self.buffers.items():
+            if buffer.space not in (Space.SCRATCH, Space.OUTPUT):
                 continue
-            touches = self.touches[buffer.buffer]
-            writer = np.full(buffer.shape, len(self.graph.grids))  # the first grid that writes each element
-            for touch in reversed([t for t in touches if t.writes]):
+            touches = self.touches[key]
+            writer = np.full(buffer.shape, 1 << 30)  # the first grid that writes each element
+            for touch in sorted([t for t in touches if t.writes], key=lambda t: -t.grid):
                 writer[tuple(map(slice, touch.low, touch.high))] = touch.grid
             if any((writer[tuple(map(slice, t.low, t.high))] >= t.grid).any() for t in touches if t.reads):
                 return True
         return False
 
     def _shares_memory(self, before: list[int]) -> bool:
-        placed = [b for b in self.graph.buffers if b.offset is not None]
-        spans: list[tuple[int, int]] = []
-        for buffer in placed:
-            assert buffer.offset is not None
-            assert isinstance(buffer.buffer.type, BufferType)
-            width = 2 if str(buffer.buffer.type.element_type) in ("bf16", "f16") else 4
-            begin = buffer.offset.value.data
-            spans.append((begin, begin + width * prod(buffer.padded_shape)))
-        arena = self.graph.arena_bytes.value.data if self.graph.arena_bytes else 0
-        if any(begin < 0 or end > arena for begin, end in spans):
+        placed = [(key, b.begin, b.end) for key, b in self.buffers.items() if b.begin is not None and b.end is not None]
+        if any(begin < 0 or end > self.arena for _, begin, end in placed):
             return True
-        for one in range(len(placed)):
-            for two in range(one):
-                if spans[one][0] < spans[two][1] and spans[two][0] < spans[one][1]:
-                    first, second = ({t.task for t in self.touches[placed[i].buffer]} for i in (one, two))
+        for one, (key, begin, end) in enumerate(placed):
+            for other, start, stop in placed[:one]:
+                if begin < stop and start < end:
+                    first, second = ({t.task for t in self.touches[name]} for name in (key, other))
                     if not (_all_before(first, second, before) or _all_before(second, first, before)):
                         return True
         return False
 
     def _outlives_step(self, before: list[int]) -> bool:
-        steps = [event for event in self.graph.events if event.step]
-        if len(steps) != 1:
+        if len(self.steps) != 1:
             return True
-        last = [task for task, keys in enumerate(self.signals) if (steps[0].event, 0) in keys]
+        last = [task for task, keys in enumerate(self.signals) if self.steps[0] in keys]
         over = 0
         for task in last:
             over |= before[task] | 1 << task

@@ -89,7 +89,7 @@ def test_eliding_keeps_the_order_and_leaves_nothing_to_elide(drawn: GraphPlan, t
 
 
 def _arrivals(plan: NaivePlan) -> dict[Key, int]:
-    found: dict[Key, int] = {(e.event, element): 0 for e in plan.graph.events for element in range(e.size)}
+    found = dict.fromkeys(plan.said, 0)
     for keys in plan.signals:
         for key in keys:
             found[key] += 1

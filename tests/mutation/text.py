@@ -1,0 +1,64 @@
+"""Ways to weaken the order of memory in the device code that a program carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from mpk_ir.codegen.program import Program
+
+Weakening = Callable[[Program], Program]
+ATOMS, CONTEXT, KERNEL = "mpk/atoms.cuh", "mpk/runtime/context.cuh", "mpk/runtime/kernel.cuh"
+
+
+def _edit(program: Program, name: str, pattern: str, text: str) -> Program:
+    found, count = re.subn(pattern, text, program.headers[name])
+    assert count, f"{name} has no {pattern}"
+    return replace(program, headers={**program.headers, name: found})
+
+
+def relax_release(program: Program) -> Program:
+    """An arrival orders nothing."""
+    return _edit(program, ATOMS, r"red\.release\.gpu", "red.relaxed.gpu")
+
+
+def narrow_release(program: Program) -> Program:
+    """An arrival orders the block's own view only."""
+    return _edit(program, ATOMS, r"red\.release\.gpu", "red.release.cta")
+
+
+def relax_acquire(program: Program) -> Program:
+    """A wait orders nothing."""
+    return _edit(program, ATOMS, r"ld\.acquire\.gpu", "ld.relaxed.gpu")
+
+
+def narrow_acquire(program: Program) -> Program:
+    """A wait orders the block's own view only."""
+    return _edit(program, ATOMS, r"ld\.acquire\.gpu", "ld.acquire.cta")
+
+
+def poll_without_acquire(program: Program) -> Program:
+    """The wait calls another atom."""
+    return _edit(program, CONTEXT, r"load_acquire_gpu\(counter\)", "load_relaxed_gpu(counter)")
+
+
+def drop_barrier_before_signal(program: Program) -> Program:
+    """The signaller has not observed the other threads' stores."""
+    return _edit(program, KERNEL, r"(void signal\((?s:.*?))barrier_sync\([^;]*;", r"\1")
+
+
+def drop_barrier_after_wait(program: Program) -> Program:
+    """The other threads do not observe what the polling one acquired."""
+    return _edit(program, CONTEXT, r"(bool wait\((?s:.*?))      sync\(\);", r"\1")
+
+
+WEAKENINGS: tuple[Weakening, ...] = (
+    relax_release,
+    narrow_release,
+    relax_acquire,
+    narrow_acquire,
+    poll_without_acquire,
+    drop_barrier_before_signal,
+    drop_barrier_after_wait,
+)
