@@ -72,6 +72,8 @@ class BufferType(ParametrizedAttribute, TypeAttribute):
     def verify(self) -> None:
         if not self.shape.data or any(size < 1 for size in ints(self.shape)):
             raise VerifyException(f"sm.buffer: expected a shape of positive sizes, found {list(ints(self.shape))}")
+        if not isinstance(self.element_type, TypeAttribute):
+            raise VerifyException(f"sm.buffer: expected an element type, found {self.element_type}")
 
 
 @irdl_attr_definition

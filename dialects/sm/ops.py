@@ -284,6 +284,14 @@ class GridOp(IRDLOperation):
         except MpkError as error:
             raise VerifyException(f"{where}: {error}") from error
         self._verify_operands(where, kind)
+        for role, events, elements in (
+            ("waits", self.waits, self.wait_elements),
+            ("signals", self.signals, self.signal_elements),
+        ):
+            if len(events) != len(elements):
+                raise VerifyException(
+                    f"{where} {role}: expected elements for each of {len(events)} events, found {len(elements)}"
+                )
         for role, uses in (("waits", self.wait_uses), ("signals", self.signal_uses)):
             for use in uses:
                 self._verify_elements(f"{where} {role}", use)

@@ -79,6 +79,8 @@ class ParamOp(IRDLOperation):
             raise VerifyException(
                 f"tg.param @{self.symbol.data}: 'interleave' with {len(self.source_names)} sources, expected two"
             )
+        if not shape_of(self.result):
+            raise VerifyException(f"tg.param @{self.symbol.data}: 'interleave' of a scalar, expected rows")
         if shape_of(self.result)[0] % (2 * block):
             raise VerifyException(
                 f"tg.param @{self.symbol.data}: dimension 0 is {shape_of(self.result)[0]}, "

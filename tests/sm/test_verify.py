@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, i64
+from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, StringAttr, i64
 from xdsl.ir.affine import AffineConstantExpr, AffineMap
+from xdsl.utils.exceptions import VerifyException
 
 from mpk_ir.core.errors import VerificationError
 from mpk_ir.core.memory import Space
 from mpk_ir.core.target import target_of
 from mpk_ir.dialects.sm import BoxAttr, BufferType, GraphOp, GridOp, SpaceAttr
-from mpk_ir.dialects.sm.attributes import CyclicAttr, ints
+from mpk_ir.dialects.sm.attributes import CyclicAttr, int_array, ints
 from mpk_ir.dialects.sm.ops import EventUse, dense_i32
 from mpk_ir.passes.sm.synthesize_events import SynthesizeEvents
 from mpk_ir.passes.sm.verify import Verify
@@ -288,3 +289,8 @@ def test_while_events_alone_order_a_plan_any_placement_is_safe(decoder: ModuleOp
 def _constant_elements(chosen: GridOp, element: int) -> DenseIntOrFPElementsAttr:
 
     return dense_i32([element] * chosen.num_tasks, (chosen.num_tasks, 1))
+
+
+def test_a_buffer_holds_elements_of_a_type() -> None:
+    with pytest.raises(VerifyException, match="expected an element type"):
+        BufferType(int_array([4]), StringAttr("bf16"))

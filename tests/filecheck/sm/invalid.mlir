@@ -199,3 +199,16 @@ sm.graph @step target "sim" {
     over [1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[16, 32], bf16>, !sm.buffer<[8, 16], bf16>)
     boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (0, 0), [16, 32]>, #sm.box<write, (d0) -> (0, 0), [8, 16]>]
 }
+
+// -----
+
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  // expected-error@+1 {{grid @a waits: expected elements for each of 1 events, found 2}}
+  sm.grid @a "elementwise" {function = "silu", columns = 16 : i64, rows = 8 : i64, total = 32 : i64}
+    over [2] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>, affine_map<(d0) -> (0)>]
+}

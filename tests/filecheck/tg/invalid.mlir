@@ -193,6 +193,14 @@ func.func @f() {
 
 // -----
 
+func.func @f() {
+  // expected-error@+1 {{tg.param @w: 'interleave' of a scalar, expected rows}}
+  %w = tg.param @w {sources = ["a", "b"], interleave = 8 : i64} : tensor<f32>
+  func.return
+}
+
+// -----
+
 func.func @f(%x: tensor<4xf32>) {
   %s = tg.state @s : tensor<5xf32>
   // expected-error@+1 {{tg.update @s: operand 'value': found tensor<4xf32>, expected the state's tensor<5xf32>}}
