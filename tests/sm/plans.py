@@ -35,7 +35,7 @@ class GraphPlan:
     layers: tuple[Layer, ...]
 
 
-KINDS = ("linear", "add", "mul", "silu", "rms_norm", "silu_mul")
+KINDS = ("linear", "add", "sub", "mul", "neg", "silu", "rms_norm", "silu_mul", "slice")
 
 
 @st.composite
@@ -76,8 +76,15 @@ def _layer_ops(number: int, layer: Layer, values: list[SSAValue]) -> list[Operat
             return [weight, tg.RmsNormOp(x, weight.result, 1e-6)]
         case "add":
             return [tg.AddOp(x, other)]
+        case "sub":
+            return [tg.SubOp(x, other)]
         case "mul":
             return [tg.MulOp(x, other)]
+        case "neg":
+            return [tg.NegOp(x)]
+        case "slice":  # a view: what reads it depends on those that wrote these columns, and on no others
+            start = 8 * (layer.second % (columns // 8))
+            return [tg.SliceOp(x, (0, start), (ROWS, min(layer.width, columns - start)))]
         case "silu_mul":
             return [tg.SiluMulOp(x, other)]
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -56,6 +56,8 @@ def run(program: Program, params: dict[str, np.ndarray], x: np.ndarray, seed: in
     return simulator.read_state("result0")
 
 
+@example(GraphPlan(24, (Layer("slice", 0, 0, 16),)), 0)  # columns of a row, fewer than a task usually takes
+@example(GraphPlan(104, (Layer("slice", 0, 1, 72),)), 0)  # and more, but no multiple
 @given(graph_plans(), st.integers(0, 2**16))
 @settings(max_examples=40, deadline=None)
 def test_simulated_plan_equals_interpreted_graph(drawn: GraphPlan, seed: int) -> None:
