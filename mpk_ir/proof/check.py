@@ -10,7 +10,7 @@ from ..core.memory import Space
 from .order import Order
 from .plan import Bounds, IntArray, Plan
 from .races import check_coverage, check_early_reads, check_races
-from .rejection import Rejection, TaskRef
+from .rejection import Rejection
 
 
 def check(plan: Plan) -> Order:
@@ -124,19 +124,24 @@ def check_memory(plan: Plan, order: Order) -> None:
             f"{plan.arena_bytes}",
             buffers=(buffer.name,),
         )
+    if not placed:
+        return
     users = _users(plan)
-    spans = [_Span(plan, order, users[number]) for number, _ in placed]
-    for a, b in np.argwhere(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1)).tolist():
-        if not (spans[a].before(spans[b]) or spans[b].before(spans[a])):
-            names = placed[a][1].name, placed[b][1].name
-            tasks = spans[a].last(), spans[b].last()
-            raise Rejection(
-                "memory",
-                f"buffers @{names[0]} and @{names[1]} share bytes {max(begin[a], begin[b])} to {min(end[a], end[b])} "
-                f"while both are in use, by {tasks[0]} and {tasks[1]}",
-                tasks=tasks,
-                buffers=names,
-            )
+    spans = [_span(plan, order, users[number]) for number, _ in placed]
+    over, ready = (np.stack(part) for part in zip(*spans, strict=True))
+    a, b = np.nonzero(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1))
+    apart = (ready[b] >= over[a]).all(axis=1) | (ready[a] >= over[b]).all(axis=1)
+    if not apart.all():
+        one, two = (int(side[np.flatnonzero(~apart)[0]]) for side in (a, b))
+        names = placed[one][1].name, placed[two][1].name
+        tasks = tuple(plan.task(int(users[placed[number][0]][-1])) for number in (one, two))
+        raise Rejection(
+            "memory",
+            f"buffers @{names[0]} and @{names[1]} share bytes {max(begin[one], begin[two])} to "
+            f"{min(end[one], end[two])} while both are in use, by {tasks[0]} and {tasks[1]}",
+            tasks=tasks,
+            buffers=names,
+        )
 
 
 def _users(plan: Plan) -> dict[int, IntArray]:
@@ -149,21 +154,12 @@ def _users(plan: Plan) -> dict[int, IntArray]:
     return users
 
 
-class _Span:
-    """When a buffer is in use: ``ready``, how far each queue is for sure when the first task that touches it starts,
-    and ``over``, how far it must be for the last one to be over."""
-
-    def __init__(self, plan: Plan, order: Order, tasks: IntArray) -> None:
-        self.plan, self.tasks = plan, tasks
-        self.over = np.zeros(plan.num_queues, np.int64)
-        np.maximum.at(self.over, plan.queue[tasks], plan.position[tasks] + 1)
-        self.ready = order.clock[tasks].min(axis=0, initial=plan.num_tasks)
-
-    def before(self, other: _Span) -> bool:
-        return bool((other.ready >= self.over).all())
-
-    def last(self) -> TaskRef:
-        return self.plan.task(int(self.tasks[-1]))
+def _span(plan: Plan, order: Order, tasks: IntArray) -> tuple[IntArray, IntArray]:
+    """When ``tasks`` use a buffer: how far each queue must be for the last of them to be over, and how far each is for
+    sure when the first of them starts."""
+    over = np.zeros(plan.num_queues, np.int64)
+    np.maximum.at(over, plan.queue[tasks], plan.position[tasks] + 1)
+    return over, order.clock[tasks].min(axis=0, initial=plan.num_tasks).astype(np.int64)
 
 
 def check_step(plan: Plan, order: Order) -> None:
