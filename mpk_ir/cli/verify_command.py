@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UsageError
-from ..proof import Plan, Rejection
 from .arguments import Parser
+
+if TYPE_CHECKING:
+    from ..proof import Plan
 
 SUMMARY = "prove a plan free of deadlock and races: IR at level sm, or a saved program"
 
@@ -26,6 +28,8 @@ def parser() -> Parser:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 for a safe plan, 1 for an unsafe one. Raises MpkError subclasses, Rejection among them."""
+    from ..proof import Rejection
+
     begin = time.perf_counter()
     facts: list[dict[str, Any]] = []
     try:
