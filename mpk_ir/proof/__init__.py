@@ -3,11 +3,12 @@
 
 from .check import check
 from .plan import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region
-from .rejection import Rejection, TaskRef
+from .rejection import Place, Rejection, TaskRef
 
 __all__ = [
     "Bounds",
     "BoundsTable",
+    "Place",
     "Plan",
     "PlanBuffer",
     "PlanGrid",

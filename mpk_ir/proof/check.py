@@ -10,7 +10,7 @@ from ..core.memory import Space
 from .order import Order
 from .plan import Bounds, IntArray, Plan
 from .races import check_coverage, check_early_reads, check_races
-from .rejection import Rejection
+from .rejection import Place, Rejection
 
 
 def check(plan: Plan) -> Order:
@@ -60,7 +60,7 @@ def check_bounds(plan: Plan) -> None:
                 f"{task} touches by operand {region.operand} the box {region.bounds.text(number)}, which is not inside "
                 f"buffer @{name} of shape {list(shape)}",
                 tasks=(task,),
-                buffers=(name,),
+                places=(Place(name, region.bounds.text(number)),),
             )
 
 
@@ -107,7 +107,10 @@ def check_weights(plan: Plan) -> None:
             task, name = plan.task(plan.grids[region.grid].first), plan.buffers[region.buffer].name
             what = "writes weight" if region.writes else f"streams, ahead of its waits, a buffer of space {space},"
             raise Rejection(
-                "memory-model", f"{task} {what} @{name} by operand {region.operand}", tasks=(task,), buffers=(name,)
+                "memory-model",
+                f"{task} {what} @{name} by operand {region.operand}",
+                tasks=(task,),
+                places=(Place(name),),
             )
 
 
@@ -122,7 +125,7 @@ def check_memory(plan: Plan, order: Order) -> None:
             "memory",
             f"buffer @{buffer.name} is at bytes {begin[outside[0]]} to {end[outside[0]]} of an arena of "
             f"{plan.arena_bytes}",
-            buffers=(buffer.name,),
+            places=(Place(buffer.name),),
         )
     if not placed:
         return
@@ -140,7 +143,7 @@ def check_memory(plan: Plan, order: Order) -> None:
             f"buffers @{names[0]} and @{names[1]} share bytes {max(begin[one], begin[two])} to "
             f"{min(end[one], end[two])} while both are in use, by {tasks[0]} and {tasks[1]}",
             tasks=tasks,
-            buffers=names,
+            places=tuple(map(Place, names)),
         )
 
 

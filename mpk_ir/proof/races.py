@@ -10,7 +10,7 @@ import numpy as np
 from ..core.memory import Space
 from .order import Order
 from .plan import BoolArray, Bounds, IntArray, Plan, Region
-from .rejection import Rejection, TaskRef
+from .rejection import Place, Rejection, TaskRef
 
 FILLED_BY_THE_STEP = (Space.SCRATCH, Space.OUTPUT)
 
@@ -93,7 +93,7 @@ def _early_read(plan: Plan, region: Region, writer: TaskRef, reader: TaskRef) ->
         f"{reader} reads operand {region.operand} before it waits for its events, and {writer} of the same step writes "
         "it before",
         tasks=(writer, reader),
-        buffers=(plan.buffers[region.buffer].name,),
+        places=(Place(plan.buffers[region.buffer].name),),
     )
 
 
@@ -132,10 +132,10 @@ def conflicts_inside(index: IntArray, one: Region, other: Region) -> BoolArray:
 def _race(plan: Plan, one: Region, other: Region, a: int, b: int, why: str) -> Rejection:
     tasks = plan.task(a), plan.task(b)
     buffer = plan.buffers[one.buffer].name
+    boxes = tuple(r.bounds.text(task - plan.grids[r.grid].first) for r, task in ((one, a), (other, b)))
     sides = [
-        f"{'writes' if region.writes else 'reads'} {region.bounds.text(task - plan.grids[region.grid].first)} "
-        f"by operand {region.operand}"
-        for region, task in ((one, a), (other, b))
+        f"{'writes' if region.writes else 'reads'} {box} by operand {region.operand}"
+        for region, box in zip((one, other), boxes, strict=True)
     ]
     wrong = f"{tasks[1]} {why} {tasks[0]}" if why else f"nothing orders {tasks[0]} and {tasks[1]}"
     return Rejection(
@@ -143,7 +143,7 @@ def _race(plan: Plan, one: Region, other: Region, a: int, b: int, why: str) -> R
         f"{wrong}: of buffer @{buffer} the {'second' if why else 'first'} {sides[0]}, "
         f"the {'first' if why else 'second'} {sides[1]}",
         tasks=tasks,
-        buffers=(buffer,),
+        places=tuple(Place(buffer, box) for box in boxes),
     )
 
 
@@ -183,5 +183,5 @@ def _check_covered(plan: Plan, number: int, steps: list[tuple[int, bool, Region]
                 f"{task} reads by operand {region.operand} elements of buffer @{name} that no grid before it writes: "
                 f"its box is {region.bounds.text(min(missing))}",
                 tasks=(task,),
-                buffers=(name,),
+                places=(Place(name, region.bounds.text(min(missing))),),
             )

@@ -23,9 +23,17 @@ class TaskRef:
         return f"@{self.grid}{list(self.index)} ({rank}SM {self.sm}, position {self.position})"
 
 
+@dataclass(frozen=True)
+class Place:
+    """A buffer, or the part of it in ``box``, written as `[0:8, 16:32]`."""
+
+    buffer: str
+    box: str = ""
+
+
 class Rejection(VerificationError):
-    """A broken rule, with what breaks it: tasks, events, buffers and boxes by name; for a deadlock ``tasks`` and
-    ``events`` are the cycle, task i waiting for event i."""
+    """A broken rule, with what breaks it: tasks, events, and places in memory, place i touched by task i. For a
+    deadlock ``tasks`` and ``events`` are the cycle, task i waiting for event i."""
 
     def __init__(
         self,
@@ -34,11 +42,11 @@ class Rejection(VerificationError):
         *,
         tasks: tuple[TaskRef, ...] = (),
         events: tuple[str, ...] = (),
-        buffers: tuple[str, ...] = (),
+        places: tuple[Place, ...] = (),
         advice: str | None = None,
     ) -> None:
         super().__init__(f"sm-verify, {rule}: {message}", advice=advice)
-        self.rule, self.tasks, self.events, self.buffers = rule, tasks, events, buffers
+        self.rule, self.tasks, self.events, self.places = rule, tasks, events, places
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,6 +55,6 @@ class Rejection(VerificationError):
             "message": self.message,
             "tasks": [asdict(task) for task in self.tasks],
             "events": list(self.events),
-            "buffers": list(self.buffers),
+            "places": [asdict(place) for place in self.places],
             "advice": self.advice,
         }

@@ -71,7 +71,7 @@ def test_an_unsafe_program_is_told_for_machines(program: Path, capsys: pytest.Ca
     assert verdict["safe"] is False
     assert verdict["rejection"]["rule"] == "race"
     assert [sorted(task) for task in verdict["rejection"]["tasks"]] == [["grid", "index", "position", "rank", "sm"]] * 2
-    assert verdict["rejection"]["buffers"]
+    assert [sorted(place) for place in verdict["rejection"]["places"]] == [["box", "buffer"]] * 2
 
 
 @pytest.mark.parametrize(

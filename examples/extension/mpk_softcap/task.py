@@ -36,7 +36,7 @@ class SoftcapKind(TaskKind[SoftcapParams]):
 
     name = "softcap"
     params_type = SoftcapParams
-    operands = (Operand("x"), Operand("row_count", optional=True), Operand("y", Access.WRITE))
+    operands = (Operand("x"), Operand("row_count", optional=True, early=True), Operand("y", Access.WRITE))
 
     def signature(self, params: SoftcapParams) -> str:
         return f"mpk_softcap::Softcap<{params.columns}, {params.rows}, {params.total}>"
