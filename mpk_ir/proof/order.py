@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .plan import BoolArray, IntArray, Plan
+from .plan import BoolArray, IntArray, Plan, rows_by
 from .rejection import Rejection
 
 Clock: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
@@ -38,28 +38,20 @@ class Order:
         return self.clock[later, self.plan.queue[earlier]] > self.plan.position[earlier]
 
     def before_wait(self, earlier: IntArray, later: IntArray) -> BoolArray:
-        """Whether ``earlier[i]`` is over when ``later[i]`` has not waited yet: what its queue's last task knew."""
-        queue, position = self.plan.queue, self.plan.position
-        same = (queue[earlier] == queue[later]) & (position[earlier] < position[later])
-        previous = self._previous()[later]
-        known = self.clock[previous, queue[earlier]] > position[earlier]
-        return same | ((previous >= 0) & known)
+        """Whether ``earlier[i]`` is over when ``later[i]`` has not waited yet."""
+        return self.start[later, self.plan.queue[earlier]] > self.plan.position[earlier]
 
-    def _previous(self) -> IntArray:
-        """[tasks]: the task before each in its queue, -1 for none."""
+    @cached_property
+    def start(self) -> Clock:
+        """[tasks, queues]: ``clock`` before a task waits, which is what the task before it in its queue knew."""
         plan = self.plan
         order = np.lexsort((plan.position, plan.queue))
-        previous = np.full(plan.num_tasks, -1, np.int64)
-        previous[order[1:]] = np.where(plan.queue[order[1:]] == plan.queue[order[:-1]], order[:-1], -1)
-        return previous
-
-
-def rows_by(keys: IntArray, values: IntArray, size: int) -> list[list[int]]:
-    """Per key 0 .. ``size`` - 1 its values, in order of rows."""
-    order = np.argsort(keys, kind="stable")
-    ends = np.searchsorted(keys[order], np.arange(size + 1)).tolist()
-    ordered = values[order].tolist()
-    return [ordered[begin:end] for begin, end in pairwise(ends)]
+        follows = plan.queue[order[1:]] == plan.queue[order[:-1]]
+        tasks, previous = order[1:][follows], order[:-1][follows]
+        start = np.zeros_like(self.clock)
+        start[tasks] = self.clock[previous]
+        start[tasks, plan.queue[tasks]] = plan.position[tasks]
+        return start
 
 
 def topological_order(plan: Plan) -> IntArray:
@@ -72,8 +64,7 @@ def topological_order(plan: Plan) -> IntArray:
     queues = rows_by(plan.queue, np.arange(num_tasks), plan.num_queues)
     for queue in queues:
         queue.sort(key=plan.position.__getitem__)
-    waits_of = rows_by(plan.waits[:, 0], plan.waits[:, 1], num_tasks)
-    signals_of = rows_by(plan.signals[:, 0], plan.signals[:, 1], num_tasks)
+    waits_of, signals_of = plan.waits_of, plan.signals_of
     missing = np.bincount(plan.signals[:, 1], minlength=num_events).tolist()
     blocked: list[list[int]] = [[] for _ in range(num_events)]
     place, order, ready = [0] * len(queues), list[int](), list(range(len(queues)))
@@ -102,12 +93,10 @@ def _deadlock(plan: Plan, heads: list[int]) -> Rejection:
     """``heads``: per queue the task that cannot start, -1 where the queue is done. Follow, from one, an event that it
     lacks to a task that should signal it, which is stuck behind the head of its own queue."""
     stuck = {head for head in heads if head >= 0}
-    waits_of = rows_by(plan.waits[:, 0], plan.waits[:, 1], plan.num_tasks)
-    signallers = rows_by(plan.signals[:, 1], plan.signals[:, 0], len(plan.event_count))
 
     def waits_for(head: int) -> tuple[int, int]:
-        for event in waits_of[head]:
-            for task in signallers[event]:
+        for event in plan.waits_of[head]:
+            for task in plan.signallers_of[event]:
                 behind = heads[int(plan.queue[task])]
                 if behind >= 0 and plan.position[task] >= plan.position[behind]:
                     return event, task
@@ -145,8 +134,7 @@ def _clocks(plan: Plan, topological: IntArray) -> tuple[Clock, Clock]:
     clock = np.zeros((plan.num_tasks, plan.num_queues), np.int32)
     running = np.zeros((plan.num_queues, plan.num_queues), np.int32)
     events = np.zeros((len(plan.event_count), plan.num_queues), np.int32)
-    waits_of = rows_by(plan.waits[:, 0], plan.waits[:, 1], plan.num_tasks)
-    signals_of = rows_by(plan.signals[:, 0], plan.signals[:, 1], plan.num_tasks)
+    waits_of, signals_of = plan.waits_of, plan.signals_of
     queues, positions = plan.queue.tolist(), plan.position.tolist()
     for task in topological.tolist():
         queue = queues[task]

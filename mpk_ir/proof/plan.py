@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -129,6 +130,21 @@ class Plan:
         return len(self.queue_sm)
 
     @cached_property
+    def waits_of(self) -> list[list[int]]:
+        """Per task the events it waits for."""
+        return rows_by(self.waits[:, 0], self.waits[:, 1], self.num_tasks)
+
+    @cached_property
+    def signals_of(self) -> list[list[int]]:
+        """Per task the events it signals."""
+        return rows_by(self.signals[:, 0], self.signals[:, 1], self.num_tasks)
+
+    @cached_property
+    def signallers_of(self) -> list[list[int]]:
+        """Per event the tasks that signal it."""
+        return rows_by(self.signals[:, 1], self.signals[:, 0], len(self.event_count))
+
+    @cached_property
     def _first_tasks(self) -> IntArray:
         return np.array([grid.first for grid in self.grids], np.int64)
 
@@ -143,3 +159,11 @@ class Plan:
             int(self.position[number]),
             int(self.queue_rank[queue]),
         )
+
+
+def rows_by(keys: IntArray, values: IntArray, size: int) -> list[list[int]]:
+    """Per key 0 .. ``size`` - 1 its values, in order of rows."""
+    order = np.argsort(keys, kind="stable")
+    ends = np.searchsorted(keys[order], np.arange(size + 1)).tolist()
+    ordered = values[order].tolist()
+    return [ordered[begin:end] for begin, end in pairwise(ends)]

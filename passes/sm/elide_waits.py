@@ -14,13 +14,11 @@ from ...dialects.sm.expansion import IntArray, event_elements
 from ...dialects.sm.ops import EventUse
 from ...proof import Plan
 from ...proof.check import check_counts
-from ...proof.order import Order, rows_by
+from ...proof.order import Clock, Order
+from ...proof.plan import BoolArray
 from ..analysis.elements import elements_attr
 from ..analysis.plan_arrays import plan_of
 from ..base import MpkPass
-
-Use = tuple[int, int]
-"""(task, event)"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,11 @@ class ElideWaits(MpkPass):
         plan = plan_of(graph)
         check_counts(plan)
         order = Order.of(plan)
-        waits = needed_waits(order) if self.waits else {(t, e) for t, e, _ in plan.waits.tolist()}
-        awaited = {event for _, event in waits} | set(plan.step_events)
-        signals = needed_signals(order, awaited) if self.arrivals else _signals_of(plan, awaited)
+        waits = needed_waits(order) if self.waits else plan.waits[:, :2]
+        awaited = np.union1d(waits[:, 1], np.array(plan.step_events, np.int64))
+        signals = plan.signals[np.isin(plan.signals[:, 1], awaited)]
+        if self.arrivals:
+            signals = needed_signals(order, awaited)
         self.count("waits_before", len(plan.waits))
         self.count("waits", len(waits))
         self.count("arrivals_before", len(plan.signals))
@@ -65,51 +65,54 @@ class ElideWaits(MpkPass):
         _rewrite(graph, plan, waits, signals)
 
 
-def needed_waits(order: Order) -> set[Use]:
-    """The waits that neither the queue nor other waits of the task imply; farthest producers are tried first."""
-    plan, kept = order.plan, set[Use]()
-    waits_of = rows_by(plan.waits[:, 0], plan.waits[:, 1], plan.num_tasks)
-    running = np.zeros((plan.num_queues, plan.num_queues), np.int32)
-    for task in order.topological.tolist():
-        queue = int(plan.queue[task])
-        known, events = running[queue], list(dict.fromkeys(waits_of[task]))
-        events = [event for event in events if (order.event_clock[event] > known).any()]
-        for event in sorted(events, key=lambda e: int(order.event_clock[e].sum())) if len(events) > 1 else ():
-            others = np.maximum.reduce([known, *(order.event_clock[other] for other in events if other != event)])
-            if (order.event_clock[event] <= others).all():
-                events.remove(event)
-        kept |= {(task, event) for event in events}
-        running[queue] = order.clock[task]
-        running[queue, queue] = plan.position[task] + 1
+def needed_waits(order: Order) -> IntArray:
+    """[waits, 2] of (task, event): those that neither the queue nor other waits of the task imply.
+
+    Of several waits of a task, those for what ends early are dropped first.
+    """
+    pairs = np.unique(order.plan.waits[:, :2], axis=0)
+    pairs = pairs[(order.event_clock[pairs[:, 1]] > order.start[pairs[:, 0]]).any(axis=1)]
+    needed = np.ones(len(pairs), np.bool_)
+    begin, end = (np.searchsorted(pairs[:, 0], pairs[:, 0], side=side) for side in ("left", "right"))
+    for first in np.flatnonzero((end > begin + 1) & (begin == np.arange(len(pairs)))).tolist():
+        mine = slice(first, int(end[first]))
+        needed[mine] = _irreducible(order.start[pairs[first, 0]], order.event_clock[pairs[mine, 1]])
+    return pairs[needed]
+
+
+def _irreducible(known: Clock, passed: Clock) -> BoolArray:
+    """[waits]: which of a task's events, with clocks ``passed`` [waits, queues], are not implied by what is ``known``
+    and by the others."""
+    kept = np.ones(len(passed), np.bool_)
+    for number in np.argsort(passed.sum(axis=1), kind="stable").tolist():
+        kept[number] = False
+        others = np.maximum(known, passed[kept].max(axis=0, initial=0))
+        kept[number] = bool((passed[number] > others).any())
     return kept
 
 
-def needed_signals(order: Order, awaited: set[int]) -> set[Use]:
-    """Of each awaited event the producers that no other producer of it runs after."""
-    plan, kept = order.plan, set[Use]()
-    signallers = rows_by(plan.signals[:, 1], plan.signals[:, 0], len(plan.event_count))
-    for event in sorted(awaited):
-        tasks = np.unique(np.array(signallers[event], np.int64))
+def needed_signals(order: Order, awaited: IntArray) -> IntArray:
+    """[signals, 2] of (task, event): of each awaited event the producers that no other producer of it runs after."""
+    plan, kept = order.plan, [np.zeros((0, 2), np.int64)]
+    for event in awaited.tolist():
+        tasks = np.unique(np.array(plan.signallers_of[event], np.int64))
         last = np.full(plan.num_queues, -1)
         np.maximum.at(last, plan.queue[tasks], plan.position[tasks])
         tasks = tasks[plan.position[tasks] == last[plan.queue[tasks]]]
         over = order.clock[tasks][:, plan.queue[tasks]] > plan.position[tasks]  # [later, earlier]
-        kept |= {(int(task), event) for task in tasks[~over.any(axis=0)]}
-    return kept
+        tasks = tasks[~over.any(axis=0)]
+        kept.append(np.stack([tasks, np.full(len(tasks), event)], axis=1))
+    return np.concatenate(kept)
 
 
-def _signals_of(plan: Plan, awaited: set[int]) -> set[Use]:
-    return {(task, event) for task, event in plan.signals.tolist() if event in awaited}
-
-
-def _rewrite(graph: GraphOp, plan: Plan, waits: set[Use], signals: set[Use]) -> None:
+def _rewrite(graph: GraphOp, plan: Plan, waits: IntArray, signals: IntArray) -> None:
     """Leave only ``waits`` and ``signals``; elements and events without arrivals go."""
-    arrivals = np.bincount([event for _, event in signals], minlength=len(plan.event_count))
+    arrivals = np.bincount(signals[:, 1], minlength=len(plan.event_count))
     renewed, first = dict[SSAValue, _Renewed](), 0
     for event in graph.events:
         renewed[event.event] = _Renewed.of(event, first, arrivals[first : first + event.size])
         first += event.size
-    roles = [np.sort(np.array([task * first + event for task, event in role], np.int64)) for role in (waits, signals)]
+    roles = [np.sort(role[:, 0] * first + role[:, 1]) for role in (waits, signals)]
     for place, grid in zip(plan.grids, graph.grids, strict=True):
         tasks = (place.first + np.arange(grid.num_tasks)[:, None]) * first
         kept = [
