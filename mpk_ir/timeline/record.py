@@ -24,6 +24,7 @@ STEPS = 12
 LAUNCHES = 2
 """The first one warms up."""
 PAGE_SIZE = 64
+ROOM = 128
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Point:
         return Load(rows=self.batch, context=self.context)
 
     def program(self, *, profile: bool = False) -> Program:
-        """The step, with room for the steps that a measurement runs."""
-        length = self.context + 128
+        """The step, with room for the steps that a measurement runs if the model has it."""
+        length = min(self.context + ROOM, self.config.max_positions)
         options = StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
         return compile_step(self.config, self.target, options, LowerToCuda(profile=profile)).program
 

@@ -52,10 +52,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class TracedGrid:
-    """A grid by name; the reasons are the planner's own words."""
+    """A grid by name, with as many indices as its ``rank``; the reasons are the planner's own words."""
 
     name: str
     kind: str
+    rank: int
     reason: str = ""
     placement_reason: str = ""
 
@@ -90,7 +91,8 @@ class Trace:
 
     def task_name(self, task: int) -> str:
         """The grid's name and the task's index in it."""
-        return f"{self.grids[int(self.grid[task])].name}{[int(i) for i in self.index[task]]}"
+        grid = self.grids[int(self.grid[task])]
+        return f"{grid.name}{self.index[task, : grid.rank].tolist()}"
 
     def save(self, file: Path) -> None:
         """Write a compressed `.npz`; times are rounded to nanoseconds."""
@@ -133,7 +135,7 @@ def trace_of(program: Program, facts: Facts, times: FloatArray) -> Trace:
     longest = max((len(grid.extent) for grid in program.grids), default=1)
     return Trace(
         facts=facts,
-        grids=tuple(TracedGrid(g.name, g.kind, g.reason, g.placement_reason) for g in program.grids),
+        grids=tuple(TracedGrid(g.name, g.kind, len(g.extent), g.reason, g.placement_reason) for g in program.grids),
         grid=tasks["grid"].astype(np.int64),
         index=tasks["index"][:, :longest].astype(np.int64),
         sm=tasks["sm"].astype(np.int64),
