@@ -13,6 +13,7 @@ PASSES = {
     "sm-fuse-events": "mpk_ir.passes.sm.fuse_events:FuseEvents",
     "sm-normalize-events": "mpk_ir.passes.sm.normalize_events:NormalizeEvents",
     "sm-schedule": "mpk_ir.passes.sm.schedule:Schedule",
+    "sm-schedule-list": "mpk_ir.passes.sm.schedule_list:ScheduleList",
     "sm-plan-memory": "mpk_ir.passes.sm.plan_memory:PlanMemory",
     "sm-verify": "mpk_ir.passes.sm.verify:Verify",
     "sm-expand": "mpk_ir.passes.sm.expand:Expand",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..runtime.nvrtc import CompiledKernel
 
 SUMMARY = "compile a checkpoint, or a config alone, and write any level of it"
-IR_LEVELS = ("tg", "sm", "cuda")
-EMITS = (*IR_LEVELS, "cu", "cubin", "program")
+PLAN_LEVELS = ("tg", "sm")
+EMITS = (*PLAN_LEVELS, "cuda", "cu", "cubin", "program")
 DEFAULT_LENGTH = 2048
 
 
@@ -48,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Compile and write. Raises MpkError subclasses."""
     if arguments.output is None and arguments.emit in ("cubin", "program"):
         raise UsageError(f"--emit {arguments.emit} writes no text", advice="say where with -o")
+    target = target_of(arguments.target)
+    if arguments.emit not in PLAN_LEVELS or arguments.stats:
+        target.require_kernel()
     from ..compiler import compile_model
     from ..frontend import StepOptions, load_config
     from .progress import Progress
@@ -57,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = arguments.rows or max(8, arguments.batch)
     options = StepOptions(arguments.batch, rows, length, arguments.page_size)
     with progress.stage("plan", "planning"):
-        compilation = compile_model(arguments.model, target_of(arguments.target), options)
+        compilation = compile_model(arguments.model, target, options)
     kernel, nvrtc_seconds = None, 0.0
     if arguments.emit == "cubin" or arguments.stats:
         with progress.stage("nvrtc", "compiling the kernel"):

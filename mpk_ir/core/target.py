@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
-from .errors import UsageError, did_you_mean
+from .errors import UnsupportedError, UsageError, did_you_mean
+
+LEAST_ARCH = 90
 
 
 class Source(StrEnum):
@@ -77,8 +79,17 @@ class Target:
 
     @property
     def runs_kernel(self) -> bool:
-        """Whether the persistent kernel's instructions exist there: bulk copies and mbarrier phases came with sm_90."""
-        return architecture(self.arch) >= 90
+        """Whether the persistent kernel's instructions exist there."""
+        return architecture(self.arch) >= LEAST_ARCH
+
+    def require_kernel(self) -> None:
+        """Raise UnsupportedError for a target that can be planned for and reported on, but not compiled for."""
+        if not self.runs_kernel:
+            raise UnsupportedError(
+                f"target '{self.name}': the kernel needs the bulk copies and mbarrier phases of sm_{LEAST_ARCH}, "
+                f"found {self.arch}",
+                advice="plans and reports are possible: `mpk compile --emit sm`, `mpk report`",
+            )
 
     def source(self, figure: str) -> Source:
         """Where the field called ``figure`` comes from."""
