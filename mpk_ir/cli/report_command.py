@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from .arguments import Parser, positive_int, target_name
 
 if TYPE_CHECKING:
     from ..codegen.program import Program
-    from ..timeline.analysis import Analysis, ComparedOperator
+    from ..compiler import Compilation
+    from ..timeline.analysis import Analysis
+    from ..timeline.search import Trial
     from ..timeline.trace import Trace
 
 SUMMARY = "say where the time of a step goes, of a model, a saved program or a trace"
@@ -36,6 +39,7 @@ def parser() -> Parser:
     parser.add_argument("--batch", type=positive_int, metavar="N", help="requests that decode (1; a program's own)")
     parser.add_argument("--context", type=positive_int, metavar="N", help=f"positions in a cache ({DEFAULT_CONTEXT})")
     parser.add_argument("--compare", type=Path, metavar="TRACE", help="a measured trace to hold the prediction against")
+    parser.add_argument("--search", action="store_true", help="of a model: search for tiles first, show the trials")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the predicted trace, .npz")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw SMs by time as a page to zoom in")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw SMs by time as a picture (needs matplotlib)")
@@ -50,15 +54,34 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.input is None) == (arguments.shape is None):
         raise UsageError("found neither or both of an input and --shape", advice="name one model, program or trace")
     from ..timeline.analysis import Analysis, compare
+    from ..timeline.tables import (
+        comparison_data,
+        print_comparison,
+        print_report,
+        print_trials,
+        report_data,
+        trials_data,
+    )
     from ..timeline.trace import Trace
 
-    trace = _trace(arguments)
+    trace, trials = _trace(arguments)
     measured = Trace.load(arguments.compare) if arguments.compare else None
     if arguments.save:
         trace.save(arguments.save)
     analyses = [Analysis(one) for one in (trace, measured) if one is not None]
     _draw(arguments, analyses)
-    _print(analyses, compare(trace, measured) if measured else [], as_json=arguments.json)
+    comparison = compare(trace, measured) if measured else []
+    if arguments.json:
+        print(json.dumps(report_data(analyses[0]) | comparison_data(comparison) | trials_data(trials)))
+        return 0
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_IN_FILES)
+    print_report(console, analyses[0])
+    print_comparison(console, comparison)
+    print_trials(console, trials)
     return 0
 
 
@@ -73,27 +96,37 @@ def _window(text: str) -> tuple[float, float]:
     return window
 
 
-def _trace(arguments: argparse.Namespace) -> Trace:
+def _trace(arguments: argparse.Namespace) -> tuple[Trace, Sequence[Trial]]:
+    """The trace that was asked for, and what a search for its tiles tried."""
     from ..timeline.trace import Trace
 
     path: Path | None = arguments.input
-    if path is not None and path.suffix == ".npz":
-        return Trace.load(path)
+    is_trace = path is not None and path.suffix == ".npz"
+    is_program = path is not None and (path / "program.json").exists()
+    if arguments.search and (is_trace or is_program):
+        raise UsageError("--search: found a plan that is made, expected a model", advice="name the model it came from")
+    if path is not None and is_trace:
+        return Trace.load(path), ()
     from ..codegen.program import Program
 
-    if path is not None and (path / "program.json").exists():
-        return _predict(arguments, Program.load(path))
-    return _predict(arguments, _compile(arguments))
+    if path is not None and is_program:
+        return _predict(arguments, Program.load(path)), ()
+    compilation = _compile(arguments)
+    return _predict(arguments, compilation.program), compilation.trials
 
 
-def _compile(arguments: argparse.Namespace) -> Program:
+def _compile(arguments: argparse.Namespace) -> Compilation:
     from ..bench.shapes import shape_config
     from ..frontend import load_config
     from ..timeline.record import Point
+    from .progress import Progress
 
     config = shape_config(arguments.shape) if arguments.shape else load_config(arguments.input)
     context = arguments.context or min(DEFAULT_CONTEXT, config.max_positions - 1)
-    return Point(config, arguments.batch or 1, context, target_of(arguments.target)).program()
+    point = Point(config, arguments.batch or 1, context, target_of(arguments.target))
+    progress = Progress(quiet=arguments.json)
+    with progress.stage("plan", "searching" if arguments.search else "planning"):
+        return point.compile(search=arguments.search)
 
 
 def _predict(arguments: argparse.Namespace, program: Program) -> Trace:
@@ -119,20 +152,3 @@ def _draw(arguments: argparse.Namespace, analyses: list[Analysis]) -> None:
         write_perfetto(analyses[0], arguments.perfetto)
     if arguments.png:
         draw_png(analyses[0], arguments.png, arguments.window)
-
-
-def _print(analyses: list[Analysis], rows: list[ComparedOperator], *, as_json: bool) -> None:
-    from ..timeline.tables import comparison_data, print_comparison, print_report, report_data
-
-    if as_json:
-        comparison = {"comparison": comparison_data(rows)} if rows else {}
-        print(json.dumps(report_data(analyses[0]) | comparison))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_IN_FILES)
-    print_report(console, analyses[0])
-    if rows:
-        print_comparison(console, rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..bench.timing import kernel_ms, set_context
 from ..codegen.program import Program
-from ..compiler import compile_step
+from ..compiler import Compilation, compile_step
 from ..core.target import Target
 from ..frontend import ModelConfig, StepOptions
 from ..passes.lower.lower_to_cuda import LowerToCuda
@@ -41,10 +41,14 @@ class Point:
         return Load(rows=self.batch, context=self.context)
 
     def program(self, *, profile: bool = False) -> Program:
+        return self.compile(profile=profile).program
+
+    def compile(self, *, profile: bool = False, search: bool = False) -> Compilation:
         """The step, with room for the steps that a measurement runs if the model has it."""
         length = min(self.context + ROOM, self.config.max_positions)
         options = StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
-        return compile_step(self.config, self.target, options, LowerToCuda(profile=profile)).program
+        searched = self.load if search else None
+        return compile_step(self.config, self.target, options, LowerToCuda(profile=profile), searched)
 
 
 def record(point: Point, weights: Parameters, device: Device | None = None, *, unprofiled: bool = True) -> Trace:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from .search import Trial
     from .trace import Trace
 
 LINKS_SHOWN = 12
@@ -35,7 +36,9 @@ def print_report(console: Console, analysis: Analysis) -> None:
 
 
 def print_comparison(console: Console, rows: Sequence[ComparedOperator]) -> None:
-    """Predicted beside measured time of each operator and of the step."""
+    """Predicted beside measured time of each operator and of the step; nothing for no rows."""
+    if not rows:
+        return
     table = _table("Predicted and measured", "operator", "predicted us", "measured us", "error")
     for row in rows:
         error = "-" if row.error is None else f"{row.error:+.1%}"
@@ -61,9 +64,25 @@ def report_data(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def comparison_data(rows: Sequence[ComparedOperator]) -> list[dict[str, Any]]:
-    """The comparison as plain data."""
-    return [asdict(row) | {"error": row.error} for row in rows]
+def comparison_data(rows: Sequence[ComparedOperator]) -> dict[str, Any]:
+    """The comparison as plain data; nothing for no rows."""
+    return {"comparison": [asdict(row) | {"error": row.error} for row in rows]} if rows else {}
+
+
+def print_trials(console: Console, trials: Sequence[Trial]) -> None:
+    """What a search tried, best first for each operator; nothing for no trials."""
+    if not trials:
+        return
+    table = _table("Tiles tried", "operator", "decision ", "value", "step us", " ")
+    for trial in trials:
+        note = ", ".join(word for word, is_so in (("before", trial.before), ("kept", trial.kept)) if is_so)
+        table.add_row(trial.operator, trial.decision, str(trial.value), f"{trial.step_us:.1f}", note)
+    console.print(table)
+
+
+def trials_data(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The trials as plain data; nothing for none."""
+    return {"trials": [asdict(trial) for trial in trials]} if trials else {}
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
+from xdsl.ir import SSAValue
 
 from ...core.memory import Space
 from ...dialects.sm import BufferOp, GraphOp
@@ -61,7 +62,7 @@ class PlanMemory(MpkPass):
 def _users(graph: GraphOp, buffers: list[BufferOp]) -> BoolArray:
     """[buffers, grids]: whether the grid touches the buffer."""
     grids = graph.grids
-    number = {buffer.buffer: row for row, buffer in enumerate(buffers)}
+    number: dict[SSAValue, int] = {buffer.buffer: row for row, buffer in enumerate(buffers)}
     users = np.zeros((len(buffers), len(grids)), np.bool_)
     for column, grid in enumerate(grids):
         for value in grid.data:
