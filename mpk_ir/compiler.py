@@ -115,13 +115,14 @@ def compile_step(
     config = replace(config, dtype=BF16)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
-    _attach_metadata(module, config, options)
+    attach_metadata(module, config, options)
     importing = perf_counter() - begin
     result = compile_module(module, target, lowering, search)
     return replace(result, seconds={"import": importing, **result.seconds})
 
 
-def _attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
+def attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
+    """Tell passes and the host side what the step was built for."""
     facts = {
         "batch": options.batch,
         "rows": options.rows,

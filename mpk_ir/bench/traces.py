@@ -33,10 +33,10 @@ def main() -> int:
             config = shape_config(name)
             weights = random_weights(config, "cuda")
             for batch in map(int, options.batches.split(",")):
-                point = Point(config, batch, options.context, target_of(options.target))
+                point = Point(name, config, batch, options.context, target_of(options.target))
                 measured = record(point, weights)
                 measured.save(options.output / f"{name}-batch{batch}.npz")
-                print(line(name, predict(point.program(), point.load), measured), flush=True)
+                print(line(name, predict(point.program(), point.load, name), measured), flush=True)
     except MpkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -123,7 +123,7 @@ def _compile(arguments: argparse.Namespace) -> Compilation:
 
     config = shape_config(arguments.shape) if arguments.shape else load_config(arguments.input)
     context = arguments.context or min(DEFAULT_CONTEXT, config.max_positions - 1)
-    point = Point(config, arguments.batch or 1, context, target_of(arguments.target))
+    point = Point(_name(arguments), config, arguments.batch or 1, context, target_of(arguments.target))
     progress = Progress(quiet=arguments.json)
     with progress.stage("plan", "searching" if arguments.search else "planning"):
         return point.compile(search=arguments.search)
@@ -138,7 +138,15 @@ def _predict(arguments: argparse.Namespace, program: Program) -> Trace:
     if context > most:
         raise UsageError(f"--context: found {context}, the program holds {most} positions before the step")
     rows = arguments.batch or int(program.metadata.get("batch", 1))
-    return predict(program, Load(rows, context))
+    return predict(program, Load(rows, context), _name(arguments))
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    """What to call the model: its folder, or the folder of its config."""
+    if arguments.shape:
+        return arguments.shape
+    path: Path = arguments.input.resolve()
+    return path.parent.name if path.suffix == ".json" else path.name
 
 
 def _draw(arguments: argparse.Namespace, analyses: list[Analysis]) -> None:

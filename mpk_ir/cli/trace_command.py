@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress()
     with progress.stage("load", "loading weights"):
         weights = random_weights(config, "cuda") if arguments.shape else open_checkpoint(arguments.model).tensor
-    point = Point(config, arguments.batch, arguments.context, choice.target)
+    point = Point(arguments.shape or arguments.model.name, config, arguments.batch, arguments.context, choice.target)
     with progress.stage("trace", "recording"):
         trace = record(point, weights, choice.device, unprofiled=False)
     trace.save(arguments.output)

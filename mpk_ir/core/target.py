@@ -25,24 +25,26 @@ class Costs:
     """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
 
     ``handoff_us``: from a producer's release to the ready of a task that waits, while memory is idle;
-    ``handoff_loaded_us``: the same while it streams. ``signal_us``: from computed to released.
-    ``stream_bytes_per_us``: the most one SM receives when others are silent. ``weights_bytes_per_us``: how fast
-    consumers work through weights that lie in shared memory. ``activation_us`` + bytes / ``activation_bytes_per_us``:
-    activations to shared memory, per panel. ``tile_us`` + rows * ``tile_row_us``: the end of a 16-row tile.
-    ``attention_us`` + rounds * ``attention_round_us``: a split of attention. ``small_us`` + bytes /
+    ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin to ready if all has arrived before.
+    ``signal_us``: from computed to released. ``stream_efficiency``: the part of read bandwidth that weights reach
+    behind a ring; ``stream_bytes_per_us``: the most one SM receives when others are silent. ``weights_bytes_per_us``:
+    how fast consumers work through weights that lie in shared memory. ``activation_us`` + bytes /
+    ``activation_bytes_per_us``: activations to shared memory, per panel. ``tile_us`` + rows * ``tile_row_us``: the end
+    of a 16-row tile. ``attention_us`` + rounds * ``attention_round_us``: a split of attention. ``small_us`` + bytes /
     ``small_bytes_per_us``: any other task.
     """
 
     handoff_us: float = 0.7
-    handoff_loaded_us: float = 1.2
+    handoff_loaded_us: float = 1.3
     poll_us: float = 0.4
     signal_us: float = 0.5
+    stream_efficiency: float = 0.885
     stream_bytes_per_us: float = 60e3
     weights_bytes_per_us: float = 120e3
-    activation_us: float = 1.0
-    activation_bytes_per_us: float = 40e3
-    tile_us: float = 0.5
-    tile_row_us: float = 0.02
+    activation_us: float = 0.8
+    activation_bytes_per_us: float = 17.7e3
+    tile_us: float = 0.46
+    tile_row_us: float = 0.01
     attention_us: float = 2.5
     attention_round_us: float = 1.2
     small_us: float = 1.5

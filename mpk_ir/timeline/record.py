@@ -29,8 +29,10 @@ ROOM = 128
 
 @dataclass(frozen=True)
 class Point:
-    """What to trace: a model, how many requests decode at once, how many positions each has in its cache."""
+    """What to trace: a model by name and config, how many requests decode at once, and how many positions each has in
+    its cache."""
 
+    name: str
     config: ModelConfig
     batch: int
     context: int
@@ -62,7 +64,7 @@ def record(point: Point, weights: Parameters, device: Device | None = None, *, u
     for _ in range(LAUNCHES):
         set_context(engine, point.context)
         engine.run(STEPS)
-    trace = measured_trace(engine.program, engine.profile(STEPS), engine.device_name, point.load)
+    trace = measured_trace(engine.program, engine.profile(STEPS), engine.device_name, point.load, point.name)
     del engine
     if not unprofiled:
         return trace

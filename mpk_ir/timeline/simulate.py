@@ -27,14 +27,14 @@ from .traffic import Demand, demand
 Handler: TypeAlias = Callable[[int], None]
 
 
-def predict(program: Program, load: Load) -> Trace:
-    """The timeline of one step of ``program`` in steady state, under ``load``.
+def predict(program: Program, load: Load, name: str = "") -> Trace:
+    """The timeline of one step of ``program`` in steady state, under ``load``; ``name`` is what the trace calls it.
 
     Raises PlanError if its tasks wait for each other for ever.
     """
     times, step_us = simulate(program, demand(program, load))
     facts = Facts(
-        Origin.PREDICTED, program.name, program.target, "timeline", load, step_us, (step_us, step_us, step_us)
+        Origin.PREDICTED, name or program.name, program.target, "timeline", load, step_us, (step_us, step_us, step_us)
     )
     return trace_of(program, facts, times)
 
@@ -83,7 +83,7 @@ class _Machine:
     def __init__(self, program: Program, asked: Demand) -> None:
         tasks, target = program.tasks, program.target
         self.program, self.costs = program, target.costs
-        self.bus = _SharedMemoryBus(target.bytes_per_us, self.costs.stream_bytes_per_us)
+        self.bus = _SharedMemoryBus(target.bytes_per_us * self.costs.stream_efficiency, self.costs.stream_bytes_per_us)
         self.now = 0.0
         self._calls: list[tuple[float, int, Handler, int]] = []
         self._order = 0

@@ -34,7 +34,8 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What was traced. ``step_us`` is the time from the begin of this step to that of the next.
+    """What was traced; ``program`` is the model's name where that is known. ``step_us`` is the time from the begin of
+    this step to that of the next.
 
     ``steps_us``: least, median and greatest of the steps that were measured; the same value thrice in a prediction.
     ``unprofiled_us``: a step of the kernel built without time stamps, None if that was not measured.
@@ -154,7 +155,7 @@ def _used(events: np.ndarray[Any, Any], count: np.ndarray[Any, Any]) -> IntArray
     return np.where(inside, events, -1).astype(np.int64)
 
 
-def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str, load: Load) -> Trace:
+def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str, load: Load, name: str = "") -> Trace:
     """The step of median length in ``profile`` [steps, tasks, `ProfilePhase`], nanoseconds as the kernel writes them.
 
     The first step is left out (caches are cold) and the last (its end is not seen), so there must be three or more.
@@ -168,6 +169,6 @@ def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str,
     lengths = np.diff(begins)[1:] / NS_PER_US
     step = 1 + int(np.argsort(lengths)[len(lengths) // 2])
     spread = (float(lengths.min()), float(np.median(lengths)), float(lengths.max()))
-    facts = Facts(Origin.MEASURED, program.name, program.target, device, load, float(lengths[step - 1]), spread)
+    facts = Facts(Origin.MEASURED, name or program.name, program.target, device, load, float(lengths[step - 1]), spread)
     times = (profile[step].astype(np.int64) - begins[step]) / NS_PER_US
     return trace_of(program, facts, times)

@@ -24,12 +24,12 @@ from tests.sm.test_meaning import plan
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return Point(shape_config("tiny"), 1, 64, H200).program()
+    return Point("tiny", shape_config("tiny"), 1, 64, H200).program()
 
 
 @pytest.fixture(scope="module")
 def llama() -> Program:
-    return Point(shape_config("llama-3.2-1b"), 1, 512, H200).program()
+    return Point("llama-3.2-1b", shape_config("llama-3.2-1b"), 1, 512, H200).program()
 
 
 def require_order(program: Program, trace: Trace) -> None:
@@ -84,7 +84,7 @@ def test_a_machine_with_half_the_bandwidth_takes_longer(llama: Program) -> None:
 
 
 def test_more_positions_and_more_rows_take_longer() -> None:
-    program = Point(shape_config("qwen3-0.6b"), 4, 4096, target_of("h200")).program()
+    program = Point("qwen3-0.6b", shape_config("qwen3-0.6b"), 4, 4096, target_of("h200")).program()
     times = [predict(program, load).facts.step_us for load in (Load(1, 64), Load(1, 4096), Load(4, 4096))]
     assert times == sorted(times)
     assert times[0] < times[1] < times[2]

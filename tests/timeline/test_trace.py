@@ -32,7 +32,7 @@ EPOCH_NS = 1_700_000_000_000_000_000
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return Point(shape_config("tiny"), 1, 64, H200).program()
+    return Point("tiny", shape_config("tiny"), 1, 64, H200).program()
 
 
 @pytest.fixture(scope="module")
