@@ -73,9 +73,9 @@ def _users(graph: GraphOp, buffers: list[BufferOp]) -> BoolArray:
 
 def _kept_apart(users: BoolArray, order: GridOrder) -> BoolArray:
     """[buffers, buffers]: whether all tasks that touch one run before all that touch the other, either way round."""
-    counts = users.astype(np.int32)
-    not_after = counts @ (~order.all_before).astype(np.int32) > 0  # [buffers, grids]: some user need not be before
-    before = not_after.astype(np.int32) @ counts.T == 0
+    counts = users.astype(np.float32)  # exact below 2**24, and multiplied by BLAS
+    not_after = counts @ (~order.all_before).astype(np.float32) > 0  # [buffers, grids]: some user need not be before
+    before = not_after.astype(np.float32) @ counts.T == 0
     return before | before.T
 
 
