@@ -27,12 +27,12 @@ class PlanMemory(MpkPass):
     Before: `%a = sm.buffer @a #sm.space<scratch> : ...`. After: `... offset 4096`, and `arena_bytes` on the graph.
 
     A buffer may take over memory when every task that touched the old buffer runs before every task that touches the
-    new one, whatever the interleaving; being earlier in program order is not enough. Larger buffers are placed first,
-    each at the lowest address where no buffer lies that may be in use at the same time. With ``reuse=false`` every
-    buffer has memory of its own.
+    new one, whatever the interleaving; being earlier in program order is not enough. Each buffer gets the lowest
+    address where no buffer lies that may be in use at the same time, larger ones first or in program order, whichever
+    needs less. With ``reuse=false`` every buffer has memory of its own.
 
-    Statistics: ``scratch_bytes`` of all buffers together, ``arena_bytes`` of the plan (its peak), and ``live_bytes``,
-    the most that is in use at one grid if grids run one after another: no plan can need less.
+    Statistics: ``scratch_bytes`` of all buffers; ``arena_bytes`` of the plan, its peak; ``together_bytes``, the most
+    found in buffers that may all be in use at once: no plan can need less.
     """
 
     name = "sm-plan-memory"
@@ -49,14 +49,15 @@ class PlanMemory(MpkPass):
         sizes = np.array([_aligned(size_bytes(buffer)) for buffer in buffers], np.int64)
         users = _users(graph, buffers)
         apart = _kept_apart(users, order) if self.reuse else np.zeros((len(buffers), len(buffers)), np.bool_)
-        offsets = _offsets(sizes, apart)
+        orders = (np.argsort(-sizes, kind="stable"), np.arange(len(sizes)))
+        offsets = min((_offsets(sizes, apart, order) for order in orders), key=lambda found: _arena(found, sizes))
         for buffer, offset in zip(buffers, offsets.tolist(), strict=True):
             buffer.offset = IntegerAttr(offset, i64)
-        arena = int((offsets + sizes).max(initial=0))
+        arena = _arena(offsets, sizes)
         graph.arena_bytes = IntegerAttr(arena, i64)
         self.count("scratch_bytes", int(sizes.sum()))
         self.count("arena_bytes", arena)
-        self.count("live_bytes", _live_bytes(sizes, users))
+        self.count("together_bytes", _together_bytes(sizes, apart))
 
 
 def _users(graph: GraphOp, buffers: list[BufferOp]) -> BoolArray:
@@ -79,11 +80,11 @@ def _kept_apart(users: BoolArray, order: GridOrder) -> BoolArray:
     return before | before.T
 
 
-def _offsets(sizes: IntArray, apart: BoolArray) -> IntArray:
-    """[buffers]: the lowest free address of each, larger ones first; equal ones in program order."""
+def _offsets(sizes: IntArray, apart: BoolArray, order: IntArray) -> IntArray:
+    """[buffers]: the lowest free address of each, placed in ``order``."""
     offsets = np.zeros(len(sizes), np.int64)
     placed: list[int] = []
-    for buffer in np.argsort(-sizes, kind="stable").tolist():
+    for buffer in order.tolist():
         taken = sorted((int(offsets[other]), int(sizes[other])) for other in placed if not apart[buffer, other])
         lowest = 0
         for begin, size in taken:
@@ -95,13 +96,21 @@ def _offsets(sizes: IntArray, apart: BoolArray) -> IntArray:
     return offsets
 
 
-def _live_bytes(sizes: IntArray, users: BoolArray) -> int:
-    """The greatest sum over the buffers between their first and their last user in program order."""
-    if not users.size:
-        return 0
-    begun = np.maximum.accumulate(users, axis=1)
-    unfinished = np.maximum.accumulate(users[:, ::-1], axis=1)[:, ::-1]
-    return int((sizes[:, None] * (begun & unfinished)).sum(axis=0).max())
+def _together_bytes(sizes: IntArray, apart: BoolArray) -> int:
+    """The greatest set of buffers found of which no two are kept apart: around each buffer, larger ones first."""
+    found = 0
+    by_size = np.argsort(-sizes, kind="stable")
+    for seed in range(len(sizes)):
+        chosen = [seed]
+        for other in by_size[~apart[seed, by_size]].tolist():
+            if other != seed and not apart[other, chosen].any():
+                chosen.append(other)
+        found = max(found, int(sizes[chosen].sum()))
+    return found
+
+
+def _arena(offsets: IntArray, sizes: IntArray) -> int:
+    return int((offsets + sizes).max(initial=0))
 
 
 def _aligned(size: int) -> int:
