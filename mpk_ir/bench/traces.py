@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..core.errors import MpkError
-from ..core.target import target_of
+from ..cli.run_command import choose_target
+from ..core.errors import DeviceError, MpkError
 from ..timeline.record import Point, record
 from ..timeline.simulate import predict
 from ..timeline.trace import Trace
@@ -23,18 +23,21 @@ def main() -> int:
     parser.add_argument("--models", default="llama-3.2-1b,qwen3-0.6b,qwen3-8b")
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--context", type=int, default=512)
-    parser.add_argument("--target", default="h200")
+    parser.add_argument("--target", default="auto", help="the GPU's own by default")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for one .npz each")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|", flush=True)
     try:
+        choice = choose_target(options.target)
+        if choice.device is None:
+            raise DeviceError(f"traces are measured on a GPU; {choice.reason}")
         for name in options.models.split(","):
             config = shape_config(name)
             weights = random_weights(config, "cuda")
             for batch in map(int, options.batches.split(",")):
-                point = Point(name, config, batch, options.context, target_of(options.target))
-                measured = record(point, weights)
+                point = Point(name, config, batch, options.context, choice.target)
+                measured = record(point, weights, choice.device)
                 measured.save(options.output / f"{name}-batch{batch}.npz")
                 print(line(name, predict(point.program(), point.load, name), measured), flush=True)
     except MpkError as error:

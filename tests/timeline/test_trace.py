@@ -16,7 +16,8 @@ from mpk_ir.codegen.abi import ProfilePhase
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.errors import UsageError
 from mpk_ir.core.target import H200
-from mpk_ir.runtime import executor
+from mpk_ir.runtime import driver, executor
+from mpk_ir.runtime.driver import Device
 from mpk_ir.tasks.work import Load
 from mpk_ir.timeline import record
 from mpk_ir.timeline.analysis import Analysis, Cause, compare, operator_name
@@ -178,9 +179,19 @@ def test_traces_of_several_models_go_to_a_folder(
     monkeypatch.setattr(record, "kernel_ms", lambda engine, context: [0.4, 0.5, 0.6])
     monkeypatch.setattr(traces, "random_weights", lambda config, device: {})
     given = ["traces", "--models", "tiny", "--batches", "1,2", "--context", "64", "-o", str(tmp_path / "out")]
+    monkeypatch.setattr(driver, "find_device", lambda: Device(0, "NVIDIA H200", 132, (9, 0), 1))
     monkeypatch.setattr("sys.argv", given)
     assert traces.main() == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in printed[2:]] == ["| tiny", "| tiny"]
     found = Trace.load(tmp_path / "out" / "tiny-batch2.npz")
     assert (found.facts.device, found.facts.load, found.facts.unprofiled_us) == ("fake", Load(2, 64), 500.0)
+
+
+def test_traces_without_a_gpu_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, "find_device", lambda: None)
+    monkeypatch.setattr("sys.argv", ["traces", "-o", str(tmp_path / "out")])
+    assert traces.main() == 1
+    assert "error: traces are measured on a GPU; simulated on the CPU: no GPU found" in capsys.readouterr().err
