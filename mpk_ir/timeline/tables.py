@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from .search import Trial
-    from .trace import Trace
+    from .trace import Trace, TracedGrid
 
 LINKS_SHOWN = 12
 LEFT = "left"
@@ -140,9 +141,12 @@ def _waits(analysis: Analysis) -> Table:
 
 
 def _choices(trace: Trace) -> Table:
-    """Equal reasons of an operator's layers once."""
-    table = _table("Why", "operator", "tiles ", "placement ")
-    rows = ((operator_name(grid.name), grid.reason, grid.placement_reason) for grid in trace.grids)
-    for name, reason, placement in dict.fromkeys(row for row in rows if row[1] or row[2]):
-        table.add_row(name, reason, placement)
+    """Equal reasons for tiles of an operator's layers once, with the placement of the first of them."""
+    table = _table("Why", "operator", "grids", "tiles ", "placement of the first ")
+    groups: dict[tuple[str, str], list[TracedGrid]] = defaultdict(list)
+    for grid in trace.grids:
+        if grid.reason or grid.placement_reason:
+            groups[operator_name(grid.name), grid.reason].append(grid)
+    for (name, reason), grids in groups.items():
+        table.add_row(name, str(len(grids)), reason, grids[0].placement_reason)
     return table

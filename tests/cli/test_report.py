@@ -40,8 +40,16 @@ def test_a_saved_program_is_read_with_its_own_batch(
 def test_tables_name_operators_waits_and_reasons(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(checkpoint), "--target", "b200"]) == 0
     text = capsys.readouterr().out
-    for word in ("on b200, predicted", "Critical path", "Worst exposed waits", "layers.mlp.down_proj", "tiles a task"):
+    for word in (
+        "on b200, predicted",
+        "Critical path",
+        "Worst exposed waits",
+        "layers.mlp.down_proj",
+        "tiles a task",
+        "dealt in turn",
+    ):
         assert word in text
+    assert text.count("tiles a task") == 5, "layers that were cut alike are one row"
 
 
 def test_a_trace_is_compared_with_the_prediction(
