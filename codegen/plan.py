@@ -106,7 +106,8 @@ def _grid(op: GridOp, buffers: dict[SSAValue, int], bodies: dict[object, int]) -
         GridOperand(name.data, buffers[value], box.mode, ints(box.along))
         for name, value, box in zip(op.operand_names, op.data, op.boxes, strict=True)
     )
-    return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands)
+    reasons = (text.data if text is not None else "" for text in (op.reason, op.placement_reason))
+    return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands, *reasons)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ class GridOperand:
 
 @dataclass(frozen=True)
 class Grid:
-    """All tasks of one operation. ``body`` indexes ``Program.bodies``, the switch of the kernel."""
+    """All tasks of one operation. ``body`` indexes ``Program.bodies``, the switch of the kernel; the reasons are the
+    planner's words for the choice of tiles and of SMs."""
 
     name: str
     kind: str
@@ -93,6 +94,8 @@ class Grid:
     body: int
     extent: tuple[int, ...]
     operands: tuple[GridOperand, ...]
+    reason: str = ""
+    placement_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,4 +226,5 @@ def _grid_from(row: dict[str, Any]) -> Grid:
         GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"])) for o in row["operands"]
     )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
-    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands)
+    reasons = (row.get("reason", ""), row.get("placement_reason", ""))
+    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands, *reasons)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
@@ -22,6 +22,10 @@ from .pass_manager import PassManager
 from .passes.lower.lower_to_cuda import LowerToCuda
 from .passes.tile.tile import STEP_METADATA
 from .pipeline import plan_passes, tensor_passes
+from .tasks.work import Load
+
+if TYPE_CHECKING:
+    from .timeline.search import Trial
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,14 @@ class Compilation:
     """A program and how it came about.
 
     ``modules``: the IR at the end of each level ("tg", "sm", "cuda"). ``seconds``: per pass, plus "import" and "emit".
-    ``statistics``: pass name -> statistic -> value.
+    ``statistics``: pass name -> statistic -> value. ``trials``: what a search for tiles tried.
     """
 
     program: Program
     modules: Mapping[str, ModuleOp]
     seconds: Mapping[str, float]
     statistics: Mapping[str, Mapping[str, int]]
+    trials: Sequence[Trial] = ()
 
     def module_text(self, level: str) -> str:
         """The IR at the end of ``level`` as text."""
@@ -56,34 +61,51 @@ class Compilation:
         }
 
 
-def compile_module(module: ModuleOp, target: Target, lowering: LowerToCuda | None = None) -> Compilation:
-    """Compile a module with one `tg` function; it is lowered in place.
+def compile_module(
+    module: ModuleOp, target: Target, lowering: LowerToCuda | None = None, search: Load | None = None
+) -> Compilation:
+    """Compile a module with one `tg` function; it is lowered in place. With ``search``, tiles are searched for on the
+    timeline simulator under that load, instead of taken from the cost model.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
     modules, seconds, statistics = dict[str, ModuleOp](), dict[str, float](), dict[str, Mapping[str, int]]()
     lowering_passes = (lowering or LowerToCuda(),)
+    trials: Sequence[Trial] = ()
     for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", lowering_passes)):
         report = PassManager(passes, verify_each=False).run(Context(), module)
         for one in report.passes:
             seconds[one.name] = seconds.get(one.name, 0.0) + one.seconds
         statistics |= report.statistics
+        if level == "tg" and search is not None:
+            trials, seconds["search"] = _search(module, target, search)
         modules[level] = module.clone() if level != "cuda" else module
     begin = perf_counter()
     program = emit(module)
-    return Compilation(program, modules, {**seconds, "emit": perf_counter() - begin}, statistics)
+    return Compilation(program, modules, {**seconds, "emit": perf_counter() - begin}, statistics, trials)
 
 
-def compile_model(path: Path, target: Target, options: StepOptions) -> Compilation:
+def _search(module: ModuleOp, target: Target, load: Load) -> tuple[Sequence[Trial], float]:
+    from .timeline.search import search_tiles
+
+    begin = perf_counter()
+    return search_tiles(module, target, load), perf_counter() - begin
+
+
+def compile_model(path: Path, target: Target, options: StepOptions, search: Load | None = None) -> Compilation:
     """Compile the step of a checkpoint folder or of a config.json alone; weights are not read.
 
     Raises CheckpointError or UnsupportedError for a config that cannot be compiled, and what `compile_module` raises.
     """
-    return compile_step(load_config(path), target, options)
+    return compile_step(load_config(path), target, options, search=search)
 
 
 def compile_step(
-    config: ModelConfig, target: Target, options: StepOptions, lowering: LowerToCuda | None = None
+    config: ModelConfig,
+    target: Target,
+    options: StepOptions,
+    lowering: LowerToCuda | None = None,
+    search: Load | None = None,
 ) -> Compilation:
     """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others.
 
@@ -93,13 +115,14 @@ def compile_step(
     config = replace(config, dtype=BF16)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
-    _attach_metadata(module, config, options)
+    attach_metadata(module, config, options)
     importing = perf_counter() - begin
-    result = compile_module(module, target, lowering)
+    result = compile_module(module, target, lowering, search)
     return replace(result, seconds={"import": importing, **result.seconds})
 
 
-def _attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
+def attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
+    """Tell passes and the host side what the step was built for."""
     facts = {
         "batch": options.batch,
         "rows": options.rows,

@@ -205,5 +205,6 @@ class GpuExecutor:
 def _usable(program: Program, device: Device | None) -> Device:
     if device is None:
         raise DeviceError("no usable GPU", advice="`--target sim` runs the same tables on the CPU")
+    program.target.require_kernel()
     device.require(program.target.arch)
     return device

@@ -197,7 +197,7 @@ class EventUse:
 class GridOp(IRDLOperation):
     """All tasks of one operation: kind, parameters, index space, and the box of each buffer that a task touches.
 
-    `order` (one key per task) overrides index order inside the grid; `reason` says why the planner chose what it did.
+    `reason` says why the planner chose these tiles, `because` why this placement.
     """
 
     name = "sm.grid"
@@ -210,6 +210,7 @@ class GridOp(IRDLOperation):
     wait_elements = prop_def(ArrayAttr[AffineMapAttr | DenseIntOrFPElementsAttr], default_value=ArrayAttr(()))
     signal_elements = prop_def(ArrayAttr[AffineMapAttr | DenseIntOrFPElementsAttr], default_value=ArrayAttr(()))
     placement = opt_prop_def(CyclicAttr | DenseIntOrFPElementsAttr)
+    placement_reason = opt_prop_def(StringAttr)
     reason = opt_prop_def(StringAttr)
     data = var_operand_def(BufferType)
     waits = var_operand_def(EventType)
@@ -220,7 +221,7 @@ class GridOp(IRDLOperation):
         "$sym_name $kind $params `over` $extent `operands` $operand_names `(` $data `:` type($data) `)` "
         "`boxes` $boxes (`waits` `(` $waits^ `:` type($waits) `)` $wait_elements)? "
         "(`signals` `(` $signals^ `:` type($signals) `)` $signal_elements)? "
-        "(`placement` $placement^)? (`reason` $reason^)? attr-dict"
+        "(`placement` $placement^)? (`because` $placement_reason^)? (`reason` $reason^)? attr-dict"
     )
 
     def __init__(

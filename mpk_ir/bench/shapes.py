@@ -58,9 +58,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-0.6b": _QWEN3 | _sizes(1024, 3072, 28, 16, tied=True),
     "qwen3-1.7b": _QWEN3 | _sizes(2048, 6144, 28, 16, tied=True),
     "qwen3-8b": _QWEN3 | _sizes(4096, 12288, 36, 32, tied=False),
+    "qwen3-30b-a3b-dense": _QWEN3 | _sizes(2048, 8 * 768, 48, 32, tied=False) | {"num_key_value_heads": 4},
     "llama-3.2-1b": _LLAMA3 | _sizes(2048, 8192, 16, 32, tied=True) | {"head_dim": 64, "num_key_value_heads": 8},
 }
-"""Name -> config.json values, as published; "tiny" is our own, for tests."""
+"""Name -> config.json values, as published. Our own are "tiny", for tests, and "qwen3-30b-a3b-dense", whose MLP is as
+wide as the eight experts that the published model uses for a token: experts themselves cannot be expressed yet."""
 
 
 def shape_config(name: str) -> ModelConfig:

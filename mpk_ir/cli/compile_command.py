@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ..runtime.nvrtc import CompiledKernel
 
 SUMMARY = "compile a checkpoint, or a config alone, and write any level of it"
-IR_LEVELS = ("tg", "sm", "cuda")
-EMITS = (*IR_LEVELS, "cu", "cubin", "program")
+PLAN_LEVELS = ("tg", "sm")
+EMITS = (*PLAN_LEVELS, "cuda", "cu", "cubin", "program")
 DEFAULT_LENGTH = 2048
+SEARCH_CONTEXT = 512
+"""Positions in each cache for which a search ranks plans."""
 
 
 def parser() -> Parser:
@@ -40,6 +42,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--max-length", type=positive_int, metavar="N", help="positions of a request (2048 or the model's)"
     )
+    parser.add_argument("--search", action="store_true", help="search for tiles on the timeline simulator (a minute)")
     add_capacity(parser)
     return parser
 
@@ -48,16 +51,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Compile and write. Raises MpkError subclasses."""
     if arguments.output is None and arguments.emit in ("cubin", "program"):
         raise UsageError(f"--emit {arguments.emit} writes no text", advice="say where with -o")
+    target = target_of(arguments.target)
+    if arguments.emit not in PLAN_LEVELS or arguments.stats:
+        target.require_kernel()
     from ..compiler import compile_model
     from ..frontend import StepOptions, load_config
+    from ..tasks.work import Load
     from .progress import Progress
 
     progress = Progress()
     length = arguments.max_length or min(DEFAULT_LENGTH, load_config(arguments.model).max_positions)
     rows = arguments.rows or max(8, arguments.batch)
     options = StepOptions(arguments.batch, rows, length, arguments.page_size)
+    search = Load(arguments.batch, min(SEARCH_CONTEXT, length - 1)) if arguments.search else None
     with progress.stage("plan", "planning"):
-        compilation = compile_model(arguments.model, target_of(arguments.target), options)
+        compilation = compile_model(arguments.model, target, options, search)
     kernel, nvrtc_seconds = None, 0.0
     if arguments.emit == "cubin" or arguments.stats:
         with progress.stage("nvrtc", "compiling the kernel"):

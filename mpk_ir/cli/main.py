@@ -10,9 +10,15 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.errors import MpkError, UsageError, did_you_mean
-from . import compile_command, run_command, verify_command
+from . import compile_command, report_command, run_command, trace_command, verify_command
 
-COMMANDS = {"run": run_command, "compile": compile_command, "verify": verify_command}
+COMMANDS = {
+    "run": run_command,
+    "compile": compile_command,
+    "report": report_command,
+    "trace": trace_command,
+    "verify": verify_command,
+}
 INTERNAL_ERROR = 70
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE

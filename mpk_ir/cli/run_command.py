@@ -81,20 +81,22 @@ class Choice:
 def choose_target(name: str) -> Choice:
     """The target called ``name``; `auto` is the GPU's if it has one, else the simulator's.
 
-    Raises DeviceError if ``name`` asks for a GPU that is not there.
+    Raises DeviceError if ``name`` asks for a GPU that is not there, UnsupportedError for one that has no kernel.
     """
     from ..runtime.driver import find_device
 
     if name == SIM.name:
         return Choice(SIM, None, "simulated on the CPU")
     device = find_device()
-    fitting = [t for t in TARGETS.values() if device and t.name.upper() in device.name and t.num_sms == device.num_sms]
+    named = [t for t in TARGETS.values() if device and t.name.upper() in device.name and t.num_sms == device.num_sms]
+    fitting = [t for t in named if t.runs_kernel]
     if name == "auto":
         if device and fitting:
             return Choice(fitting[0], device, device.name)
         found = f"{device.name} is no target yet" if device else "no GPU found"
         return Choice(SIM, None, f"simulated on the CPU: {found}")
     target = target_of(name)
+    target.require_kernel()
     if target not in fitting or device is None:
         found = f"found {device.name} with {device.num_sms} SMs" if device else "found no GPU"
         raise DeviceError(f"target '{name}': {found}", advice="`--target auto` takes what there is")

@@ -1,37 +1,137 @@
-"""What the compiler knows of a machine, as data. Measured figures carry their source in docs/performance.md."""
+"""What the compiler knows of a machine, as data. Every figure says where it comes from; docs/targets.md lists them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 
-from .errors import UsageError, did_you_mean
+from .errors import UnsupportedError, UsageError, did_you_mean
+
+LEAST_ARCH = 90
+
+
+class Source(StrEnum):
+    """Where a figure comes from."""
+
+    MEASURED = "measured"
+    DATASHEET = "datasheet"
+    TAKEN_OVER = "taken over from h200, not measured"
+    CHOSEN = "chosen, no real machine"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
+
+    ``handoff_us``: from a producer's release to the ready of a task that waits, while memory is idle;
+    ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin to ready if all has arrived before.
+    ``signal_us``: from computed to released. ``stream_efficiency``: the part of read bandwidth that weights reach
+    behind a ring; ``stream_bytes_per_us``: the most one SM receives when others are silent. ``weights_bytes_per_us``:
+    how fast consumers work through weights that lie in shared memory. ``activation_us`` + bytes /
+    ``activation_bytes_per_us``: activations to shared memory, per panel. ``tile_us`` + rows * ``tile_row_us``: the end
+    of a 16-row tile. ``attention_us`` + rounds * ``attention_round_us``: a split of attention. ``small_us`` + bytes /
+    ``small_bytes_per_us``: any other task.
+    """
+
+    handoff_us: float = 0.7
+    handoff_loaded_us: float = 1.3
+    poll_us: float = 0.4
+    signal_us: float = 0.5
+    stream_efficiency: float = 0.885
+    stream_bytes_per_us: float = 60e3
+    weights_bytes_per_us: float = 120e3
+    activation_us: float = 0.8
+    activation_bytes_per_us: float = 17.7e3
+    tile_us: float = 0.46
+    tile_row_us: float = 0.01
+    attention_us: float = 2.5
+    attention_round_us: float = 1.2
+    small_us: float = 1.5
+    small_bytes_per_us: float = 40e3
 
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of machine: limits the plan must respect and costs the planner weighs."""
+    """One kind of machine: limits the plan must respect and costs the planner weighs.
+
+    ``sources`` says for each figure that is not `MEASURED` where it comes from.
+    """
 
     name: str
     arch: str
     num_sms: int
     shared_memory_bytes: int
     read_bandwidth_tb_s: float
-    handoff_idle_us: float
-    handoff_loaded_us: float
-    task_overhead_us: float
+    handoff_idle_us: float = 0.4
+    handoff_loaded_us: float = 1.8
+    task_overhead_us: float = 0.3
+    costs: Costs = field(default_factory=Costs)
+    sources: Mapping[str, Source] = field(default_factory=dict[str, Source], hash=False)
 
     @property
     def sm_bytes_per_us(self) -> float:
         """The share of memory bandwidth one SM gets when all stream, bytes per microsecond."""
         return self.read_bandwidth_tb_s * 1e6 / self.num_sms
 
+    @property
+    def bytes_per_us(self) -> float:
+        """The bandwidth of all memory."""
+        return self.read_bandwidth_tb_s * 1e6
 
-H200 = Target("h200", "sm_90a", 132, 227 * 1024, 4.65, 0.4, 1.8, 0.3)
-H100 = Target("h100", "sm_90a", 132, 227 * 1024, 3.1, 0.4, 1.8, 0.3)
+    @property
+    def runs_kernel(self) -> bool:
+        """Whether the persistent kernel's instructions exist there."""
+        return architecture(self.arch) >= LEAST_ARCH
+
+    def require_kernel(self) -> None:
+        """Raise UnsupportedError for a target that can be planned for and reported on, but not compiled for."""
+        if not self.runs_kernel:
+            raise UnsupportedError(
+                f"target '{self.name}': the kernel needs the bulk copies and mbarrier phases of sm_{LEAST_ARCH}, "
+                f"found {self.arch}",
+                advice="plans and reports are possible: `mpk compile --emit sm`, `mpk report`",
+            )
+
+    def source(self, figure: str) -> Source:
+        """Where the field called ``figure`` comes from."""
+        return self.sources.get(figure, Source.MEASURED)
+
+    def figures(self) -> dict[str, float]:
+        """The numeric fields by name."""
+        numbers = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+
+
+def architecture(arch: str) -> int:
+    """`sm_90a` -> 90. Raises UsageError for anything else."""
+    digits = arch.removeprefix("sm_").rstrip("af")
+    if not arch.startswith("sm_") or not digits.isdecimal():
+        raise UsageError(f"found architecture '{arch}', expected one such as sm_90a")
+    return int(digits)
+
+
+def _all(source: Source, *figures: str) -> dict[str, Source]:
+    return dict.fromkeys(figures, source)
+
+
+KIB = 1024
+_LIMITS = _all(Source.DATASHEET, "num_sms", "shared_memory_bytes")
+_COSTS = ("handoff_idle_us", "handoff_loaded_us", "task_overhead_us", "costs")
+_UNMEASURED = _LIMITS | _all(Source.DATASHEET, "read_bandwidth_tb_s") | _all(Source.TAKEN_OVER, *_COSTS)
+
+H200 = Target("h200", "sm_90a", 132, 227 * KIB, 4.65, sources=_LIMITS)
+H100 = Target("h100", "sm_90a", 132, 227 * KIB, 3.35, sources=_UNMEASURED)
+A100 = Target("a100", "sm_80", 108, 163 * KIB, 2.039, sources=_UNMEASURED)
+B200 = Target("b200", "sm_100a", 148, 227 * KIB, 8.0, sources=_UNMEASURED)
 # Few, large tasks: on a CPU what costs is the number of numpy calls.
-SIM = Target("sim", "sm_90a", 4, 227 * 1024, 0.02, 0.4, 1.8, 20.0)
+SIM = replace(
+    Target("sim", "sm_90a", 4, 227 * KIB, 0.02),
+    task_overhead_us=20.0,
+    sources=_all(Source.CHOSEN, *_UNMEASURED),
+)
 
-TARGETS = {target.name: target for target in (H200, H100, SIM)}
+TARGETS = {target.name: target for target in (H200, H100, A100, B200, SIM)}
 
 
 def target_of(name: str) -> Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntAttr, ModuleOp
+from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 
 from ...core.errors import PlanError
 from ...core.target import target_of
@@ -22,12 +22,12 @@ class Schedule(MpkPass):
 
     Before: `sm.grid @a ... over [128]`, `sm.grid @b ... over [128]`, 132 SMs. After:
     ```mlir
-    sm.grid @a ... placement #sm.cyclic<0>
-    sm.grid @b ... placement #sm.cyclic<128>
+    sm.grid @a ... placement #sm.cyclic<0> because "dealt in turn from SM 0"
+    sm.grid @b ... placement #sm.cyclic<128> because "dealt in turn from SM 128, where the grid before stopped"
     ```
     so that the four SMs without a task of @a get two of @b's share, and over a layer all SMs stream the same bytes.
     Grids of one task share one SM: they usually follow each other, and their hand-off is then free (``chain``).
-    Each SM runs its tasks in program order.
+    Each SM runs its tasks in program order. `sm-schedule-list` weighs costs instead.
     """
 
     name = "sm-schedule"
@@ -42,12 +42,15 @@ class Schedule(MpkPass):
             self._place(graph, num_sms)
 
     def _place(self, graph: GraphOp, num_sms: int) -> None:
-        first = 0
+        first, dealt = 0, False
         for grid in graph.grids:
             if self.chain and grid.num_tasks == 1:
                 grid.placement = CyclicAttr(IntAttr(CHAIN_SM))
+                grid.placement_reason = StringAttr(f"one task: on SM {CHAIN_SM}, where all such grids run")
                 self.count("chained")
                 continue
             grid.placement = CyclicAttr(IntAttr(first))
+            where = ", where the grid before stopped" if dealt and self.rotate else ""
+            grid.placement_reason = StringAttr(f"dealt in turn from SM {first}{where}")
             if self.rotate:
-                first = (first + grid.num_tasks) % num_sms
+                first, dealt = (first + grid.num_tasks) % num_sms, True

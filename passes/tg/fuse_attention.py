@@ -62,6 +62,7 @@ class FuseAttention(RewritePattern):
         if match is None or not (_is_split(match) and _agree(match, op) and _cache_users_can_follow(match, op)):
             return
         fused = _fused(match, op)
+        fused.attributes.update(op.attributes)
         rewriter.insert(fused, InsertPoint.before(op))
         for append, cache in ((match.k_append, fused.next_k_cache), (match.v_append, fused.next_v_cache)):
             _move_updates_after(append.result, fused, rewriter)

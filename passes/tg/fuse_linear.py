@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from xdsl.ir import Attribute, SSAValue
@@ -14,7 +15,7 @@ AnyLinear = tg.LinearOp | tg.FusedLinearOp
 
 @dataclass(frozen=True)
 class LinearForm:
-    """A linear, fused or not, as data: what a pattern changes one field of."""
+    """A linear, fused or not, as data: what a pattern changes one field of. It keeps the op's own ``attributes``."""
 
     x: SSAValue
     weight: SSAValue
@@ -22,16 +23,19 @@ class LinearForm:
     eps: float
     epilogue: tg.Epilogue
     element: Attribute
+    attributes: Mapping[str, Attribute]
 
     @staticmethod
     def of(op: AnyLinear) -> LinearForm:
-        element = tg.element_of(op.result)
+        kept = tg.element_of(op.result), dict(op.attributes)
         if isinstance(op, tg.LinearOp):
-            return LinearForm(op.x, op.weight, tg.LinearParts(bias=op.bias), 0.0, tg.Epilogue.NONE, element)
-        return LinearForm(op.x, op.weight, op.parts, op.eps.value.data, op.epilogue.data, element)
+            return LinearForm(op.x, op.weight, tg.LinearParts(bias=op.bias), 0.0, tg.Epilogue.NONE, *kept)
+        return LinearForm(op.x, op.weight, op.parts, op.eps.value.data, op.epilogue.data, *kept)
 
     def build(self) -> tg.FusedLinearOp:
-        return tg.FusedLinearOp(self.x, self.weight, self.parts, self.eps, self.epilogue, self.element)
+        fused = tg.FusedLinearOp(self.x, self.weight, self.parts, self.eps, self.epilogue, self.element)
+        fused.attributes.update(self.attributes)
+        return fused
 
 
 class FuseNorm(RewritePattern):

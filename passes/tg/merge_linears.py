@@ -17,22 +17,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from ...dialects import tg
 from ..base import MpkPass
 
-GroupKey = tuple[Block, SSAValue, Attribute, bool]
+GroupKey = tuple[Block, SSAValue, Attribute, bool, Attribute]
 
 
 @dataclass(frozen=True)
 class TgMergeLinears(MpkPass):
     """Merge linears that read the same activation, so that it is read, and normed, once.
 
-    Those with a bias merge with each other, those without likewise. A weight or bias merges if it is a `tg.param` of
-    plain layout with no other user: a tied embedding is never copied. Users of the old results get slices.
+    Those with a bias merge with each other, those without likewise, and only those of equal attributes, which the
+    merged one keeps. A weight or bias merges if it is a `tg.param` of plain layout with no other user: a tied embedding
+    is never copied. Users of the old results get slices.
     Statistics: `merged`, linears that went into another; `groups`, linears made of them.
 
     Before: `tg.linear %x, %wq` and `tg.linear %x, %wk`. After: one `tg.linear`, two `tg.slice` (see the module).
@@ -44,8 +45,8 @@ class TgMergeLinears(MpkPass):
         groups: dict[GroupKey, list[tg.LinearOp]] = {}
         for linear in op.walk():
             if isinstance(linear, tg.LinearOp) and linear.parent is not None and _can_merge(linear):
-                key = (linear.parent, linear.x, tg.element_of(linear.result), linear.bias is not None)
-                groups.setdefault(key, []).append(linear)
+                alike = tg.element_of(linear.result), linear.bias is not None, DictionaryAttr(linear.attributes)
+                groups.setdefault((linear.parent, linear.x, *alike), []).append(linear)
         for linears in groups.values():
             if len(linears) > 1:
                 _merge(linears)
@@ -68,6 +69,7 @@ def _merge(linears: Sequence[tg.LinearOp]) -> None:
     weight = _stack([linear.weight for linear in linears])
     bias = _stack(biases) if biases else None
     merged = tg.LinearOp(first.x, weight.result, bias and bias.result, tg.element_of(first.result))
+    merged.attributes.update(first.attributes)
     merged.result.name_hint = "_".join(linear.result.name_hint or "y" for linear in linears)
     new_ops: list[Operation] = [weight, *([bias] if bias else []), merged]
     column = 0

@@ -104,13 +104,16 @@ def _plain_params(
     batch, max_pages = tensor_shape(form.page_table)
     page_size = tensor_shape(form.caches[0])[2]
     blocks = max_pages * page_size // SPLIT_BLOCK
+    most = max(1, min(MAX_SPLITS, blocks))
+    splits = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
+    reason = f"{splits} splits: {batch} requests x {kv_heads} KV heads on the target's SMs"
     return AttentionParams(
         heads=query_heads,
         kv_heads=kv_heads,
         head_dim=dim,
         page_size=page_size,
         max_pages=max_pages,
-        splits=max(1, min(builder.target.num_sms // (batch * kv_heads), MAX_SPLITS, blocks)),
+        splits=builder.decisions.choose("splits", range(1, most + 1), splits, reason),
         rows=form.q.shape[0],
         scale=scale,
         append=False,
@@ -150,7 +153,7 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
         parts = (partial, max_sum)
         operands.append(_by_request("max_sum", View(max_sum), 0, params.group * splits * 2, params.group * 2))
     grid = builder.grid(name, Attention(), params, (batch, params.kv_heads, splits), operands)
-    grid.reason = StringAttr(f"{splits} splits: {batch} requests x {params.kv_heads} KV heads on the target's SMs")
+    grid.reason = StringAttr(builder.decisions.reason("splits"))
     if parts is not None:
         _emit_merge(builder, params, name, parts, final)
 

@@ -26,6 +26,7 @@ from ...dialects.sm import BoxAttr, BufferOp, BufferType, GridOp, LayoutAttr
 from ...dialects.sm.attributes import int_array
 from ...dialects.sm.ops import GridOperand
 from ...tasks.base import Access, Params, TaskKind
+from .decisions import Decisions
 
 WEIGHT_TILE = (16, 32)
 """Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
@@ -81,7 +82,7 @@ class View:
 
 
 class GraphBuilder:
-    """Collects buffers and grids; ``views`` says where each tg value lives."""
+    """Collects buffers, grids and decisions; ``views`` says where each tg value lives."""
 
     def __init__(self, target: Target, count: Callable[[str, int], None]) -> None:
         self.target = target
@@ -89,6 +90,7 @@ class GraphBuilder:
         self.views: dict[SSAValue, View] = {}
         self.states: dict[str, SSAValue] = {}
         self.count = count
+        self.decisions = Decisions()
         self._names: dict[type, set[str]] = {BufferOp: set(), GridOp: set()}
         self._weights: dict[tuple[Any, ...], SSAValue] = {}
 

@@ -81,7 +81,8 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
             advice="weights are packed before the launch and streamed ahead of every event",
         )
     num_tiles = ceil(n / TILE_ROWS)
-    tiles, reason = choose_tiles(num_tiles, k, builder.target)
+    choices = range(1, min(num_tiles, MAX_DEVICE_TILES) + 1)
+    tiles = builder.decisions.choose("tiles", choices, *choose_tiles(num_tiles, k, builder.target))
     params = LinearParams(
         n=n,
         k=k,
@@ -108,7 +109,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         GridOperand("y", out.buffer, out.box(Access.WRITE, 1, columns, columns)),
     ]
     grid = builder.grid(name, KIND, params, [ceil(num_tiles / tiles)], operands)
-    grid.reason = StringAttr(reason)
+    grid.reason = StringAttr(builder.decisions.reason("tiles"))
 
 
 def _check_types(form: LinearForm) -> None:

@@ -19,6 +19,7 @@ from ...tasks import load_extensions
 from ..base import MpkPass
 from . import attention, linear, simple
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
+from .decisions import OVERRIDE, Decision
 
 _RULES = (attention, linear, simple)  # importing a module registers its rules
 STEP_METADATA = "mpk.step"
@@ -41,6 +42,10 @@ class Tile(MpkPass):
              #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] ...
     ```
     Reshapes and column slices become views; a result that ends in a state is computed in that state's memory.
+
+    What a rule decides, its grid's `reason` explains. An attribute of the op decides otherwise:
+    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` of attention. Statistics: ``grids``, ``tasks``,
+    ``overrides``.
     """
 
     name = "tile"
@@ -54,7 +59,23 @@ class Tile(MpkPass):
             function.detach()
             function.erase()
 
+    def decisions(self, module: ModuleOp) -> list[Decision]:
+        """What the rules decide about the ops of ``module``, which stays as it is."""
+        load_extensions()
+        return [
+            decision
+            for function in [f for f in module.body.block.ops if isinstance(f, FuncOp)]
+            for decision in self._build(function).decisions.made
+        ]
+
     def _tile(self, function: FuncOp) -> GraphOp:
+        builder = self._build(function)
+        self.count("overrides", sum(OVERRIDE in op.attributes for op in function.body.block.ops))
+        metadata = function.attributes.get(STEP_METADATA, DictionaryAttr({}))
+        assert isinstance(metadata, DictionaryAttr)
+        return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
+
+    def _build(self, function: FuncOp) -> GraphBuilder:
         builder = GraphBuilder(target_of(self.target), self.count)
         ops = list(function.body.block.ops)
         for argument, name in zip(function.args, _argument_names(function), strict=True):
@@ -70,14 +91,13 @@ class Tile(MpkPass):
         for op in ops:
             if isinstance(op, UpdateOp):
                 _check_in_place(op, builder)
-        metadata = function.attributes.get(STEP_METADATA, DictionaryAttr({}))
-        assert isinstance(metadata, DictionaryAttr)
-        return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
+        return builder
 
 
 def _apply_rule(op: Operation, builder: GraphBuilder) -> None:
     try:
-        rule_of(op)(op, builder)
+        with builder.decisions.about(op):
+            rule_of(op)(op, builder)
     except MpkError as error:
         error.where = error.where or location_of(op)
         raise

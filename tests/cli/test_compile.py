@@ -53,3 +53,18 @@ def test_a_cubin_comes_with_stats(config: Path, cache_folder: Path) -> None:
     assert facts["events_unfused"] > facts["events"] > 0
     assert facts["seconds"]["nvrtc"] > 0
     assert facts["seconds"]["sm-verify"] > 0
+
+
+def test_an_a100_gets_a_plan_but_no_program(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", str(config), "--target", "a100", "--emit", "sm"]) == 0
+    assert 'target "a100"' in capsys.readouterr().out
+    for emit in ("cu", "cubin", "program"):
+        assert main(["compile", str(config), "--target", "a100", "--emit", emit, "-o", str(config.parent / "x")]) == 1
+        assert "target 'a100': the kernel needs" in capsys.readouterr().err
+    assert main(["report", str(config), "--target", "a100"]) == 0
+
+
+def test_a_kernel_for_a_b200_compiles(config: Path) -> None:
+    cubin = config.parent / "kernel.cubin"
+    assert main(["compile", str(config), "--target", "b200", "--emit", "cubin", "-o", str(cubin)]) == 0
+    assert cubin.read_bytes().startswith(b"\x7fELF")

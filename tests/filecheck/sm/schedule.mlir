@@ -19,9 +19,9 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 32), [8, 32]>, #sm.box<write, (d0) -> (0, d0 * 32), [8, 32]>]
 }
 
-// CHECK: sm.grid @a {{.*}} placement #sm.cyclic<0>
-// CHECK: sm.grid @b {{.*}} placement #sm.cyclic<3>
-// CHECK: sm.grid @c {{.*}} placement #sm.cyclic<0>
+// CHECK: sm.grid @a {{.*}} placement #sm.cyclic<0> because "dealt in turn from SM 0"
+// CHECK: sm.grid @b {{.*}} placement #sm.cyclic<3> because "dealt in turn from SM 3, where the grid before stopped"
+// CHECK: sm.grid @c {{.*}} placement #sm.cyclic<0> because "one task: on SM 0, where all such grids run"
 
 // ALIGNED: sm.grid @a {{.*}} placement #sm.cyclic<0>
 // ALIGNED: sm.grid @b {{.*}} placement #sm.cyclic<0>

@@ -1,0 +1,146 @@
+"""What a task costs on one SM: the model that tiling, scheduling and the timeline share.
+
+A kind that is not named here (an extension's) costs what its `cost_us` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.target import Costs, Target
+from .argmax import ArgmaxParams
+from .attention import SPLIT_BLOCK, AttentionParams
+from .attention_merge import AttentionMergeParams
+from .base import Array, TaskKind
+from .elementwise import ElementwiseParams
+from .embedding import EmbeddingParams
+from .kv_append import KvAppendParams
+from .linear import CONSUMER_WARPS, PANEL_BYTES, TILE_ROWS, LinearParams
+from .rms_norm import RmsNormParams
+from .rope import RopeParams
+
+BF16_BYTES = 2
+F32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the requests ask of a step: ``rows`` token positions computed, ``context`` positions in each cache."""
+
+    rows: int = 1
+    context: int = 512
+
+
+@dataclass(frozen=True)
+class Work:
+    """Costs of the tasks of a grid; numbers, or arrays [tasks] where tasks differ.
+
+    ``activation_us``: from ready until weights can be used; nothing for a task whose predecessor left its activations
+    in shared memory. ``compute_us``: what follows, if all weights are in shared memory. ``cache_bytes``: device memory
+    read after the wait; streamed weights are not counted, they are boxes.
+    """
+
+    compute_us: Array | float
+    activation_us: float = 0.0
+    cache_bytes: Array | float = 0.0
+
+
+def work_of(kind: TaskKind[Any], params: Any, indices: Array, load: Load, target: Target) -> Work:
+    """The work of the tasks at ``indices`` [tasks, dims] of a grid."""
+    if kind.name in _MODELS:
+        return _MODELS[kind.name](params, indices, load, target.costs)
+    return Work(kind.cost_us(params, target))
+
+
+def _ceil(value: int, divisor: int) -> int:
+    return -(-value // divisor)
+
+
+def _linear(params: LinearParams, indices: Array, load: Load, costs: Costs) -> Work:
+    rows = min(load.rows, params.rows)
+    panel_bytes = BF16_BYTES * rows * params.k
+    panels, total_tiles = _ceil(panel_bytes, PANEL_BYTES), _ceil(params.n, TILE_ROWS)
+    tiles = np.minimum(params.tiles, total_tiles - indices[:, 0] * params.tiles)
+    weights_us = BF16_BYTES * TILE_ROWS * params.k / costs.weights_bytes_per_us
+    return Work(
+        compute_us=tiles * (weights_us + costs.tile_us + rows * costs.tile_row_us),
+        activation_us=panels * costs.activation_us + panel_bytes / costs.activation_bytes_per_us,
+    )
+
+
+def _attention(params: AttentionParams, indices: Array, load: Load, costs: Costs) -> Work:
+    length = min(load.context, params.max_pages * params.page_size - 1) + 1
+    chunk = _ceil(_ceil(length, params.splits), SPLIT_BLOCK) * SPLIT_BLOCK
+    positions = np.clip(length - indices[:, 2] * chunk, 0, chunk)
+    heads_a_pass = next(h for h in range(min(params.group, 8), 0, -1) if params.group % h == 0)
+    passes = params.group // heads_a_pass
+    in_flight = 4 if heads_a_pass <= 4 else 2
+    a_round = CONSUMER_WARPS * 32 * 8 // params.head_dim * in_flight
+    rounds = -(-positions // a_round)
+    return Work(
+        compute_us=np.where(positions > 0, costs.attention_us, costs.small_us)
+        + passes * rounds * costs.attention_round_us,
+        cache_bytes=2.0 * BF16_BYTES * positions * params.head_dim,
+    )
+
+
+def _small(costs: Costs, moved_bytes: float, cache_bytes: float = 0.0) -> Work:
+    return Work(costs.small_us + moved_bytes / costs.small_bytes_per_us, cache_bytes=cache_bytes)
+
+
+def _attention_merge(params: AttentionMergeParams, indices: Array, load: Load, costs: Costs) -> Work:
+    rows = min(load.rows, params.rows)
+    return _small(costs, rows * params.splits * params.group * (params.head_dim + 2) * F32_BYTES)
+
+
+def _embedding(params: EmbeddingParams, indices: Array, load: Load, costs: Costs) -> Work:
+    moved = BF16_BYTES * min(load.rows, params.rows) * params.columns
+    return _small(costs, 2 * moved, cache_bytes=moved)
+
+
+def _argmax(params: ArgmaxParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, F32_BYTES * min(load.rows, params.rows) * params.chunk)
+
+
+def _rms_norm(params: RmsNormParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.width * params.groups)
+
+
+def _elementwise(params: ElementwiseParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 3 * BF16_BYTES * min(load.rows, params.rows) * params.columns)
+
+
+def _rope(params: RopeParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.heads * params.head_dim)
+
+
+def _kv_append(params: KvAppendParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.head_dim)
+
+
+def _fixed(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 0.0)
+
+
+def _nothing(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
+    return Work(0.0)
+
+
+_MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
+    "linear": _linear,
+    "attention": _attention,
+    "attention_merge": _attention_merge,
+    "embedding": _embedding,
+    "argmax": _argmax,
+    "rms_norm": _rms_norm,
+    "elementwise": _elementwise,
+    "rope": _rope,
+    "kv_append": _kv_append,
+    "select": _fixed,
+    "advance": _fixed,
+    "join": _nothing,
+}

@@ -1,0 +1,73 @@
+"""Traces from a GPU: the kernel built with time stamps, run from a given context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ..bench.timing import kernel_ms, set_context
+from ..codegen.program import Program
+from ..compiler import Compilation, compile_step
+from ..core.target import Target
+from ..frontend import ModelConfig, StepOptions
+from ..passes.lower.lower_to_cuda import LowerToCuda
+from ..tasks.work import Load
+from .trace import NS_PER_US, Trace, measured_trace
+
+if TYPE_CHECKING:
+    from ..runtime.driver import Device
+    from ..runtime.weights import Parameters
+
+STEPS = 12
+"""Of a profiled launch; the trace is the step of median length among those but the first and the last."""
+LAUNCHES = 2
+"""The first one warms up."""
+PAGE_SIZE = 64
+ROOM = 128
+
+
+@dataclass(frozen=True)
+class Point:
+    """What to trace: a model by name and config, how many requests decode at once, and how many positions each has in
+    its cache."""
+
+    name: str
+    config: ModelConfig
+    batch: int
+    context: int
+    target: Target
+
+    @property
+    def load(self) -> Load:
+        return Load(rows=self.batch, context=self.context)
+
+    def program(self, *, profile: bool = False) -> Program:
+        return self.compile(profile=profile).program
+
+    def compile(self, *, profile: bool = False, search: bool = False) -> Compilation:
+        """The step, with room for the steps that a measurement runs if the model has it."""
+        length = min(self.context + ROOM, self.config.max_positions)
+        options = StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
+        searched = self.load if search else None
+        return compile_step(self.config, self.target, options, LowerToCuda(profile=profile), searched)
+
+
+def record(point: Point, weights: Parameters, device: Device | None = None, *, unprofiled: bool = True) -> Trace:
+    """Run ``point`` on a GPU and trace it; with ``unprofiled`` also time the kernel without time stamps.
+
+    Raises what `GpuExecutor` raises.
+    """
+    from ..runtime.executor import GpuExecutor, GpuOptions
+
+    engine = GpuExecutor(point.program(profile=True), weights, device, GpuOptions(profile_steps=STEPS))
+    for _ in range(LAUNCHES):
+        set_context(engine, point.context)
+        engine.run(STEPS)
+    trace = measured_trace(engine.program, engine.profile(STEPS), engine.device_name, point.load, point.name)
+    del engine
+    if not unprofiled:
+        return trace
+    plain = GpuExecutor(point.program(), weights, device)
+    step_us = NS_PER_US * median(kernel_ms(plain, point.context))
+    return replace(trace, facts=replace(trace.facts, unprofiled_us=step_us))

@@ -1,0 +1,133 @@
+"""`sm-schedule-list`: list scheduling of tasks on SMs by their cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntAttr, IntegerAttr, ModuleOp, StringAttr
+from xdsl.ir import SSAValue
+
+from ...core.dtype import dtype_of
+from ...core.errors import PlanError
+from ...core.target import Target, target_of
+from ...dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
+from ...dialects.sm.expansion import box_bounds, task_indices
+from ...dialects.sm.ops import dense_i32
+from ...tasks.work import Load, work_of
+from ..base import MpkPass
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+NS_PER_US = 1000
+
+
+@dataclass(frozen=True)
+class ScheduleList(MpkPass):
+    """Give each task, in program order, the SM on which it ends first (list scheduling, Graham 1966).
+
+    Before: `sm.grid @a ... over [128]`. After, where no rule in a few words says the same:
+    ```mlir
+    sm.grid @a ... placement dense<"0x..."> because "earliest end: 128 SMs, 1 task each, within 12 us"
+    ```
+    The estimate for an SM: its loader streams the weights of its tasks one after another at its share of bandwidth; a
+    task ends when its weights are there and its SM has worked through it, which begins when the SM is free and the
+    grids that the task waits for have ended. ``context``: positions in each request's cache, which decide what
+    attention costs; the graph's metadata say how many requests there are. Each SM runs its tasks in program order, as
+    with `sm-schedule`, so a plan stays free of deadlock.
+
+    Statistics: ``estimated_ns``, when the last task ends; ``tables``, grids whose placement is no rule.
+    """
+
+    name = "sm-schedule-list"
+    context: int = 512
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
+            if not graph.grids:
+                raise PlanError(f"sm-schedule-list: graph @{graph.sym_name.data} has no tasks")
+            rows = graph.metadata.data.get("batch")
+            load = Load(rows.value.data if isinstance(rows, IntegerAttr) else 1, self.context)
+            machine = _Machine(target_of(graph.target.data), load)
+            for grid in graph.grids:
+                self._place(grid, machine)
+            self.count("estimated_ns", round(max(machine.free_us) * NS_PER_US))
+
+    def _place(self, grid: GridOp, machine: _Machine) -> None:
+        sms = machine.place(grid)
+        used, most = len(np.unique(sms)), int(np.bincount(sms).max())
+        in_turn = (sms[0] + np.arange(len(sms))) % machine.target.num_sms
+        rule = CyclicAttr(IntAttr(int(sms[0])))
+        grid.placement = rule if (sms == in_turn).all() else dense_i32(sms, sms.shape)
+        where = "one SM" if used == 1 else f"{used} SMs"
+        tasks = "1 task each" if most == 1 else f"at most {most} tasks each"
+        ends = f"within {machine.took_us(grid):.0f} us"
+        grid.placement_reason = StringAttr(f"earliest end: {where}, {tasks}, {ends}")
+        self.count("tables", int(not (sms == in_turn).all()))
+
+
+@dataclass
+class _Machine:
+    """What is known of every SM while tasks are placed; all times are microseconds since the step began."""
+
+    target: Target
+    load: Load
+    ended_us: dict[GridOp, float] = field(default_factory=dict[GridOp, float])
+    signallers: dict[SSAValue, list[GridOp]] = field(default_factory=lambda: defaultdict(list))
+    known: dict[tuple[Any, ...], tuple[FloatArray, FloatArray]] = field(
+        default_factory=dict[tuple[Any, ...], tuple[FloatArray, FloatArray]]
+    )
+
+    def __post_init__(self) -> None:
+        self.free_us = np.zeros(self.target.num_sms)
+        self.loaded_us = np.zeros(self.target.num_sms)
+
+    def place(self, grid: GridOp) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """[tasks]: the SM of each task of ``grid``, which comes next in program order."""
+        stream_us, work_us = self._costs(grid)
+        ready = self._ready_us(grid)
+        sms = np.empty(grid.num_tasks, np.int64)
+        ended = 0.0
+        for task in range(grid.num_tasks):
+            loaded = self.loaded_us + stream_us[task]
+            end = np.maximum(loaded, np.maximum(self.free_us, ready) + work_us[task])
+            sm = int(np.lexsort((self.free_us, self.loaded_us, end))[0])
+            sms[task], self.free_us[sm], self.loaded_us[sm] = sm, end[sm], loaded[sm]
+            ended = max(ended, float(end[sm]))
+        self.ended_us[grid] = ended
+        for event in grid.signals:
+            self.signallers[event].append(grid)
+        return sms
+
+    def took_us(self, grid: GridOp) -> float:
+        """From when all that a placed ``grid`` waits for has ended."""
+        return self.ended_us[grid] - self._ready_us(grid)
+
+    def _ready_us(self, grid: GridOp) -> float:
+        producers = [one for event in grid.waits for one in self.signallers[event] if one is not grid]
+        handoff = self.target.costs.handoff_loaded_us
+        return max((self.ended_us[one] + handoff for one in producers), default=0.0)
+
+    def _costs(self, grid: GridOp) -> tuple[FloatArray, FloatArray]:
+        """([tasks], [tasks]): microseconds that the weights take to stream, and the consumers' work. Layers repeat."""
+        key = (grid.kind, grid.params, grid.extent, grid.boxes, tuple(value.type for value in grid.data))
+        if key not in self.known:
+            kind, count = grid.task_kind, grid.num_tasks
+            work = work_of(kind, grid.task_params, task_indices(grid), self.load, self.target)
+            work_us = np.broadcast_to(np.asarray(work.activation_us + work.compute_us, np.float64), (count,))
+            moved = np.broadcast_to(np.asarray(work.cache_bytes, np.float64), (count,)) + _streamed_bytes(grid)
+            self.known[key] = moved / self.target.sm_bytes_per_us, work_us
+        return self.known[key]
+
+
+def _streamed_bytes(grid: GridOp) -> FloatArray:
+    """[tasks]: weights that the loader brings."""
+    total = np.zeros(grid.num_tasks)
+    for operand, (name, value) in enumerate(zip(grid.operand_names, grid.data, strict=True)):
+        if grid.task_kind.operand(name.data).streamed:
+            assert isinstance(value.type, BufferType)
+            low, high = box_bounds(grid, operand)
+            total += (high - low).prod(axis=1) * dtype_of(str(value.type.element_type)).bytes
+    return total

@@ -1,0 +1,60 @@
+"""Whatever the tiles, the program computes the same; what cannot be is refused with the choices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xdsl.context import Context
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, StringAttr, i64
+
+from mpk_ir.core.dtype import round_to_bf16
+from mpk_ir.core.errors import PlanError
+from mpk_ir.interpreter import evaluate
+from mpk_ir.passes.tile.decisions import OVERRIDE
+from mpk_ir.passes.tile.tile import Tile
+
+from .plans import ROWS, GraphPlan, Layer, build, graph_plans, random_params
+from .test_meaning import plan, run
+
+
+@given(graph_plans(), st.data())
+@settings(max_examples=20)
+def test_any_choice_of_tiles_computes_the_same(drawn: GraphPlan, data: st.DataObject) -> None:
+    module = build(drawn)
+    params = random_params(module, 0)
+    x = round_to_bf16(np.random.default_rng(0).standard_normal((ROWS, drawn.width)).astype(np.float32))
+    expected = evaluate(module, [x], params, {})[0]
+    wanted: list[int] = []
+    for decision in Tile(target="sim").decisions(module):
+        wanted.append(data.draw(st.sampled_from(decision.choices)))
+        decision.op.attributes[OVERRIDE] = DictionaryAttr({decision.name: IntegerAttr(wanted[-1], i64)})
+    assert [decision.chosen for decision in Tile(target="sim").decisions(module)] == wanted
+    np.testing.assert_allclose(run(plan(module), params, x, 1), expected, rtol=2e-4, atol=2e-4)
+
+
+def test_asking_for_decisions_changes_nothing() -> None:
+    module = build(GraphPlan(40, (Layer("linear", 0, 0, 64), Layer("silu", 1, 0, 64))))
+    text = str(module)
+    decisions = Tile(target="h200").decisions(module)
+    assert str(module) == text
+    assert [(decision.name, decision.choices, decision.chosen) for decision in decisions] == [
+        ("tiles", (1, 2, 3, 4), 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        (IntegerAttr(2, i64), "expected a dictionary such as"),
+        (DictionaryAttr({"tiles": StringAttr("2")}), "expected an integer for tiles, found"),
+        (DictionaryAttr({"tiles": IntegerAttr(0, i64)}), "tiles = 0, expected 1 to 4"),
+        (DictionaryAttr({"tile": IntegerAttr(2, i64)}), "'tg.linear' decides nothing called 'tile'"),
+    ],
+)
+def test_an_override_that_is_none_is_refused(attribute: DictionaryAttr | IntegerAttr, message: str) -> None:
+    module = build(GraphPlan(40, (Layer("linear", 0, 0, 64),)))
+    next(op for op in module.walk() if op.name == "tg.linear").attributes[OVERRIDE] = attribute
+    with pytest.raises(PlanError, match=message):
+        Tile(target="h200").apply(Context(), module)
