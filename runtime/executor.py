@@ -102,6 +102,12 @@ class GpuExecutor:
         flat = torch.as_tensor(self._memory[name], device=f"cuda:{self.device.ordinal}")
         return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
+    def follow_torch(self) -> None:
+        """Queue steps on torch's current stream from now on, so that they are ordered with torch's own work."""
+        import torch
+
+        self._stream = Stream(int(torch.cuda.current_stream(self.device.ordinal).cuda_stream))
+
     def poison(self) -> None:
         """Fill scratch and outputs with 0xFF, a NaN in every float type: what is read before it is written shows."""
         self.synchronize()

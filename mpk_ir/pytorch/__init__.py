@@ -1,0 +1,1 @@
+"""PyTorch as a client: modules and exported programs compiled whole, and the `mpk` backend of torch.compile."""
