@@ -32,6 +32,7 @@ class Region:
         self.compilation: Compilation = compile_module(imported.module.clone(), target)
         self.program = self.compilation.program
         self.engine: Engine = _engine(self.compilation, device, parameters)
+        self._gpu = device
         self.device = "cpu" if device is None else f"cuda:{device.ordinal}"
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
@@ -40,6 +41,10 @@ class Region:
             self._write(value, arguments[number])
         self.engine.run(1)
         return [self._result(result, arguments) for result in self.imported.results]
+
+    def bind(self, parameters: Loader) -> None:
+        """Pack other parameters; states begin anew."""
+        self.engine = _engine(self.compilation, self._gpu, parameters)
 
     def write_state(self, name: str, tensor: torch.Tensor) -> None:
         """Set the state called ``name``."""

@@ -44,7 +44,7 @@ def import_graph(module: GraphModule, roles: Roles) -> Imported:
 
 def why_unsupported(node: Node) -> str | None:
     """Why ``node`` has no rule, or its values no place in `tg`; None if nothing is known to be in the way."""
-    if node.target is operator.getitem:
+    if node.target is operator.getitem or _is_number(node):
         return None
     if node.op != "call_function":
         return f"a node of kind '{node.op}'"
@@ -80,6 +80,13 @@ def _why_no_value(node: Node) -> str | None:
         if value.layout is not torch.strided:
             return f"a tensor of layout {value.layout}"
     return None
+
+
+def _is_number(node: Node) -> bool:
+    """Whether ``node`` computes a size, known when the graph is specialized."""
+    import torch
+
+    return isinstance(node.meta.get("val"), int | float | torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def _is_data_dependent(value: torch.Tensor) -> bool:
@@ -186,6 +193,9 @@ class _Importer:
             return
         if name_of(node) in IGNORED:
             return
+        if _is_number(node):
+            self.values[node] = node.meta["val"]
+            return
         if (why := why_unsupported(node)) is not None:
             raise unsupported(node, why, advice=_advice(why))
         if is_empty(node):
@@ -217,8 +227,8 @@ class _Importer:
     def _finish(self, node: Node) -> Imported:
         import torch
 
-        listed = node.args[0]
-        assert isinstance(listed, list | tuple)
+        outputs = node.args[0]
+        listed = outputs if isinstance(outputs, list | tuple) else [outputs]
         returned: list[SSAValue] = []
         results: list[Value | Constant] = []
         for number, output in enumerate(listed):
