@@ -56,7 +56,7 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
 
 def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
     """Graphs for training: gradients need values that kernels do not keep."""
-    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch._aot_autograd.utils import make_boxed_func
 
     report = _new_report()
     report.training = True
@@ -64,7 +64,7 @@ def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Call
 
 
 def _compile(module: GraphModule, example_inputs: Sequence[Any], options: BackendOptions) -> Callable[..., Any]:
-    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch._aot_autograd.utils import make_boxed_func
 
     parameters = _parameters(module)
     report = _new_report()

@@ -59,9 +59,7 @@ class LazyRegion:
         return Region(import_graph(module, roles), target, device, self._loader(arguments))
 
     def _loader(self, arguments: tuple[Any, ...]) -> Any:
-        constants = {f"constant.{name}": tensor for name, tensor in self.module.named_buffers()}
-        tensors = {f"argument.{number}": arguments[number] for number in self.parameters}
-        return (tensors | constants).__getitem__
+        return {f"argument.{number}": arguments[number] for number in self.parameters}.__getitem__
 
     def _reason(self, key: tuple[Any, ...]) -> str:
         """What is new in ``key``."""

@@ -28,8 +28,7 @@ class CompiledModule:
         check_devices(tensors)
         self._roles, self._arguments, self._mutated = _roles(self.exported)
         self.imported: Imported = import_graph(self.exported.graph_module, self._roles)
-        constants = {f"constant.{name}": value for name, value in tensors.items()}
-        self.region = Region(self.imported, target, device, (tensors | constants).__getitem__)
+        self.region = Region(self.imported, target, device, tensors.__getitem__)
         for name in self.imported.states:
             self.region.write_state(name, tensors[name])
 

@@ -31,7 +31,7 @@ class Region:
         self.imported = imported
         self.compilation: Compilation = compile_module(imported.module.clone(), target)
         self.program = self.compilation.program
-        self.engine: Engine = _engine(self.compilation, device, parameters)
+        self.engine: Engine = _engine(self.compilation, device, self._with_constants(parameters))
         self._gpu = device
         self.device = "cpu" if device is None else f"cuda:{device.ordinal}"
 
@@ -44,7 +44,11 @@ class Region:
 
     def bind(self, parameters: Loader) -> None:
         """Pack other parameters; states begin anew."""
-        self.engine = _engine(self.compilation, self._gpu, parameters)
+        self.engine = _engine(self.compilation, self._gpu, self._with_constants(parameters))
+
+    def _with_constants(self, parameters: Loader) -> Loader:
+        constants = self.imported.constants
+        return lambda name: constants[name] if name in constants else parameters(name)
 
     def write_state(self, name: str, tensor: torch.Tensor) -> None:
         """Set the state called ``name``."""

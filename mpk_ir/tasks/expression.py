@@ -30,7 +30,7 @@ def _div(a: Array, b: Array) -> Array:
 
 def _power(a: Array, b: Array) -> Array:
     if np.result_type(a, b).kind == "i":
-        return np.power(a.astype(np.float64), b).astype(np.int32)
+        return np.power(a, np.maximum(b, 0))  # wraps as in C
     return np.power(a, b)
 
 

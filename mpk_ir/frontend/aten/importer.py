@@ -117,7 +117,7 @@ class _Importer:
         self.inputs: dict[int, Value] = {}
         self.states: dict[str, Value] = {}
         self.arguments: dict[Node, int] = {}
-        self.parameter_names: set[str] = set()
+        self.constants: dict[str, torch.Tensor] = {}
 
     def run(self) -> Imported:
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
@@ -152,7 +152,6 @@ class _Importer:
         type_ = tg.tensor(tg_shape(example.shape), element_of_dtype(example.dtype))
         if number in self.roles.parameters:
             name = self.roles.parameters[number]
-            self.parameter_names.add(name)
             self.values[node] = self.emitter.emit(tg.ParamOp(name, type_))
         elif number in self.roles.states:
             self.values[node] = self._state(self.roles.states[number], example)
@@ -179,7 +178,7 @@ class _Importer:
         if not isinstance(value, torch.Tensor):
             raise unsupported(node, f"attribute '{node.target}' is no tensor")
         name = f"constant.{node.target}"
-        self.parameter_names.add(name)
+        self.constants[name] = value
         node.meta.setdefault("val", value)
         type_ = tg.tensor(tg_shape(value.shape), element_of_dtype(value.dtype))
         self.values[node] = self.emitter.emit(tg.ParamOp(name, type_))
@@ -251,7 +250,7 @@ class _Importer:
         block = self.emitter.block
         types = [argument.type for argument in block.args], [value.type for value in returned]
         module = ModuleOp([FuncOp("step", types, Region(block))])
-        return Imported(module, self.inputs, tuple(results), frozenset(self.parameter_names), self.states)
+        return Imported(module, self.inputs, tuple(results), self.constants, self.states)
 
     def _is_argument(self, node: Node) -> bool:
         number = self.arguments[node]

@@ -36,11 +36,12 @@ class Constant:
 class Imported:
     """A graph as `tg`. ``inputs`` by number of the argument; ``states`` by name of the buffer they are bound to.
 
-    ``results`` in order; a `Value` is named after its output buffer. ``parameters`` are those that `tg.param` names.
+    ``results`` in order; a `Value` is named after its output buffer.
+    ``constants`` are tensors of the graph itself, named by `tg.param` as parameters are.
     """
 
     module: ModuleOp
     inputs: Mapping[int, Value]
     results: tuple[Value | Constant, ...]
-    parameters: frozenset[str] = frozenset()
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict[str, "torch.Tensor"])
     states: Mapping[str, Value] = field(default_factory=dict[str, Value])

@@ -94,6 +94,8 @@ def slice_(e: Emitter, node: Node, x: SSAValue, dim: int = 0, *ends: int | None)
     if step == 1:
         return box(e, x, dim, begin, stop - begin)
     count = -(-(stop - begin) // step)
+    if count == 1:
+        return box(e, x, dim, begin, 1)
     if begin + count * step <= shape[dim]:
         whole = box(e, x, dim, begin, count * step)
         grouped = e.reshape(whole, [*shape[:dim], count, step, *shape[dim + 1 :]])
