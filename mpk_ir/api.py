@@ -50,16 +50,19 @@ def compile(
 
     A checkpoint folder gives an `Executable` that serves ``batch`` requests of up to ``max_length`` tokens, prompt
     included, and computes ``rows`` token positions in a step (by default 8, or ``batch`` if that is more), with a
-    cache in pages of ``page_size`` positions.
+    cache in pages of ``page_size`` positions. So does a transformers model for causal language modelling.
 
     A torch module is exported with ``example_inputs`` (a tuple of its arguments; a dict passes them by name), and an
-    ExportedProgram taken as it is: the result is called as the module is. Raises CheckpointError, UnsupportedError,
-    UsageError or DeviceError, which say what and where.
+    ExportedProgram taken as it is: the result is called as the module is.
+
+    Raises CheckpointError, UnsupportedError, UsageError or DeviceError, which say what and where.
     """
     if isinstance(model, str | Path):
         return _compile_checkpoint(Path(model), target, **capacity)
+    if example_inputs is None and hasattr(model, "generation_config"):
+        return _compile_decoder(model, target, **capacity)
     if capacity:
-        raise UsageError(f"{', '.join(capacity)}: only for a checkpoint folder")
+        raise UsageError(f"{', '.join(capacity)}: only for a checkpoint folder or a transformers model")
     from .cli.run_command import choose_target
     from .pytorch.module import CompiledModule, export
 
@@ -105,6 +108,24 @@ def _compile_checkpoint(
     from .runtime.executor import GpuExecutor
 
     return Executable(program, GpuExecutor(program, parameters, choice.device), tokenizer(folder))
+
+
+def _compile_decoder(
+    model: Any,
+    target: str,
+    *,
+    batch: int = 1,
+    rows: int | None = None,
+    max_length: int = 256,
+    page_size: int = 16,
+) -> Executable:
+    from .cli.run_command import choose_target
+    from .frontend import StepOptions
+    from .pytorch.decoder import compile_decoder
+
+    choice = choose_target(target)
+    options = StepOptions(batch, rows or max(8, batch), max_length, page_size)
+    return compile_decoder(model, choice.target, options, choice.device)
 
 
 def parse(text: str, ctx: Context | None = None, *, name: str = "<text>") -> ModuleOp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..compiler import Compilation
@@ -26,8 +27,9 @@ class CompiledModule:
         self.exported = decomposed(program)
         tensors: dict[str, Any] = {**self.exported.state_dict, **self.exported.constants}
         check_devices(tensors)
-        self._roles, self._arguments, self._mutated = _roles(self.exported)
-        self.imported: Imported = import_graph(self.exported.graph_module, self._roles)
+        border = roles_of(self.exported)
+        self._arguments, self._mutated = border.arguments, border.mutated
+        self.imported: Imported = import_graph(self.exported.graph_module, border.roles)
         self.region = Region(self.imported, target, device, tensors.__getitem__)
         for name in self.imported.states:
             self.region.write_state(name, tensors[name])
@@ -112,9 +114,18 @@ def check_devices(tensors: Mapping[str, Any]) -> None:
         )
 
 
-def _roles(program: ExportedProgram) -> tuple[Roles, list[int], list[tuple[int, int]]]:
-    """Roles of the graph's placeholders, the numbers of those that are user inputs, and (result, user input) pairs of
-    inputs that the graph mutates."""
+@dataclass(frozen=True)
+class Border:
+    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, and (result,
+    argument) pairs of the arguments that the graph mutates."""
+
+    roles: Roles
+    arguments: list[int]
+    mutated: list[tuple[int, int]]
+
+
+def roles_of(program: ExportedProgram) -> Border:
+    """What crosses the border of ``program``."""
     from torch.export.graph_signature import InputKind, OutputKind
 
     signature = program.graph_signature
@@ -141,7 +152,7 @@ def _roles(program: ExportedProgram) -> tuple[Roles, list[int], list[tuple[int, 
         if spec.kind is OutputKind.USER_INPUT_MUTATION:
             returned.append((kept, names.index(str(spec.target))))
         kept += 1
-    return Roles(parameters, states, updates), arguments, returned
+    return Border(Roles(parameters, states, updates), arguments, returned)
 
 
 def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[int]) -> None:

@@ -41,7 +41,7 @@ class FuseNorm(RewritePattern):
     def match_and_rewrite(self, op: tg.RmsNormOp, rewriter: PatternRewriter, /) -> None:
         users = [use.operation for use in op.result.uses]
         linears = [user for user in users if isinstance(user, AnyLinear) and _can_norm(user, op.result)]
-        if not users or len(linears) != len(users) or not isinstance(op.weight.owner, tg.ParamOp):
+        if not users or len(linears) != len(users) or isinstance(op.weight.owner, tg.TgOp):
             return  # a weight that the step computes is not there yet when the linear's task begins
         for linear in linears:
             form = LinearForm.of(linear)

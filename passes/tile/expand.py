@@ -18,8 +18,8 @@ def streams_weight(op: AnyLinear) -> bool:
     """Whether task kind `linear` computes ``op``: bf16, a parameter as weight, whole vectors, few rows."""
     rows, columns = tensor_shape(op.x)
     bf16 = all(isinstance(element_type(value), BFloat16Type) for value in (op.x, op.weight))
-    params = all(isinstance(value.owner, tg.ParamOp) for value in (op.weight, op.bias) if value is not None)
-    return bf16 and params and columns % VECTOR == 0 and rows <= MAX_ROWS
+    given = isinstance(op.weight.owner, tg.ParamOp) and (op.bias is None or not isinstance(op.bias.owner, tg.TgOp))
+    return bf16 and given and columns % VECTOR == 0 and rows <= MAX_ROWS
 
 
 def tile_expanded(op: AnyLinear, builder: GraphBuilder) -> None:

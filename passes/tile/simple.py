@@ -95,13 +95,13 @@ def _tile_rows(function: str, op: Operation, builder: GraphBuilder) -> None:
     y = builder.result(op.results[0], f"{name}.out")
     total = prod(shape[1:])
     columns = max(LEAST_COLUMNS, round_up(ceil(total / builder.target.num_sms), VECTOR))
+    if any(view.first + total != view.shape[-1] for view in (*views, y)) and total % columns:
+        columns = next(c for c in range(min(columns, total), total + 1) if total % c == 0)
     operands = [
         GridOperand(role, view.buffer, view.box(Access.READ, 1, columns, columns))
         for role, view in zip("ab", views, strict=False)
     ]
     operands.append(GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)))
-    if any(view.first + total != view.shape[-1] for view in (*views, y)) and total % columns:
-        columns = next(c for c in range(columns, total + 1) if total % c == 0)
     params = ElementwiseParams(function, columns, shape[0], total)
     builder.grid(name, Elementwise(), params, (ceil(total / columns),), operands)
 

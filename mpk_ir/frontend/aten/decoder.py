@@ -2,7 +2,8 @@
 
 The graph computes R tokens of one sequence: values [1, R, C] become rows [R, C], values [1, H, R, D] heads [R, H, D].
 What ties rows together is attention alone, so that is what must be recognized: queries, the caches with their new keys
-and values, scale, causal mask. The rest of the graph is kept as it is, row by row.
+and values, scale, causal mask. The rest of the graph is kept as it is, row by row. As in `frontend.step` the step is
+computed in bf16 with sums in f32, whatever the dtype of the model: weights are rounded when they are bound.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp, f32, i32
+from xdsl.dialects.builtin import ModuleOp, bf16, f32, i32
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
 
 from ...core.errors import UnsupportedError
 from ...core.requests import RequestColumn, RowColumn
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 Tensors = Callable[[str], "torch.Tensor"]
+TRANSPOSED = ".transposed"
+"""Ends the name of a parameter that is bound the other way round."""
 STATES = ("history", "requests", "rows", "row_count", "page_table")
 
 
@@ -80,7 +83,7 @@ class _Raiser:
         self._declare_states()
         linear = made_by(unshaped(logits), tg.LinearOp)
         if linear is None:
-            head = self._cast(self.row(logits), f32)
+            head = self._emit(tg.CastOp(self.row(logits), f32), "logits")
         else:
             operands = self.row(linear.x), self.param(linear.weight), linear.bias and self.param(linear.bias)
             head = self._emit(tg.LinearOp(*operands, element=f32), "logits")
@@ -99,7 +102,8 @@ class _Raiser:
             "page_table": (options.batch, options.pages_per_request),
         }
         for name in STATES:
-            self.states[name] = self._emit(tg.StateOp(name, tg.tensor(shapes[name], i32)), name)
+            self.last_early: Operation = tg.StateOp(name, tg.tensor(shapes[name], i32))
+            self.states[name] = self._emit(self.last_early, name)
 
     def _finish(self, sampled: SSAValue) -> None:
         names = ("history", "requests", "rows", "row_count")
@@ -124,14 +128,14 @@ class _Raiser:
             case tg.ReshapeOp():
                 return self._reshaped_row(op)
             case tg.CastOp():
-                return self._cast(self.row(op.x), tg.element_of(value))
+                return self.row(op.x)
             case tg.GatherOp():
                 return self._lookup(op)
             case tg.LinearOp():
-                bias = None if op.bias is None else self.param(op.bias)
-                return self._emit(tg.LinearOp(self.row(op.x), self.param(op.weight), bias), "linear")
+                x, weight = self.row(op.x), self.param(op.weight)
+                return self._emit(tg.LinearOp(x, weight, None if op.bias is None else self.param(op.bias)), "linear")
             case tg.MatmulOp() if isinstance(op.rhs.owner, tg.ParamOp):
-                return self._emit(tg.MatmulOp(self.row(op.lhs), self.param(op.rhs)), "product")
+                return self._emit(tg.LinearOp(self.row(op.lhs), self._transposed(op.rhs.owner)), "linear")
             case tg.RmsNormOp():
                 return self._emit(tg.RmsNormOp(self.row(op.x), self._vector(op.weight), op.eps.value.data), "normed")
             case tg.LayerNormOp():
@@ -188,9 +192,9 @@ class _Raiser:
             case tg.ParamOp():
                 return self.param(value)
             case tg.ConstantOp():
-                return self._emit(tg.ConstantOp.of(op.array), "constant")
+                return self._emit(tg.CastOp(self._emit(tg.ConstantOp.of(op.array), "constant"), bf16), "constant")
             case tg.CastOp():
-                return self._cast(self._vector(op.x), tg.element_of(value))
+                return self._vector(op.x)
             case tg.ReshapeOp() | tg.BroadcastOp():
                 inner = self._vector(op.x)
                 return (
@@ -211,7 +215,7 @@ class _Raiser:
             case tg.TransposeOp() if op.order == (0, 2, 1, 3):
                 return self.heads(op.x)
             case tg.CastOp():
-                return self._cast(self.heads(op.x), tg.element_of(value))
+                return self.heads(op.x)
             case tg.ReshapeOp() if len(tg.shape_of(value)) == 4 and len(tg.shape_of(op.x)) == 4:
                 return self.heads(op.x)
             case tg.ReshapeOp():
@@ -233,12 +237,25 @@ class _Raiser:
     def _attention(self, form: AttentionForm, columns: int) -> SSAValue:
         names = (f"k_cache.{self.layers}", f"v_cache.{self.layers}")
         self.layers += 1
-        q = self.heads(form.q)
-        news = [self.heads(new) for new in (form.k, form.v)]
+        for stage in (tg.ReshapeOp, tg.RmsNormOp):  # as a paper would write it: products, then norms, then ropes
+            for value in (form.q, form.k, form.v):
+                self._up_to(stage, value)
+        q, *news = [self.heads(value) for value in (form.q, form.k, form.v)]
         caches = [self._append(name, new) for name, new in zip(names, news, strict=True)]
         states = [self.states[name] for name in ("rows", "requests", "page_table")]
         attended = self._emit(tg.AttentionOp(q, caches, states, form.scale), "attended")
         return self._emit(tg.ReshapeOp(attended, (self.options.rows, columns)), "attended")
+
+    def _up_to(self, stage: type[Operation], value: SSAValue) -> None:
+        """Make the heads that ``value`` is before what follows the innermost ``stage``."""
+        found, here = None, value
+        while isinstance(op := here.owner, tg.TransposeOp | tg.CastOp | tg.RmsNormOp | tg.AddOp | tg.ReshapeOp):
+            found = here if isinstance(op, stage) else found
+            if isinstance(op, tg.ReshapeOp) and len(tg.shape_of(op.x)) != 4:
+                break
+            here = rope_form(op).x if isinstance(op, tg.AddOp) else op.x
+        if found is not None:
+            self.heads(found)
 
     def _append(self, name: str, new: SSAValue) -> SSAValue:
         _, heads, size = tg.shape_of(new)
@@ -268,7 +285,7 @@ class _Raiser:
         if name not in self.frequencies:
             array = self.tensors(name).float().reshape(-1).cpu().numpy().astype(np.float32)
             key = next((known for known in self.frequencies if self._same(known, array)), name)
-            made = self.frequencies.get(key) or self._emit(tg.ConstantOp.of(array), "inv_freq")
+            made = self.frequencies.get(key) or self._early(tg.ConstantOp.of(array), "inv_freq")
             self.frequencies[name] = made
         return self.frequencies[name]
 
@@ -282,16 +299,27 @@ class _Raiser:
             raise NotRecognized(_operation(value.owner), "a weight that is computed")
         name = param.symbol.data
         if name not in self.params:
-            self.params[name] = self._emit(tg.ParamOp(name, tg.type_of(value)), "w")
+            self.params[name] = self._emit(tg.ParamOp(name, tg.tensor(tg.shape_of(value), bf16)), "w")
         return self.params[name]
 
-    def _cast(self, value: SSAValue, element: Attribute) -> SSAValue:
-        return value if tg.element_of(value) == element else self._emit(tg.CastOp(value, element), "cast")
+    def _transposed(self, param: tg.ParamOp) -> SSAValue:
+        """A weight [K, N] as [N, K], which it is turned to when it is bound."""
+        name, (depth, columns) = param.symbol.data + TRANSPOSED, tg.shape_of(param.result)
+        if name not in self.params:
+            self.params[name] = self._emit(tg.ParamOp(name, tg.tensor((columns, depth), bf16)), "w")
+        return self.params[name]
 
     def _once(self, kind: str, value: SSAValue, make: Callable[[SSAValue], SSAValue]) -> SSAValue:
         if (kind, value) not in self.made:
             self.made[kind, value] = make(value)
         return self.made[kind, value]
+
+    def _early(self, op: Operation, hint: str) -> SSAValue:
+        """``op`` behind the states: it depends on no row."""
+        self.block.insert_op_after(op, self.last_early)
+        self.last_early = op
+        op.results[0].name_hint = hint
+        return op.results[0]
 
     def _emit(self, op: Operation, hint: str) -> SSAValue:
         self.block.add_op(op)
