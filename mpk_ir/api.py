@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 @overload
 def compile(
-    model: str | Path,
-    example_inputs: None = None,
-    target: str = "auto",
-    *,
-    batch: int = 1,
-    rows: int | None = None,
-    max_length: int = 256,
-    page_size: int = 16,
+    model: str | Path, example_inputs: None = None, target: str = "auto", **capacity: int | None
 ) -> Executable: ...
 
 

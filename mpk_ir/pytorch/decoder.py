@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xdsl.context import Context
 
 from ..compiler import Compilation, attach_metadata, compile_module
-from ..core.errors import UnsupportedError, UsageError
+from ..core.errors import CheckpointError, UnsupportedError, UsageError
 from ..core.target import Target
 from ..executable import Executable
 from ..frontend.aten.decoder import TRANSPOSED, Decoder, canonical_names, raise_decoder
@@ -94,6 +95,16 @@ def export_decoder(model: Any, options: StepOptions) -> ExportedProgram:
         ids = torch.zeros(1, options.rows, dtype=torch.long, device=model.device)
         positions = torch.arange(options.rows, device=model.device)
         return export(wrapper, (), {"input_ids": ids, "cache_position": positions})
+
+
+def load_pretrained(folder: Path) -> Any:
+    """The model of a checkpoint folder by transformers' own code. Raises CheckpointError if it cannot load it."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto").eval()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"transformers cannot load it: {error}", where=str(folder)) from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..compiler import Compilation
 from ..core.errors import DeviceError, UnsupportedError, UsageError
 from ..core.target import Target
+from ..frontend.aten.emitter import innermost_line
 from ..frontend.aten.importer import Roles, import_graph
 from ..frontend.aten.interface import Imported
 from .region import Region
@@ -84,7 +85,7 @@ def export(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any
     except Exception as error:
         raise UnsupportedError(
             f"torch.export cannot trace the model whole: {_first_line(error)}",
-            where=_place(error),
+            where=innermost_line(str(error)),
             advice="take the data-dependent branch or loop out of forward, or use torch.compile(model, backend='mpk'), "
             "which leaves it to Python",
         ) from error
@@ -171,14 +172,3 @@ def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _place(error: Exception) -> str | None:
-    """`file:line` of the innermost user frame that an error of torch.export names."""
-    place = None
-    for line in str(error).splitlines():
-        text = line.strip()
-        if text.startswith('File "') and ", line " in text and "/torch/" not in text:
-            file, _, rest = text.removeprefix('File "').partition('", line ')
-            place = f"{file}:{rest.split(',')[0].split()[0]}"
-    return place

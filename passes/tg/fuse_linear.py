@@ -111,6 +111,8 @@ def _product_of_halves(gate: SSAValue, up: SSAValue) -> AnyLinear | None:
         return None
     if first.x is not second.x or not (gate.has_one_use() and up.has_one_use()) or len(list(first.x.uses)) != 2:
         return None
+    if len(tg.shape_of(gate)) != 2:
+        return None
     rows, columns = tg.shape_of(gate)
     whole = tg.shape_of(first.x) == (rows, 2 * columns)
     if not whole or first.box != ((0, 0), (rows, columns)) or second.box != ((0, columns), (rows, columns)):

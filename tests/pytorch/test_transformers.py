@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import mpk_ir
+from mpk_ir.cli.main import main
 from mpk_ir.core.dtype import BF16
 from mpk_ir.core.errors import UnsupportedError, UsageError
 from mpk_ir.executable import Executable
@@ -67,3 +70,25 @@ def test_what_does_not_raise_says_why_and_where() -> None:
 def test_one_row_is_refused() -> None:
     with pytest.raises(UsageError, match="rows: found 1, expected 2 or more"):
         decoder_step(tiny("qwen3"), replace(OPTIONS, rows=1))
+
+
+def test_mpk_run_takes_a_family_that_the_config_path_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny("gpt2")
+    model.save_pretrained(tmp_path)
+    arguments = [
+        "run",
+        "--model",
+        str(tmp_path),
+        "--tokens",
+        "3,7,5",
+        "--max-new-tokens",
+        "6",
+        "--target",
+        "sim",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"][0]
+    assert found == greedy(model, [3, 7, 5], len(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -100,12 +101,17 @@ def source_location(node: Node) -> LocationAttr:
 
 def source_line(node: Node) -> str | None:
     """`file:line` of the innermost line of Python outside PyTorch that made ``node``."""
-    trace = node.meta.get("stack_trace") or ""
+    return innermost_line(node.meta.get("stack_trace") or "")
+
+
+def innermost_line(trace: str) -> str | None:
+    """`file:line` of the last frame of a traceback's text that is none of PyTorch's own; of its last if all are."""
+    import torch
+
     places: list[str] = []
-    for text in trace.splitlines():
-        text = text.strip()
+    for text in map(str.strip, trace.splitlines()):
         if text.startswith('File "') and ", line " in text:
             file, _, rest = text.removeprefix('File "').partition('", line ')
-            places.append(f"{file}:{rest.split(',')[0]}")
-    own = [place for place in places if "/torch/" not in place]
+            places.append(f"{file}:{rest.split(',')[0].split()[0]}")
+    own = [place for place in places if not place.startswith(str(Path(torch.__file__).parent))]
     return (own or places or [None])[-1]
