@@ -32,11 +32,12 @@ class RaiseGeluTanh(RewritePattern):
         for half, other in either_order(op):
             x, factor = scaled(half)
             angle = _one_plus_tanh(other)
-            if angle is None or not math.isclose(factor, 0.5) or x.type != op.result.type:
+            if angle is None or not math.isclose(factor, 0.5) or tg.shape_of(x) != tg.shape_of(op.result):
                 continue
             inner, constant = scaled(angle)
             if math.isclose(constant, math.sqrt(2 / math.pi), rel_tol=1e-3) and _is_cubic(inner, x):
-                rewriter.replace(op, tg.GeluOp(x, approximate=True))
+                wide = tg.CastOp(x, tg.element_of(op.result))
+                rewriter.replace(op, [wide, tg.GeluOp(wide.result, approximate=True)])
                 return
 
 

@@ -67,13 +67,20 @@ def _mean_square(variance: SSAValue, x: SSAValue) -> float | None:
         reduce = made_by(unshaped(mean), tg.ReduceOp)
         if reduce is None or (found := number_of(eps)) is None or reduce.kind.data is not tg.Reduction.MEAN:
             continue
-        square = made_by(uncast(reduce.x), tg.MulOp)
-        last = len(tg.shape_of(reduce.x)) - 1
+        square, last = made_by(_same_rows(reduce.x), tg.MulOp), len(tg.shape_of(reduce.x)) - 1
         if square is None or reduce.axis.value.data != last:
             continue
         if uncast(square.lhs) is uncast(square.rhs) and uncast(square.lhs) is uncast(x):
             return found
     return None
+
+
+def _same_rows(value: SSAValue) -> SSAValue:
+    """``value`` before casts, and before reshapes that keep the last dimension."""
+    value = uncast(value)
+    while isinstance(op := value.owner, tg.ReshapeOp) and tg.shape_of(op.x)[-1] == tg.shape_of(value)[-1]:
+        value = uncast(op.x)
+    return value
 
 
 def _cast(value: SSAValue, element: object, ops: list[Operation]) -> SSAValue:

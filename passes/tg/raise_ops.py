@@ -23,10 +23,18 @@ from ...dialects import tg
 from ...dialects.locations import location_of
 from ..base import MpkPass
 from ..rewriting import rewrite
+from .canonicalize import DropIdentity
 from .raise_activations import RaiseGate, RaiseGeluTanh, RaiseSilu, SinkCasts
 from .raise_norms import RaiseRmsNorm
 
-PATTERNS: tuple[type[RewritePattern], ...] = (RaiseRmsNorm, RaiseSilu, RaiseGeluTanh, SinkCasts, RaiseGate)
+PATTERNS: tuple[type[RewritePattern], ...] = (
+    RaiseRmsNorm,
+    RaiseSilu,
+    RaiseGeluTanh,
+    SinkCasts,
+    DropIdentity,
+    RaiseGate,
+)
 
 
 @dataclass(frozen=True)

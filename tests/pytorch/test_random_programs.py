@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -15,9 +17,11 @@ from mpk_ir.pytorch.region import Region
 
 from .programs import ProgramPlan, inputs_of, program_plans, run_plan
 
+_TABLE: Any = core_aten_decompositions()
+
 
 def traced(plan: ProgramPlan, inputs: list[torch.Tensor]) -> Imported:
-    graph = make_fx(lambda *xs: run_plan(plan, list(xs)), core_aten_decompositions(), tracing_mode="fake")(*inputs)
+    graph = make_fx(lambda *xs: run_plan(plan, list(xs)), _TABLE, tracing_mode="fake")(*inputs)
     return import_graph(graph, Roles())
 
 

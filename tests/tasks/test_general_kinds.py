@@ -170,7 +170,7 @@ def test_gather_and_index_copy_are_inverse(seed: int) -> None:
     ids = np.where(np.arange(5) % 2, order, order - 5).astype(np.int32)  # some counted from the end
     chosen, back = np.zeros((5, 3), np.float32), np.zeros((5, 3), np.float32)
     slices, of_rows = Placement(False, 0, 0, ((0, 0), (0, 1))), Placement(False, 0, 0, ((1, 0), (0, 0)))
-    axis = {"length": 5, "axis_row": 1, "axis_column": 0}
+    axis: dict[str, Any] = {"length": 5, "axis_row": 1, "axis_column": 0}
     params = GatherParams(**block_fields((5, 3), 5, slices, of_rows, WHOLE), **axis)
     Gather().reference(params, {"x": x, "ids": ids, "y": chosen}, (0, 0))
     np.testing.assert_array_equal(chosen, x[order])

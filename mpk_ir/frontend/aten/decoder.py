@@ -172,7 +172,7 @@ class _Raiser:
             return self._emit(tg.GeluOp(operands[0], op.approximate is not None), "activated")
         if isinstance(op, tg.GeluMulOp):
             return self._emit(tg.GeluMulOp(*operands, approximate=op.approximate is not None), "inner")
-        hint = {tg.SiluMulOp: "inner", tg.AddOp: "hidden"}.get(type(op), "value")
+        hint = "inner" if isinstance(op, tg.GatedOp) else "hidden" if isinstance(op, tg.AddOp) else "value"
         return self._emit(type(op)(*operands), hint)
 
     def _row_or_vector(self, value: SSAValue, shape: tuple[int, ...]) -> SSAValue:
@@ -197,9 +197,9 @@ class _Raiser:
                 return self._vector(op.x)
             case tg.ReshapeOp() | tg.BroadcastOp():
                 inner = self._vector(op.x)
-                return (
-                    inner if tg.shape_of(inner)[-1] == shape[-1] else self._emit(tg.BroadcastOp(inner, shape[-1:]), "v")
-                )
+                if tg.shape_of(inner)[-1:] == shape[-1:]:
+                    return inner
+                return self._emit(tg.BroadcastOp(inner, shape[-1:]), "vector")
             case tg.UnaryOp() | tg.BinaryOp():
                 return self._emit(type(op)(*(self._vector(one) for one in op.operands)), "vector")
             case _:
