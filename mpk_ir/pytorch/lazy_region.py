@@ -33,7 +33,7 @@ class LazyRegion:
     def __call__(self, *arguments: Any) -> Any:
         if self.report.fallback is not None:
             return self.module(*arguments)
-        key = tuple(map(_facts, arguments))
+        key = tuple(_facts(one) for number, one in enumerate(arguments) if number not in self.parameters)
         if key not in self._kernels:
             try:
                 self._kernels[key] = self._compile(arguments)
@@ -67,7 +67,7 @@ class LazyRegion:
             return "first call"
         before = list(self._kernels)[-2]
         changes = [
-            f"argument {number} is {now}, was {was}"
+            f"argument {number} is {_described(now)}, was {_described(was)}"
             for number, (now, was) in enumerate(zip(key, before, strict=True))
             if now != was
         ]
@@ -77,7 +77,14 @@ class LazyRegion:
 def _facts(argument: Any) -> Any:
     """What a kernel is compiled for."""
     shape = getattr(argument, "shape", None)
-    return argument if shape is None else (tuple(shape), tuple(argument.stride()), str(argument.dtype))
+    return argument if shape is None else (shape, argument.stride(), argument.dtype, argument.device)
+
+
+def _described(facts: Any) -> str:
+    if not isinstance(facts, tuple):
+        return str(facts)
+    shape, stride, dtype, device = facts
+    return f"{list(shape)} of {dtype} with strides {list(stride)} on {device}"
 
 
 def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None]:

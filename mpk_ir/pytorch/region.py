@@ -11,6 +11,7 @@ from ..core.target import Target
 from ..frontend.aten.emitter import tg_shape
 from ..frontend.aten.importer import flat_shape
 from ..frontend.aten.interface import Constant, Imported, Value
+from ..runtime.executor import GpuExecutor
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +34,13 @@ class Region:
         self.program = self.compilation.program
         self.engine: Engine = _engine(self.compilation, device, self._with_constants(parameters))
         self._gpu = device
+        self._views: dict[str, torch.Tensor] = {}
         self.device = "cpu" if device is None else f"cuda:{device.ordinal}"
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
         """The results. Raises DeviceError for a tensor on the wrong device."""
+        if isinstance(self.engine, GpuExecutor):
+            self.engine.follow_torch()
         for number, value in self.imported.inputs.items():
             self._write(value, arguments[number])
         self.engine.run(1)
@@ -44,6 +48,7 @@ class Region:
 
     def bind(self, parameters: Loader) -> None:
         """Pack other parameters; states begin anew."""
+        self._views.clear()
         self.engine = _engine(self.compilation, self._gpu, self._with_constants(parameters))
 
     def _with_constants(self, parameters: Loader) -> Loader:
@@ -90,12 +95,12 @@ class Region:
 
     def _device_tensor(self, name: str) -> torch.Tensor | None:
         """The buffer's memory as a torch tensor without its padding, where a GPU runs the program."""
-        from ..runtime.executor import GpuExecutor
-
         if not isinstance(self.engine, GpuExecutor):
             return None
-        buffer = self.program.buffer(name)
-        return self.engine.tensor(name)[tuple(slice(size) for size in buffer.shape)]
+        if name not in self._views:
+            buffer = self.program.buffer(name)
+            self._views[name] = self.engine.tensor(name)[tuple(slice(size) for size in buffer.shape)]
+        return self._views[name]
 
 
 def _engine(compilation: Compilation, device: Device | None, parameters: Loader) -> Engine:
@@ -109,11 +114,7 @@ def _engine(compilation: Compilation, device: Device | None, parameters: Loader)
         from ..runtime.simulator import Simulator
 
         return Simulator(program, load)
-    from ..runtime.executor import GpuExecutor
-
-    executor = GpuExecutor(program, load, device)
-    executor.follow_torch()
-    return executor
+    return GpuExecutor(program, load, device)
 
 
 def _to_numpy(tensor: torch.Tensor, value: Value) -> Any:

@@ -80,7 +80,8 @@ struct Normalize {
       const Function normalized(x, block.columns, context.lane(), eps);
       for (int column = context.lane(); column < block.columns; column += 32) {
         const auto at = block.template element<Result>(row, column);
-        const float y = normalized(x(column)) * vector<W>(task, kWeight, at, 1.0f) + vector<B>(task, kBiasVector, at, 0.0f);
+        const float y =
+            normalized(x(column)) * vector<W>(task, kWeight, at, 1.0f) + vector<B>(task, kBiasVector, at, 0.0f);
         store(locate<Y>(task, kY, at), y);
       }
     }
