@@ -19,7 +19,7 @@ from .cuda_printer import print_config, print_source
 from .plan import expand
 from .program import Launch, Program
 
-RUNTIME_HEADERS = ("atoms.cuh", "types.cuh", "math.cuh", "runtime/context.cuh", "runtime/kernel.cuh")
+RUNTIME_HEADERS = ("atoms.cuh", "types.cuh", "math.cuh", "strided.cuh", "runtime/context.cuh", "runtime/kernel.cuh")
 
 
 def emit(module: ModuleOp) -> Program:

@@ -115,20 +115,20 @@ def compile_step(
     config = replace(config, dtype=BF16)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
-    attach_metadata(module, config, options)
+    attach_metadata(module, options, config.vocab_size)
     importing = perf_counter() - begin
     result = compile_module(module, target, lowering, search)
     return replace(result, seconds={"import": importing, **result.seconds})
 
 
-def attach_metadata(module: ModuleOp, config: ModelConfig, options: StepOptions) -> None:
-    """Tell passes and the host side what the step was built for."""
+def attach_metadata(module: ModuleOp, options: StepOptions, vocab_size: int) -> None:
+    """Tell the host side what the step of ``module`` serves."""
     facts = {
         "batch": options.batch,
         "rows": options.rows,
         "max_length": options.max_length,
         "page_size": options.page_size,
-        "vocab_size": config.vocab_size,
+        "vocab_size": vocab_size,
         "stop_tokens": options.stop_tokens,
     }
     for op in module.body.block.ops:

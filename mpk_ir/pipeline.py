@@ -16,13 +16,15 @@ from .passes.sm.verify import Verify
 from .passes.tg.canonicalize import TgCanonicalize
 from .passes.tg.fuse import TgFuse
 from .passes.tg.merge_linears import TgMergeLinears
+from .passes.tg.raise_ops import TgRaise
 from .passes.tile.tile import Tile
 
 
 def tensor_passes() -> tuple[ModulePass, ...]:
     """Tg -> tg: fewer ops, each reading its weights once."""
     return (
-        TgCanonicalize(),  # first: merging and fusion match what is left when reshapes and casts are gone
+        TgCanonicalize(),  # first: the others match what is left when reshapes and casts are gone
+        TgRaise(),  # before merging and fusion, which know norms and gates, not what PyTorch makes of them
         TgMergeLinears(),  # before fusion: it looks for plain linears that share an operand
         TgFuse(),
         TgCanonicalize(),  # the slices that merging left and fusion took over are dead now

@@ -147,11 +147,14 @@ class MappedMemory:
 
 
 class Stream:
-    """A queue of device work, not ordered with the default stream."""
+    """A queue of device work, not ordered with the default stream; or the one at ``handle``, which is its owner's."""
 
-    def __init__(self) -> None:
+    def __init__(self, handle: int | None = None) -> None:
         driver = _driver()
-        self.handle: Any = check(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
+        if handle is not None:
+            self.handle: Any = driver.CUstream(handle)
+            return
+        self.handle = check(driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
         weakref.finalize(self, driver.cuStreamDestroy, self.handle)
 
     def synchronize(self) -> None:

@@ -69,6 +69,7 @@ class GpuExecutor:
         self._tables = self._upload_tables()
         self._error = MappedMemory(abi.ERROR.dtype)
         self._first_step = 0
+        self._followed: int | None = None
 
     @property
     def device_name(self) -> str:
@@ -102,6 +103,14 @@ class GpuExecutor:
         flat = torch.as_tensor(self._memory[name], device=f"cuda:{self.device.ordinal}")
         return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
+    def follow_torch(self) -> None:
+        """Queue steps on torch's current stream from now on, so that they are ordered with torch's own work."""
+        import torch
+
+        handle = int(torch.cuda.current_stream(self.device.ordinal).cuda_stream)
+        if handle != self._followed:
+            self._stream, self._followed = Stream(handle), handle
+
     def poison(self) -> None:
         """Fill scratch and outputs with 0xFF, a NaN in every float type: what is read before it is written shows."""
         self.synchronize()
@@ -117,6 +126,8 @@ class GpuExecutor:
         if (self._first_step + num_steps) * largest >= _COUNTER_LIMIT:
             self.synchronize()
             self._reset()
+        if self._error.record["code"][0] != abi.ErrorCode.NONE:
+            self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
         shape = self.program.launch
         self._kernel.launch(shape.num_blocks, shape.num_threads, self._launch_argument(num_steps), self._stream)
         self._first_step += num_steps

@@ -100,6 +100,34 @@ class DivOp(BinaryOp):
 
 
 @irdl_op_definition
+class MaximumOp(BinaryOp):
+    """The larger of lhs and rhs; NaN if either is."""
+
+    name = "tg.maximum"
+
+
+@irdl_op_definition
+class MinimumOp(BinaryOp):
+    """The smaller of lhs and rhs; NaN if either is."""
+
+    name = "tg.minimum"
+
+
+@irdl_op_definition
+class PowOp(BinaryOp):
+    """lhs to the power rhs."""
+
+    name = "tg.pow"
+
+
+@irdl_op_definition
+class RemainderOp(BinaryOp):
+    """lhs - rhs * floor(lhs / rhs): has the sign of rhs."""
+
+    name = "tg.remainder"
+
+
+@irdl_op_definition
 class NegOp(UnaryOp):
     """-x."""
 
@@ -132,6 +160,62 @@ class TanhOp(UnaryOp):
     """Hyperbolic tangent."""
 
     name = "tg.tanh"
+
+
+@irdl_op_definition
+class SqrtOp(UnaryOp):
+    """Square root."""
+
+    name = "tg.sqrt"
+
+
+@irdl_op_definition
+class LogOp(UnaryOp):
+    """Natural logarithm."""
+
+    name = "tg.log"
+
+
+@irdl_op_definition
+class SinOp(UnaryOp):
+    """Sine of x in radians."""
+
+    name = "tg.sin"
+
+
+@irdl_op_definition
+class CosOp(UnaryOp):
+    """Cosine of x in radians."""
+
+    name = "tg.cos"
+
+
+@irdl_op_definition
+class ErfOp(UnaryOp):
+    """The error function."""
+
+    name = "tg.erf"
+
+
+@irdl_op_definition
+class AbsOp(UnaryOp):
+    """The magnitude of x."""
+
+    name = "tg.abs"
+
+
+@irdl_op_definition
+class FloorOp(UnaryOp):
+    """The largest whole number not above x."""
+
+    name = "tg.floor"
+
+
+@irdl_op_definition
+class CeilOp(UnaryOp):
+    """The smallest whole number not below x."""
+
+    name = "tg.ceil"
 
 
 @irdl_op_definition
@@ -173,5 +257,7 @@ class GeluMulOp(GatedOp):
 
 
 ELEMENTWISE_OPS = [
-    AddOp, SubOp, MulOp, DivOp, NegOp, ExpOp, RsqrtOp, SigmoidOp, TanhOp, SiluOp, GeluOp, SiluMulOp, GeluMulOp,
+    AddOp, SubOp, MulOp, DivOp, MaximumOp, MinimumOp, PowOp, RemainderOp,
+    NegOp, ExpOp, RsqrtOp, SigmoidOp, TanhOp, SqrtOp, LogOp, SinOp, CosOp, ErfOp, AbsOp, FloorOp, CeilOp,
+    SiluOp, GeluOp, SiluMulOp, GeluMulOp,
 ]  # fmt: skip

@@ -21,6 +21,7 @@ class Reduction(StrEnum):
 
     SUM = auto()
     MAX = auto()
+    MIN = auto()
     MEAN = auto()
 
 
@@ -52,7 +53,7 @@ class SoftmaxOp(TgOp):
 
 @irdl_op_definition
 class ReduceOp(TgOp):
-    """Sum, maximum or mean along ``axis``, which the result drops; in f32."""
+    """Sum, maximum, minimum or mean along ``axis``, which the result drops; in f32."""
 
     name = "tg.reduce"
     x = operand_def(FLOAT_TENSOR)

@@ -29,7 +29,7 @@ def step_us(point: Point, schedule: ModulePass) -> float:
     config = replace(point.config, dtype=BF16)
     options = StepOptions(point.batch, max(8, point.batch), point.context + ROOM, PAGE_SIZE)
     module = build_step(config, options)
-    attach_metadata(module, config, options)
+    attach_metadata(module, options, config.vocab_size)
     for one in (*tensor_passes(), *plan_passes(point.target), *lowering_passes()):
         (schedule if isinstance(one, Schedule) else one).apply(Context(), module)
     return predict(emit(module), Load(point.batch, point.context)).facts.step_us

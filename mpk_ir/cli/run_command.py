@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import DeviceError, UsageError
+from ..core.errors import DeviceError, UnsupportedError, UsageError
 from ..core.target import SIM, TARGETS, Target, target_of
 from .arguments import Parser, add_capacity, positive_int, target_name, token_ids
 
@@ -49,17 +49,20 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.prompts:
         raise UsageError("no prompt", advice="give --prompt TEXT or --tokens 1,2,3")
     from ..executable import encode_prompt
-    from ..frontend import load_config, tokenizer
+    from ..frontend import tokenizer
     from .progress import Progress
     from .streaming import generate_streaming
 
     progress = Progress(quiet=arguments.json)
     choice = choose_target(arguments.target)
     progress.say(f"{choice.target.name}: {choice.reason}")
-    load_config(arguments.model)  # a folder that is no checkpoint must not be reported as one without tokenizer
+    model = _unknown_family(arguments.model)
     text = tokenizer(arguments.model)
     prompts = [encode_prompt(prompt, text) for prompt in _repeated(arguments.prompts, arguments.batch)]
-    executable = _load(arguments, choice, prompts, text, progress)
+    if model is None:
+        executable = _load(arguments, choice, prompts, text, progress)
+    else:
+        executable = _load_exported(arguments, choice, prompts, text, progress)
     if arguments.json:
         generation = executable.generate(prompts, arguments.max_new_tokens)
         print(json.dumps(_as_json(generation, executable, progress.seconds)))
@@ -135,6 +138,44 @@ def _load(
     with progress.stage("load", "loading weights"):
         engine = GpuExecutor(program, checkpoint.tensor, choice.device)
     return Executable(program, engine, tokenizer)
+
+
+def _unknown_family(folder: Path) -> UnsupportedError | None:
+    """What keeps the config-driven path from the checkpoint's model; None if nothing does.
+
+    Raises CheckpointError for a folder that is no checkpoint, and that error if there is no transformers to ask.
+    """
+    from importlib.util import find_spec
+
+    from ..frontend import load_config
+
+    try:
+        load_config(folder)
+    except UnsupportedError as error:
+        if find_spec("transformers") is None:
+            error.advice = f"{error.advice or ''}; pip install 'mpk-ir[hf]' runs it by its own code".lstrip("; ")
+            raise
+        return error
+    return None
+
+
+def _load_exported(
+    arguments: argparse.Namespace,
+    choice: Choice,
+    prompts: list[list[int]],
+    tokenizer: Tokenizer | None,
+    progress: Progress,
+) -> Executable:
+    """The checkpoint by transformers' code, exported and raised."""
+    from ..frontend import StepOptions
+    from ..pytorch.decoder import compile_decoder, load_pretrained
+
+    with progress.stage("load", "loading with transformers"):
+        model = load_pretrained(arguments.model)
+    length = max(map(len, prompts)) + arguments.max_new_tokens
+    options = StepOptions(len(prompts), arguments.rows or max(8, len(prompts)), length, arguments.page_size)
+    with progress.stage("plan", "exporting and planning"):
+        return compile_decoder(model, choice.target, options, choice.device, tokenizer)
 
 
 def _repeated(prompts: list[str | list[int]], batch: int | None) -> list[str | list[int]]:

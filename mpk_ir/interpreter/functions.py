@@ -9,7 +9,7 @@ import numpy as np
 from ..core.requests import RowColumn
 from .values import UNSPECIFIED, Array
 
-_erf = np.vectorize(math.erf, otypes=[np.float32])
+erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 def sigmoid(x: Array) -> Array:
@@ -27,7 +27,7 @@ def gelu(x: Array, approximate: bool) -> Array:
     """X times the normal distribution function of x, or the tanh formula for it."""
     if approximate:
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:

@@ -23,14 +23,34 @@ _UNARY: dict[type[tg.UnaryOp], Callable[[Array], Array]] = {
     tg.RsqrtOp: lambda x: 1.0 / np.sqrt(x),
     tg.SigmoidOp: functions.sigmoid,
     tg.TanhOp: np.tanh,
+    tg.SqrtOp: np.sqrt,
+    tg.LogOp: np.log,
+    tg.SinOp: np.sin,
+    tg.CosOp: np.cos,
+    tg.ErfOp: functions.erf,
+    tg.AbsOp: np.abs,
+    tg.FloorOp: np.floor,
+    tg.CeilOp: np.ceil,
     tg.SiluOp: functions.silu,
 }
 _BINARY: dict[type[tg.BinaryOp], Callable[[Array, Array], Array]] = {
     tg.AddOp: np.add,
     tg.SubOp: np.subtract,
     tg.MulOp: np.multiply,
+    tg.MaximumOp: np.maximum,
+    tg.MinimumOp: np.minimum,
+    tg.PowOp: np.power,
+    tg.RemainderOp: np.remainder,
 }
-_REDUCTIONS = {tg.Reduction.SUM: np.sum, tg.Reduction.MAX: np.max, tg.Reduction.MEAN: np.mean}
+_PREDICATES: dict[tg.Predicate, Callable[[Array, Array], Array]] = {
+    tg.Predicate.EQ: np.equal,
+    tg.Predicate.NE: np.not_equal,
+    tg.Predicate.LT: np.less,
+    tg.Predicate.LE: np.less_equal,
+    tg.Predicate.GT: np.greater,
+    tg.Predicate.GE: np.greater_equal,
+}
+_REDUCTIONS = {tg.Reduction.SUM: np.sum, tg.Reduction.MAX: np.max, tg.Reduction.MIN: np.min, tg.Reduction.MEAN: np.mean}
 
 
 @singledispatch
@@ -58,6 +78,33 @@ def _(op: tg.BinaryOp, read: Read) -> Results:
 def _(op: tg.DivOp, read: Read) -> Results:
     quotient = np.divide(read(op.lhs), read(op.rhs))
     return (np.trunc(quotient) if tg.element_of(op.result) == i32 else quotient,)
+
+
+@meaning.register
+def _(op: tg.CompareOp, read: Read) -> Results:
+    return (_PREDICATES[op.predicate.data](read(op.lhs), read(op.rhs)),)
+
+
+@meaning.register
+def _(op: tg.SelectOp, read: Read) -> Results:
+    return (np.where(read(op.condition) != 0, read(op.lhs), read(op.rhs)),)
+
+
+@meaning.register
+def _(op: tg.BroadcastOp, read: Read) -> Results:
+    return (np.broadcast_to(read(op.x), tg.shape_of(op.result)),)
+
+
+@meaning.register
+def _(op: tg.GatherOp, read: Read) -> Results:
+    return (read(op.x)[read(op.ids)],)
+
+
+@meaning.register
+def _(op: tg.IndexCopyOp, read: Read) -> Results:
+    result = read(op.x).copy()
+    np.moveaxis(result, op.axis.value.data, 0)[read(op.ids)] = np.moveaxis(read(op.source), op.axis.value.data, 0)
+    return (result,)
 
 
 @meaning.register

@@ -14,9 +14,15 @@ from .attention_merge import AttentionMerge
 from .base import TaskKind
 from .elementwise import Elementwise
 from .embedding import Embedding
+from .gather import Gather
+from .index_copy import IndexCopy
 from .join import Join
 from .kv_append import KvAppend
 from .linear import Linear
+from .map import Map
+from .matmul import Matmul
+from .normalize import Normalize
+from .reduce import Reduce
 from .rms_norm import RmsNorm
 from .rope import Rope
 from .select import Select
@@ -36,6 +42,12 @@ BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     Select(),
     Advance(),
     Join(),
+    Map(),
+    Reduce(),
+    Normalize(),
+    Matmul(),
+    Gather(),
+    IndexCopy(),
 )
 
 _registered: dict[str, TaskKind[Any]] = {kind.name: kind for kind in BUILTIN_KINDS}

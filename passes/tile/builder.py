@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -27,6 +27,7 @@ from ...dialects.sm.attributes import int_array
 from ...dialects.sm.ops import GridOperand
 from ...tasks.base import Access, Params, TaskKind
 from .decisions import Decisions
+from .views import Axes, by_first, by_last, same_place
 
 WEIGHT_TILE = (16, 32)
 """Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
@@ -55,11 +56,16 @@ def element_type(value: SSAValue) -> Attribute:
 @dataclass(frozen=True)
 class View:
     """Where a tg value lives: columns ``first`` .. ``first + columns`` of a row-by-column buffer, or all of a buffer
-    of another rank (``columns`` 0)."""
+    of another rank (``columns`` 0).
+
+    With ``axes`` it is strided: its first element is in row ``row`` and column ``first``, the others by those steps.
+    """
 
     buffer: SSAValue
     first: int = 0
     columns: int = 0
+    axes: Axes = ()
+    row: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,8 +97,12 @@ class GraphBuilder:
         self.states: dict[str, SSAValue] = {}
         self.count = count
         self.decisions = Decisions()
+        self.deferred: dict[SSAValue, Callable[[], None]] = {}
+        """Elementwise results that their one user may compute itself; called, it gives one memory after all."""
+        self.copy: Callable[[SSAValue, View], None] | None = None
         self._names: dict[type, set[str]] = {BufferOp: set(), GridOp: set()}
         self._weights: dict[tuple[Any, ...], SSAValue] = {}
+        self._plain_copies: dict[SSAValue, View] = {}
 
     def unique(self, name: str, kind: type = GridOp) -> str:
         """``name``, with a number behind it if another op of ``kind`` has it."""
@@ -105,7 +115,7 @@ class GraphBuilder:
     def buffer(self, name: str, space: Space, shape: Sequence[int], element: Attribute, **props: Attribute) -> SSAValue:
         """A new buffer; row-major ones are padded so that rows start on 16 bytes."""
         padded = (*shape[:-1], round_up(shape[-1], VECTOR)) if len(shape) > 1 else tuple(shape)
-        if "padded" not in props and padded != tuple(shape) and space in (Space.SCRATCH, Space.OUTPUT):
+        if "padded" not in props and padded != tuple(shape) and space in (Space.SCRATCH, Space.INPUT, Space.OUTPUT):
             props["padded"] = DenseArrayBase.from_list(i64, padded)
         name = self.unique(name, BufferOp)
         self._names[BufferOp].add(name)
@@ -151,9 +161,67 @@ class GraphBuilder:
         return self.views[value]
 
     def view(self, value: SSAValue) -> View:
+        """Where ``value`` lies as rows of its first dimension; copied there if it is strided."""
+        view = self._known(value)
+        if not view.axes:
+            return view
+        shape = tensor_shape(value)
+        plain = self._plain_view(view, shape)
+        if plain is None:
+            plain = self._plain_copy(value, view)
+        return plain
+
+    def strided(self, value: SSAValue) -> View:
+        """Where ``value`` lies as axes of a row-major buffer."""
+        view = self._known(value)
+        if isinstance(view.buffer.owner, BufferOp) and view.buffer.owner.layout.data is not Layout.ROW_MAJOR:
+            view = self._unpacked(value, view.buffer.owner)
+        return view if view.axes else replace(view, axes=by_first(tensor_shape(value)))
+
+    def strided_result(self, value: SSAValue, name: str) -> View:
+        """Memory for a result of a general task kind: what waits for it, else scratch whose columns are the last
+        dimension."""
+        if value not in self.views:
+            shape = tensor_shape(value)
+            flat = shape if len(shape) == 1 else (prod(shape[:-1]), shape[-1])
+            buffer = self.buffer(name, Space.SCRATCH, flat, element_type(value))
+            self.views[value] = View(buffer, axes=by_last(shape))
+        return self.strided(value)
+
+    def _known(self, value: SSAValue) -> View:
+        if value in self.deferred:
+            self.deferred.pop(value)()
         if value not in self.views:
             raise PlanError(f"tile: a value of {value.type} has no memory; is its producer in the graph?")
         return self.views[value]
+
+    def _plain_view(self, view: View, shape: tuple[int, ...]) -> View | None:
+        """``view`` without axes, if its rows are the buffer's rows and its columns lie side by side."""
+        rows = view.shape[0]
+        if view.row or not same_place(view.axes, by_first(shape)) or shape[0] != rows:
+            return None
+        return View(view.buffer, view.first, prod(shape[1:]) if len(view.shape) == 2 else 0)
+
+    def _plain_copy(self, value: SSAValue, view: View) -> View:
+        if value not in self._plain_copies:
+            shape = tensor_shape(value)
+            flat = (shape[0], prod(shape[1:])) if len(shape) > 1 else shape
+            buffer = self.buffer("copy", Space.SCRATCH, flat, element_type(value))
+            plain = View(buffer, 0, flat[1] if len(flat) == 2 else 0)
+            assert self.copy is not None
+            self.copy(value, replace(plain, axes=by_first(shape)))
+            self._plain_copies[value] = plain
+        return self._plain_copies[value]
+
+    def _unpacked(self, value: SSAValue, packed: BufferOp) -> View:
+        """A weight that a product needs in tiles once more, row by row."""
+        if value not in self._plain_copies:
+            props: dict[str, Attribute] = {"sources": packed.properties["sources"], "interleave": packed.interleave}
+            name = f"{packed.sym_name.data}.rows"
+            shape = tensor_shape(value)
+            buffer = self.buffer(name, Space.WEIGHT, shape, element_type(value), **props)
+            self._plain_copies[value] = View(buffer, 0, shape[1])
+        return self._plain_copies[value]
 
     def grid(
         self, name: str, kind: TaskKind[Any], params: Params, extent: Sequence[int], operands: Sequence[GridOperand]

@@ -17,6 +17,7 @@ from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
 from ...tasks.base import Access
 from ...tasks.linear import TILE_ROWS, Linear, LinearParams
 from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
+from .expand import streams_weight, tile_expanded
 
 MAX_DEVICE_TILES = 8
 """More tiles a task would keep too many accumulators in registers."""
@@ -40,6 +41,9 @@ class LinearForm:
 def tile_linear(op: Operation, builder: GraphBuilder) -> None:
     """A product alone."""
     assert isinstance(op, LinearOp)
+    if not streams_weight(op):
+        tile_expanded(op, builder)
+        return
     form = LinearForm(op.x, op.weight, op.bias, None, None, 0.0, "none")
     _emit(form, op.results[0], builder)
 
@@ -48,6 +52,9 @@ def tile_linear(op: Operation, builder: GraphBuilder) -> None:
 def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
     """A product with its norm, bias, gate and residual."""
     assert isinstance(op, FusedLinearOp)
+    if not streams_weight(op):
+        tile_expanded(op, builder)
+        return
     form = LinearForm(op.x, op.weight, op.bias, op.norm_weight, op.residual, op.eps.value.data, str(op.epilogue.data))
     _emit(form, op.results[0], builder)
 

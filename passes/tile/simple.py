@@ -21,6 +21,8 @@ from ...tasks.embedding import Embedding, EmbeddingParams
 from ...tasks.rms_norm import RmsNorm, RmsNormParams
 from ...tasks.select import Select, SelectParams
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
+from .general import tile_strided_rms_norm
+from .map import NAMES, tile_map
 
 LEAST_COLUMNS = 64
 """Of an elementwise task: fewer than this cost more in hand-off than they save."""
@@ -48,6 +50,9 @@ def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
     """Groups of columns, as few a task as the SMs allow."""
     assert isinstance(op, tg.RmsNormOp)
     shape = tensor_shape(op.x)
+    if not isinstance(element_type(op.x), BFloat16Type) or "row_count" not in builder.states:
+        tile_strided_rms_norm(op, builder)
+        return
     width, groups = shape[-1], prod(shape[1:-1])
     name = builder.unique("rms_norm")
     x, y, weight = builder.view(op.x), builder.result(op.results[0], f"{name}.out"), builder.view(op.weight)
@@ -64,65 +69,57 @@ def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
     builder.grid(name, RmsNorm(), params, (groups // per_task,), operands)
 
 
-def _elementwise(function: str) -> Callable[[Operation, GraphBuilder], None]:
+def _rule_of_elementwise(kind: type[Operation]) -> Callable[[Operation, GraphBuilder], None]:
+    function = ROW_FUNCTIONS.get(kind)
+
     def rule(op: Operation, builder: GraphBuilder) -> None:
-        shape = tensor_shape(op.results[0])
-        for operand in op.operands:
-            if tensor_shape(operand) != shape or not isinstance(element_type(operand), BFloat16Type):
-                raise UnsupportedError(
-                    f"tile: {op.name} needs operands of bf16 and the result's shape {list(shape)}, found {operand.type}"
-                )
-        name = builder.unique(function)
-        views = [builder.view(operand) for operand in op.operands]
-        y = builder.result(op.results[0], f"{name}.out")
-        total = prod(shape[1:])
-        columns = max(LEAST_COLUMNS, round_up(ceil(total / builder.target.num_sms), VECTOR))
-        if any(view.first + total != view.shape[-1] for view in (*views, y)) and total % columns:
-            # a box is clipped at the end of its buffer, not of a view: there tiles must be whole
-            columns = next((c for c in range(columns, total + 1) if total % c == 0), total)
-        operands = [
-            GridOperand(role, view.buffer, view.box(Access.READ, 1, columns, columns))
-            for role, view in zip("ab", views, strict=False)
-        ]
-        operands.append(GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)))
-        params = ElementwiseParams(function, columns, shape[0], total)
-        builder.grid(name, Elementwise(), params, (ceil(total / columns),), operands)
+        if function is not None and _is_of_active_rows(op, builder):
+            _tile_rows(function, op, builder)
+        else:
+            tile_map(op, builder)
 
     return rule
 
 
-for _op, _function in (
-    (tg.AddOp, "add"),
-    (tg.SubOp, "sub"),
-    (tg.MulOp, "mul"),
-    (tg.DivOp, "div"),
-    (tg.SiluOp, "silu"),
-    (tg.ExpOp, "exp"),
-    (tg.NegOp, "neg"),
-    (tg.SiluMulOp, "silu_mul"),
-):
-    tile_rule(_op.name)(_elementwise(_function))
+def _is_of_active_rows(op: Operation, builder: GraphBuilder) -> bool:
+    """Whether only some rows of the step are active, and rows and columns are all there is to know of the operands."""
+    shape = tensor_shape(op.results[0])
+    plain = all(tensor_shape(o) == shape and isinstance(element_type(o), BFloat16Type) for o in op.operands)
+    return plain and "row_count" in builder.states
 
 
-@tile_rule(tg.ReshapeOp.name)
-def tile_reshape(op: Operation, builder: GraphBuilder) -> None:
-    """A view: rows stay rows, so the columns of a row lie where they lay."""
-    before, after = tensor_shape(op.operands[0]), tensor_shape(op.results[0])
-    if before[0] != after[0]:
-        raise UnsupportedError(f"tile: a reshape must keep the rows, found {list(before)} to {list(after)}")
-    builder.views[op.results[0]] = builder.view(op.operands[0])
+def _tile_rows(function: str, op: Operation, builder: GraphBuilder) -> None:
+    """Blocks of columns, of the active rows alone."""
+    shape, name = tensor_shape(op.results[0]), builder.unique(function)
+    views = [builder.view(operand) for operand in op.operands]
+    y = builder.result(op.results[0], f"{name}.out")
+    total = prod(shape[1:])
+    columns = max(LEAST_COLUMNS, round_up(ceil(total / builder.target.num_sms), VECTOR))
+    if any(view.first + total != view.shape[-1] for view in (*views, y)) and total % columns:
+        columns = next(c for c in range(min(columns, total), total + 1) if total % c == 0)
+    operands = [
+        GridOperand(role, view.buffer, view.box(Access.READ, 1, columns, columns))
+        for role, view in zip("ab", views, strict=False)
+    ]
+    operands.append(GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)))
+    params = ElementwiseParams(function, columns, shape[0], total)
+    builder.grid(name, Elementwise(), params, (ceil(total / columns),), operands)
 
 
-@tile_rule(tg.SliceOp.name)
-def tile_slice(op: Operation, builder: GraphBuilder) -> None:
-    """A view of some columns."""
-    assert isinstance(op, tg.SliceOp)
-    source, before = builder.view(op.operands[0]), tensor_shape(op.operands[0])
-    offsets, sizes = tg.int_list(op.offsets), tg.int_list(op.sizes)
-    inner = prod(before[2:])
-    if len(before) < 2 or offsets[0] or sizes[0] != before[0] or sizes[2:] != before[2:] or not source.columns:
-        raise UnsupportedError(f"tile: a slice must take whole rows' columns, found offsets {offsets}, sizes {sizes}")
-    builder.views[op.results[0]] = View(source.buffer, source.first + offsets[1] * inner, sizes[1] * inner)
+ROW_FUNCTIONS: dict[type[Operation], str] = {
+    tg.AddOp: "add",
+    tg.SubOp: "sub",
+    tg.MulOp: "mul",
+    tg.DivOp: "div",
+    tg.SiluOp: "silu",
+    tg.ExpOp: "exp",
+    tg.NegOp: "neg",
+    tg.SiluMulOp: "silu_mul",
+}
+"""What `elementwise` computes, for the active rows of a step."""
+
+for _kind in NAMES:
+    tile_rule(_kind.name)(_rule_of_elementwise(_kind))
 
 
 @tile_rule(tg.ArgmaxOp.name)

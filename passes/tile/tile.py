@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
@@ -14,14 +15,28 @@ from ...core.memory import Layout, Space
 from ...core.target import target_of
 from ...dialects.locations import location_of
 from ...dialects.sm import GraphOp
-from ...dialects.tg import ConstantOp, FusedLinearOp, LinearOp, ParamOp, StateOp, UpdateOp
+from ...dialects.tg import (
+    AdvanceOp,
+    ConstantOp,
+    FusedAttentionOp,
+    FusedLinearOp,
+    KvAppendOp,
+    LinearOp,
+    ParamOp,
+    StateOp,
+    UpdateOp,
+)
 from ...tasks import load_extensions
 from ..base import MpkPass
-from . import attention, linear, simple
+from . import attention, general, linear, shaping, simple
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
 from .decisions import OVERRIDE, Decision
+from .expand import streams_weight
+from .map import copy_into
+from .shaping import in_state
+from .views import by_first, by_last
 
-_RULES = (attention, linear, simple)  # importing a module registers its rules
+_RULES = (attention, general, linear, shaping, simple)  # importing a module registers its rules
 STEP_METADATA = "mpk.step"
 """Attribute of the function that holds facts for the host side; it becomes the graph's metadata."""
 
@@ -41,7 +56,8 @@ class Tile(MpkPass):
       boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (d0 * 16, 0), [16, 32]>,
              #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>] ...
     ```
-    Reshapes and column slices become views; a result that ends in a state is computed in that state's memory.
+    Reshapes, transposes, slices and broadcasts become views, chains of elementwise ops one grid; a result that ends in
+    a state is computed in that state's memory, or copied there at the end.
 
     What a rule decides, its grid's `reason` explains. An attribute of the op decides otherwise:
     `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` of attention. Statistics: ``grids``, ``tasks``,
@@ -77,20 +93,20 @@ class Tile(MpkPass):
 
     def _build(self, function: FuncOp) -> GraphBuilder:
         builder = GraphBuilder(target_of(self.target), self.count)
+        builder.copy = copy_into(builder)
         ops = list(function.body.block.ops)
         for argument, name in zip(function.args, _argument_names(function), strict=True):
             shape = tensor_shape(argument)
             buffer = builder.buffer(name, Space.INPUT, _flat(shape), element_type(argument))
-            builder.views[argument] = _view(buffer, shape)
+            builder.views[argument] = View(buffer, axes=by_last(shape))
         _check_updates(ops)
+        outputs: list[tuple[SSAValue, View]] = []
         for op in ops:
-            _bind_results(op, builder)
+            _bind_results(op, builder, outputs)
         for op in ops:
             if not isinstance(op, ParamOp | ConstantOp | StateOp | UpdateOp | ReturnOp):
                 _apply_rule(op, builder)
-        for op in ops:
-            if isinstance(op, UpdateOp):
-                _check_in_place(op, builder)
+        _store([op for op in ops if isinstance(op, UpdateOp)], outputs, builder)
         return builder
 
 
@@ -104,21 +120,15 @@ def _apply_rule(op: Operation, builder: GraphBuilder) -> None:
 
 
 def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
-    columns = 1
-    for size in shape[1:]:
-        columns *= size
-    return (shape[0], columns) if len(shape) > 1 else shape
-
-
-def _view(buffer: SSAValue, shape: tuple[int, ...]) -> View:
-    return View(buffer, 0, _flat(shape)[1] if len(shape) > 1 else 0)
+    """A buffer whose columns are the last dimension."""
+    return (prod(shape[:-1]), shape[-1]) if len(shape) > 1 else shape
 
 
 def _argument_names(function: FuncOp) -> list[str]:
     return [value.name_hint or f"argument{index}" for index, value in enumerate(function.args)]
 
 
-def _bind_results(op: Operation, builder: GraphBuilder) -> None:
+def _bind_results(op: Operation, builder: GraphBuilder, outputs: list[tuple[SSAValue, View]]) -> None:
     """Give memory to what the rules need to find: weights, constants, states, and results that end in one."""
     match op:
         case ParamOp():
@@ -142,18 +152,16 @@ def _bind_results(op: Operation, builder: GraphBuilder) -> None:
             for index, value in enumerate(op.operands):
                 shape = tensor_shape(value)
                 buffer = builder.buffer(f"result{index}", Space.OUTPUT, _flat(shape), element_type(value))
-                if builder.views.setdefault(value, _view(buffer, shape)).buffer is not buffer:
-                    raise PlanError(
-                        f"tile: result {index} is an argument, a state or returned twice; nothing computes it"
-                    )
+                view = View(buffer, axes=by_last(shape))
+                builder.views.setdefault(value, view)
+                outputs.append((value, view))
         case _:
             pass
 
 
 def _is_linear_weight(value: SSAValue) -> bool:
-    return any(
-        isinstance(use.operation, LinearOp | FusedLinearOp) and use.operation.weight is value for use in value.uses
-    )
+    users = [use.operation for use in value.uses if isinstance(use.operation, LinearOp | FusedLinearOp)]
+    return any(user.weight is value and streams_weight(user) for user in users)
 
 
 def _check_updates(ops: list[Operation]) -> None:
@@ -164,8 +172,8 @@ def _check_updates(ops: list[Operation]) -> None:
         if not isinstance(op, StateOp) or op.symbol.data not in updated:
             continue
         writer = updated[op.symbol.data].value.owner
-        if not isinstance(writer, Operation) or writer not in position:
-            continue
+        if not isinstance(writer, KvAppendOp | FusedAttentionOp | AdvanceOp) or writer not in position:
+            continue  # computed elsewhere, and copied when all is read
         late = [use.operation for use in op.result.uses if position[use.operation] > position[writer]]
         if late:
             raise PlanError(
@@ -174,9 +182,20 @@ def _check_updates(ops: list[Operation]) -> None:
             )
 
 
-def _check_in_place(op: UpdateOp, builder: GraphBuilder) -> None:
-    if builder.view(op.value).buffer is not builder.states[op.symbol.data]:
-        raise PlanError(
-            f"tile: the new value of state @{op.symbol.data} is not computed in its memory",
-            advice="update it by an op that works in place (kv_append, attention, advance) or compute it freshly",
-        )
+def _store(updates: list[UpdateOp], outputs: list[tuple[SSAValue, View]], builder: GraphBuilder) -> None:
+    """Copy what was not computed where it must end: results that are arguments, views or returned twice, and new
+    values of states. What comes out of one state is read before any is overwritten."""
+    moves = list(outputs)
+    for op in updates:
+        buffer, shape = builder.states[op.symbol.data], tensor_shape(op.value)
+        moves.append((op.value, View(buffer, axes=by_first(shape))))
+    pending = [(value, target) for value, target in moves if builder.strided(value).buffer is not target.buffer]
+    assert builder.copy is not None
+    for value, target in pending:
+        if in_state(builder.strided(value)) and in_state(target):
+            kept = View(builder.buffer("kept", Space.SCRATCH, _flat(tensor_shape(value)), element_type(value)))
+            kept = View(kept.buffer, axes=by_last(tensor_shape(value)))
+            builder.copy(value, kept)
+            builder.views[value] = kept
+    for value, target in sorted(pending, key=lambda move: in_state(move[1])):
+        builder.copy(value, target)

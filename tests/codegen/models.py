@@ -39,6 +39,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama3": SHAPES["llama-3.2-1b"] | _SIZES,
 }
 
+GENERAL_KINDS = frozenset({"map", "reduce", "normalize", "matmul", "gather", "index_copy"})
+"""What graphs that are no decoders are made of; decoders need none of them."""
+
 
 def family_config(family: str) -> ModelConfig:
     return config_from(FAMILIES[family], where=family)

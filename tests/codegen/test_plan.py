@@ -142,4 +142,4 @@ def test_a_graph_without_a_memory_plan_is_refused() -> None:
 def _two_layers() -> list[Any]:
     from tests.sm.plans import Layer
 
-    return [Layer("silu", 0, 0, 24), Layer("silu", 1, 0, 24)]
+    return [Layer("rms_norm", 0, 0, 24), Layer("silu", 1, 0, 24)]

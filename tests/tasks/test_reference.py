@@ -20,9 +20,15 @@ from mpk_ir.tasks.attention import Attention, AttentionParams, split_range
 from mpk_ir.tasks.attention_merge import AttentionMerge, AttentionMergeParams
 from mpk_ir.tasks.elementwise import BINARY, FUNCTIONS, Elementwise, ElementwiseParams
 from mpk_ir.tasks.embedding import Embedding, EmbeddingParams
+from mpk_ir.tasks.gather import Gather
+from mpk_ir.tasks.index_copy import IndexCopy
 from mpk_ir.tasks.join import Join, JoinParams
 from mpk_ir.tasks.kv_append import KvAppend, KvAppendParams
 from mpk_ir.tasks.linear import Linear, LinearParams
+from mpk_ir.tasks.map import Map
+from mpk_ir.tasks.matmul import Matmul
+from mpk_ir.tasks.normalize import Normalize
+from mpk_ir.tasks.reduce import Reduce
 from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
 from mpk_ir.tasks.rope import Rope, RopeParams
 from mpk_ir.tasks.select import Select, SelectParams
@@ -54,7 +60,8 @@ def close(found: Array, expected: Any) -> None:
 def test_every_kind_is_tested_here() -> None:
     tested = (Advance, Argmax, Attention, AttentionMerge, Elementwise, Embedding)
     tested += (Join, KvAppend, Linear, RmsNorm, Rope, Select)
-    assert {type(kind) for kind in BUILTIN_KINDS} == set(tested)
+    general = (Map, Reduce, Normalize, Matmul, Gather, IndexCopy)  # in test_general_kinds.py
+    assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general}
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

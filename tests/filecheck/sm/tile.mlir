@@ -15,7 +15,7 @@ func.func @step(%x: tensor<8x32xbf16>) -> tensor<8x64xbf16> {
 // CHECK-NEXT: %[[R:.*]] = sm.buffer @result0 <output> : !sm.buffer<[8, 64], bf16>
 // CHECK-NEXT: %[[Y:.*]] = sm.buffer @w.out <scratch> : !sm.buffer<[8, 64], bf16>
 // CHECK-NEXT: sm.grid @w "linear" {n = 64 : i64, k = 32 : i64, tiles = 1 : i64, {{.*}}} over [4] operands ["x", "weight", "y"](%[[X]], %[[W]], %[[Y]] : {{.*}}) boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> ((d0 * 16), 0), [16, 32]>, #sm.box<write, (d0) -> (0, (d0 * 16)), [8, 16]>] reason "1 of 4 tiles a task: {{.*}}"
-// CHECK-NEXT: sm.grid @silu "elementwise" {function = "silu", columns = 64 : i64, {{.*}}} over [1] operands ["a", "y"](%[[Y]], %[[R]] :
+// CHECK-NEXT: sm.grid @silu "map" {shape = [8 : i64, 64 : i64], {{.*}} expression = "silu(in0)"} over [1, 1] operands ["in0", "y"](%[[Y]], %[[R]] :
 // CHECK-NOT:  func.func
 
 // GPU: sm.graph @step target "h200"

@@ -1,0 +1,239 @@
+"""Recognizing attention over a static cache, and rotary embedding, in a decomposed graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from xdsl.ir import Operation, SSAValue
+
+from ...dialects import tg
+from ...passes.tg.matching import either_order, made_by, scaled, uncast, unshaped
+
+T = TypeVar("T", bound=Operation)
+
+
+class NotRecognized(Exception):
+    """``op`` is not what a decoder's graph has in its place; ``why`` says what was expected."""
+
+    def __init__(self, op: Operation | None, why: str) -> None:
+        self.op = op
+        self.why = why
+        super().__init__(why)
+
+
+@dataclass(frozen=True)
+class AttentionForm:
+    """Queries [1, Hq, R, D], new keys and values [1, Hkv, R, D] of one attention, and the scale of its scores."""
+
+    q: SSAValue
+    k: SSAValue
+    v: SSAValue
+    scale: float
+
+
+@dataclass(frozen=True)
+class RopeForm:
+    """``x`` turned by positions times ``inv_freq``; cosine and sine times ``scaling``."""
+
+    x: SSAValue
+    inv_freq: SSAValue
+    scaling: float
+
+
+def attention_form(value: SSAValue) -> AttentionForm:
+    """The attention whose result [1, R, Hq, D] ``value`` is. Raises NotRecognized."""
+    transpose = made_by(uncast(value), tg.TransposeOp)
+    if transpose is None or transpose.order != (0, 2, 1, 3):
+        raise NotRecognized(_op(value), "expected the heads of an attention, transposed back to rows")
+    product = _expect(unshaped(transpose.x), tg.MatmulOp, "expected the product of probabilities and values")
+    softmax = _softmax(product.lhs)
+    scores = _masked(softmax)
+    value_cache, factor = _cache(product.rhs)
+    if factor != 1.0:
+        raise NotRecognized(product, "values are scaled")
+    scores, outer = scaled(scores)
+    inner = _expect(unshaped(scores), tg.MatmulOp, "expected the product of queries and keys")
+    queries, q_factor = _scaled_through(inner.lhs)
+    key_cache, k_factor = _cache(inner.rhs)
+    scale = outer * q_factor * k_factor
+    usual = tg.shape_of(key_cache.source)[-1] ** -0.5
+    scale = usual if math.isclose(scale, usual, rel_tol=1e-5) else scale  # a product of two rounded roots of it
+    return AttentionForm(queries, key_cache.source, value_cache.source, scale)
+
+
+def _softmax(value: SSAValue) -> tg.SoftmaxOp:
+    """The softmax, perhaps guarded against rows of which all is masked: in a causal mask there are none."""
+    found = unshaped(value)
+    if (guard := made_by(found, tg.SelectOp)) is not None:
+        found = unshaped(guard.rhs if made_by(unshaped(guard.rhs), tg.SoftmaxOp) else guard.lhs)
+    return _expect(found, tg.SoftmaxOp, "expected a softmax of scores")
+
+
+def _masked(softmax: tg.SoftmaxOp) -> SSAValue:
+    """The scores without their causal mask."""
+    masked = uncast(softmax.x)
+    while isinstance(masked.owner, tg.ReshapeOp):
+        masked = uncast(masked.owner.x)
+    total = _expect(masked, tg.AddOp, "expected scores plus a mask")
+    for scores, mask in either_order(total):
+        select = made_by(unshaped(mask), tg.SelectOp)
+        if select is not None:
+            _require_causal(select, tg.shape_of(softmax.x)[-1])
+            return scores
+    raise NotRecognized(total, "expected scores plus a mask")
+
+
+def _require_causal(select: tg.SelectOp, length: int) -> None:
+    """That positions 0 .. own are seen, and no others. A window that is no shorter than the cache hides nothing."""
+    condition = unshaped(select.condition)
+    parts = [condition]
+    while (both := made_by(parts[-1], tg.MulOp)) is not None:
+        parts[-1:] = [unshaped(both.lhs), unshaped(both.rhs)]
+    causal = [part for part in parts if _is_causal(part, length)]
+    rest = [part for part in parts if part not in causal and not _is_wide_window(part, length)]
+    if not causal or rest:
+        raise NotRecognized(select, "the mask hides more than later positions (a sliding window, padding)")
+
+
+def _is_causal(part: SSAValue, length: int) -> bool:
+    compare = made_by(part, tg.CompareOp)
+    if compare is None or compare.predicate.data is not tg.Predicate.LE:
+        return False
+    return _is_every_position(compare.lhs, length) and is_own_position(compare.rhs)
+
+
+def _is_wide_window(part: SSAValue, length: int) -> bool:
+    """kv > own - window, with a window of the cache's length or more."""
+    compare = made_by(part, tg.CompareOp)
+    if compare is None or compare.predicate.data is not tg.Predicate.GT or not _is_every_position(compare.lhs, length):
+        return False
+    shifted = unshaped(compare.rhs)
+    if isinstance(shifted.owner, tg.SubOp | tg.AddOp):
+        constant = made_by(unshaped(shifted.owner.rhs), tg.ConstantOp)
+        sign = -1 if isinstance(shifted.owner, tg.AddOp) else 1
+        return constant is not None and bool((sign * constant.array >= length).all())
+    return False
+
+
+def _is_every_position(value: SSAValue, length: int) -> bool:
+    constant = made_by(unshaped(value), tg.ConstantOp)
+    return constant is not None and np.array_equal(constant.array.ravel(), np.arange(length))
+
+
+def is_own_position(value: SSAValue) -> bool:
+    """Whether ``value`` is 0 .. R - 1 plus an argument: the position of each row."""
+    total = made_by(unshaped(value), tg.AddOp)
+    for counted, begin in either_order(total) if total is not None else ():
+        constant = made_by(unshaped(counted), tg.ConstantOp)
+        if constant is None or not np.array_equal(constant.array.ravel(), np.arange(constant.array.size)):
+            continue
+        start = unshaped(begin)
+        while isinstance(start.owner, tg.SliceOp | tg.ReshapeOp | tg.BroadcastOp):
+            start = start.owner.x
+        if not isinstance(start.owner, Operation):
+            return True
+    return False
+
+
+def _scaled_through(value: SSAValue) -> tuple[SSAValue, float]:
+    """As `scaled`, also through reshapes."""
+    factor = 1.0
+    while True:
+        value, more = scaled(value)
+        factor *= more
+        if not isinstance(value.owner, tg.ReshapeOp) or len(tg.shape_of(value.owner.x)) < 3:
+            return value, factor
+        if made_by(value.owner.x, tg.LinearOp) is not None or len(tg.shape_of(value)) == 4:
+            return value, factor
+        value = value.owner.x
+
+
+def _cache(value: SSAValue) -> tuple[tg.IndexCopyOp, float]:
+    """The appended cache that keys or values come from, and what they are scaled by."""
+    factor = 1.0
+    while True:
+        value, more = scaled(value)
+        factor *= more
+        match value.owner:
+            case tg.ReshapeOp() | tg.BroadcastOp() | tg.TransposeOp():
+                value = value.owner.x
+            case tg.IndexCopyOp() as append:
+                if append.axis.value.data != 2 or not is_own_position(append.ids):
+                    raise NotRecognized(append, "expected new keys and values at each row's position")
+                return append, factor
+            case _:
+                raise NotRecognized(_op(value), "expected keys and values of a static cache")
+
+
+def rope_form(op: tg.AddOp) -> RopeForm:
+    """x * cos + rotate_half(x) * sin. Raises NotRecognized."""
+    for plain, turned in either_order(op):
+        first, second = made_by(plain, tg.MulOp), made_by(turned, tg.MulOp)
+        if first is None or second is None:
+            continue
+        for x, cosine in either_order(first):
+            for rotated, sine in either_order(second):
+                if _is_rotated_half(rotated, x):
+                    return _rope(op, x, cosine, sine)
+    raise NotRecognized(op, "expected a rotary embedding of two halves (of the whole head)")
+
+
+def _is_rotated_half(value: SSAValue, x: SSAValue) -> bool:
+    """Whether ``value`` is the second half of x negated, then the first."""
+    joined = made_by(value, tg.ConcatOp)
+    if joined is None or len(joined.parts) != 2:
+        return False
+    negated = made_by(joined.parts[0], tg.NegOp)
+    low = made_by(joined.parts[1], tg.SliceOp)
+    high = made_by(negated.x, tg.SliceOp) if negated is not None else None
+    if low is None or high is None or low.x is not x or high.x is not x:
+        return False
+    half = tg.shape_of(x)[-1] // 2
+    return (low.box[0][-1], high.box[0][-1], low.box[1][-1]) == (0, half, half)
+
+
+def _rope(op: tg.AddOp, x: SSAValue, cosine: SSAValue, sine: SSAValue) -> RopeForm:
+    (cos_value, scaling), (sin_value, sin_scaling) = _turn(cosine), _turn(sine)
+    cos, sin = made_by(cos_value, tg.CosOp), made_by(sin_value, tg.SinOp)
+    if cos is None or sin is None or scaling != sin_scaling or cos.x is not sin.x:
+        raise NotRecognized(op, "expected cosine and sine of the same angles")
+    angles = made_by(unshaped(cos.x), tg.ConcatOp)
+    if angles is None or len(angles.parts) != 2 or angles.parts[0] is not angles.parts[1]:
+        raise NotRecognized(op, "expected the angles twice, one for each half")
+    product = made_by(unshaped(angles.parts[0]), tg.MulOp)
+    if product is None:
+        product = made_by(unshaped(_untransposed(angles.parts[0])), tg.MulOp)
+    for position, frequency in either_order(product) if product is not None else ():
+        whole = unshaped(position)
+        if isinstance(whole.owner, tg.CastOp) and is_own_position(whole.owner.x):
+            return RopeForm(x, frequency, scaling)
+    raise NotRecognized(op, "expected angles of position times frequency")
+
+
+def _turn(value: SSAValue) -> tuple[SSAValue, float]:
+    """Cosine or sine under its scaling and shape."""
+    factor = 1.0
+    while True:
+        value, more = scaled(value)
+        factor *= more
+        if not isinstance(value.owner, tg.ReshapeOp | tg.BroadcastOp):
+            return value, factor
+        value = value.owner.x
+
+
+def _untransposed(value: SSAValue) -> SSAValue:
+    value = unshaped(value)
+    return value.owner.x if isinstance(value.owner, tg.TransposeOp) else value
+
+
+def _expect(value: SSAValue, kind: type[T], why: str) -> T:
+    if not isinstance(value.owner, kind):
+        raise NotRecognized(_op(value), why)
+    return value.owner
+
+
+def _op(value: SSAValue) -> Operation | None:
+    return value.owner if isinstance(value.owner, Operation) else None

@@ -1,0 +1,5 @@
+"""PyTorch as a client: modules and exported programs compiled whole, and the `mpk` backend of torch.compile."""
+
+from .report import REPORTS
+
+__all__ = ["REPORTS"]

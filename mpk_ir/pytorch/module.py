@@ -1,0 +1,174 @@
+"""A module or exported program compiled whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..compiler import Compilation
+from ..core.errors import DeviceError, UnsupportedError, UsageError
+from ..core.target import Target
+from ..frontend.aten.emitter import innermost_line
+from ..frontend.aten.importer import Roles, import_graph
+from ..frontend.aten.interface import Imported
+from .region import Region
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+    from ..runtime.driver import Device
+
+
+class CompiledModule:
+    """One kernel that computes a module: called as the module is. Buffers that it mutates live with the kernel."""
+
+    def __init__(self, program: ExportedProgram, target: Target, device: Device | None = None) -> None:
+        self.exported = decomposed(program)
+        tensors: dict[str, Any] = {**self.exported.state_dict, **self.exported.constants}
+        check_devices(tensors)
+        border = roles_of(self.exported)
+        self._arguments, self._mutated = border.arguments, border.mutated
+        self.imported: Imported = import_graph(self.exported.graph_module, border.roles)
+        self.region = Region(self.imported, target, device, tensors.__getitem__)
+        for name in self.imported.states:
+            self.region.write_state(name, tensors[name])
+
+    @property
+    def compilation(self) -> Compilation:
+        return self.region.compilation
+
+    @property
+    def program(self) -> Any:
+        """The `Program` that runs."""
+        return self.region.program
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's forward. Raises UsageError for arguments of another structure or shape than the example."""
+        from torch.utils import _pytree
+
+        flat, spec = _pytree.tree_flatten((args, kwargs))
+        expected = self.exported.call_spec.in_spec
+        if spec != expected:
+            raise UsageError(
+                "the arguments are nested or named differently from the example inputs",
+                advice="call with what mpk_ir.compile was given, or compile again",
+            )
+        _check_arguments(flat, self.imported, self._arguments)
+        by_number = dict(zip(self._arguments, flat, strict=True))
+        results = self.region([by_number.get(number) for number in range(max(self._arguments, default=-1) + 1)])
+        for result, argument in self._mutated:
+            by_number[self._arguments[argument]].copy_(results[result])
+        users = [result for number, result in enumerate(results) if number not in {r for r, _ in self._mutated}]
+        spec = self.exported.call_spec.out_spec
+        assert spec is not None
+        return _pytree.tree_unflatten(users, spec)
+
+    def state(self, name: str) -> torch.Tensor:
+        """A copy of the mutated buffer called ``name``."""
+        return self.region.read_state(name)
+
+    def set_state(self, name: str, value: torch.Tensor) -> None:
+        """Replace the mutated buffer called ``name``."""
+        self.region.write_state(name, value)
+
+
+def export(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
+    """``model`` as torch.export sees it with these example inputs. Raises UnsupportedError where it cannot."""
+    import torch
+
+    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, args, dict(kwargs or {}), strict=True)
+    except Exception as error:
+        raise UnsupportedError(
+            f"torch.export cannot trace the model whole: {_first_line(error)}",
+            where=innermost_line(str(error)),
+            advice="take the data-dependent branch or loop out of forward, or use torch.compile(model, backend='mpk'), "
+            "which leaves it to Python",
+        ) from error
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """Core ATen, functional."""
+    import torch
+
+    with torch.no_grad():
+        return program.run_decompositions()
+
+
+def check_devices(tensors: Mapping[str, Any]) -> None:
+    """Raise DeviceError if the tensors live on more than one device."""
+    import torch
+
+    places: dict[torch.device, str] = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor):
+            places.setdefault(tensor.device, name)
+    if len(places) > 1:
+        (first, one), (second, other), *_ = places.items()
+        raise DeviceError(
+            f"parameters on different devices: '{one}' on {first}, '{other}' on {second}",
+            advice="move the whole model to one device: model.to(...)",
+        )
+
+
+@dataclass(frozen=True)
+class Border:
+    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, and (result,
+    argument) pairs of the arguments that the graph mutates."""
+
+    roles: Roles
+    arguments: list[int]
+    mutated: list[tuple[int, int]]
+
+
+def roles_of(program: ExportedProgram) -> Border:
+    """What crosses the border of ``program``."""
+    from torch.export.graph_signature import InputKind, OutputKind
+
+    signature = program.graph_signature
+    mutated = {
+        spec.target for spec in signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION and spec.target
+    }
+    parameters, states, arguments = dict[int, str](), dict[int, str](), list[int]()
+    names: list[str] = []
+    for number, spec in enumerate(signature.input_specs):
+        if spec.kind is InputKind.USER_INPUT:
+            arguments.append(number)
+            names.append(getattr(spec.arg, "name", ""))
+        elif spec.target in mutated:
+            states[number] = str(spec.target)
+        elif spec.target is not None:
+            parameters[number] = str(spec.target)
+    updates = dict[int, str]()
+    returned: list[tuple[int, int]] = []
+    kept = 0
+    for number, spec in enumerate(signature.output_specs):
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            updates[number] = str(spec.target)
+            continue
+        if spec.kind is OutputKind.USER_INPUT_MUTATION:
+            returned.append((kept, names.index(str(spec.target))))
+        kept += 1
+    return Border(Roles(parameters, states, updates), arguments, returned)
+
+
+def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[int]) -> None:
+    for argument, number in zip(flat, numbers, strict=True):
+        wanted = imported.inputs.get(number)
+        if wanted is None:
+            continue
+        found = tuple(argument.shape), argument.dtype
+        if found != (wanted.shape, wanted.dtype):
+            raise UsageError(
+                f"argument {numbers.index(number)}: found shape {list(found[0])} of {found[1]}, compiled for "
+                f"{list(wanted.shape)} of {wanted.dtype}",
+                advice="compile again with example inputs of this shape, or use torch.compile(model, backend='mpk')",
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

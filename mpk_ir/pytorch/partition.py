@@ -1,0 +1,83 @@
+"""A graph split into regions that compile and the rest, which PyTorch runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..frontend.aten.emitter import source_line
+from ..frontend.aten.importer import why_unsupported
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import GraphModule, Node
+
+
+@dataclass(frozen=True)
+class Break:
+    """An op that PyTorch runs: ``why``, and the user's line ``where``."""
+
+    op: str
+    why: str
+    where: str | None
+
+    def __str__(self) -> str:
+        return f"{self.where or 'unknown line'}: {self.why}"
+
+
+@dataclass
+class Split:
+    """``module`` calls its children ``regions``, which hold only ops that compile."""
+
+    module: GraphModule
+    regions: tuple[str, ...]
+    breaks: list[Break] = field(default_factory=list[Break])
+
+
+def split(module: GraphModule) -> Split:
+    """Regions as large as they can be without a cycle; those that would compute nothing are left to PyTorch."""
+    from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+    from torch.fx.passes.operator_support import OperatorSupportBase
+
+    reasons = {node: why for node in _calls(module) if (why := why_left(node)) is not None}
+
+    class Supported(OperatorSupportBase):
+        def is_node_supported(self, submodules: Mapping[str, torch.nn.Module], node: Node) -> bool:
+            return node.op == "call_function" and node not in reasons
+
+    partitioner = CapabilityBasedPartitioner(module, Supported(), allows_single_node_partition=True)
+    partitions = [part for part in partitioner.propose_partitions() if any(map(_computes, part.nodes))]
+    breaks = [Break(str(node.target), why, source_line(node)) for node, why in reasons.items()]
+    fused = partitioner.fuse_partitions(partitions)
+    names = tuple(node.target for node in fused.graph.nodes if node.op == "call_module" and "fused_" in node.target)
+    return Split(fused, names, breaks)
+
+
+def why_left(node: Node) -> str | None:
+    """Why PyTorch must run ``node``; None if it may be compiled."""
+    if (why := why_unsupported(node)) is not None:
+        return why
+    devices = {str(value.device) for one in (node, *node.all_input_nodes) for value in _tensors(one)}
+    if len(devices) > 1:
+        return f"{node.target}: tensors on {' and '.join(sorted(devices))}; move them to one device"
+    return None
+
+
+def _calls(module: GraphModule) -> Iterator[Node]:
+    return (node for node in module.graph.nodes if node.op == "call_function")
+
+
+def _computes(node: Node) -> bool:
+    """Whether ``node`` is more than a view or a number."""
+    name = str(node.target)
+    views = ("view", "permute", "expand", "squeeze", "alias", "slice", "select", "getitem", "sym_", "detach", "split")
+    return bool(_tensors(node)) and not any(view in name for view in views)
+
+
+def _tensors(node: Node) -> list[torch.Tensor]:
+    import torch
+
+    value: Any = node.meta.get("val")
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    return [one for one in listed if isinstance(one, torch.Tensor)]

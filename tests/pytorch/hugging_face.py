@@ -1,0 +1,74 @@
+"""Tiny models of transformers' own classes, with random weights; nothing of them is changed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+transformers = pytest.importorskip("transformers")
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """``model`` and ``config`` classes of transformers, and what is special about the tiny config."""
+
+    model: str
+    config: str
+    special: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+FAMILIES = {
+    "llama": Family("LlamaForCausalLM", "LlamaConfig"),
+    "qwen2.5": Family("Qwen2ForCausalLM", "Qwen2Config", {"tie_word_embeddings": True}),
+    "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config"),
+    "mistral": Family("MistralForCausalLM", "MistralConfig"),
+    "phi3": Family("Phi3ForCausalLM", "Phi3Config"),
+    "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config"),
+    "gemma3": Family("Gemma3ForCausalLM", "Gemma3TextConfig"),
+    "smollm": Family("SmolLM3ForCausalLM", "SmolLM3Config"),
+    "olmo2": Family("Olmo2ForCausalLM", "Olmo2Config"),
+    "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}),
+}
+
+
+def tiny(name: str) -> Any:
+    """A model in fp32 whose weights, norms and biases included, are random and exact in bf16."""
+    family = FAMILIES[name]
+    sizes = {key: SIZES[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")} if name == "gpt2" else SIZES
+    torch.manual_seed(0)
+    config = getattr(transformers, family.config)(**(sizes | family.special))
+    model = getattr(transformers, family.model)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_((parameter + 0.1 * noise if parameter.dim() == 1 else 0.2 * noise).bfloat16())
+    return model
+
+
+def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
+    """The next ``count`` tokens by eager, without a cache."""
+    ids = list(prompt)
+    for _ in range(count):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        ids.append(int(logits.argmax()))
+    return ids[len(prompt) :]

@@ -1,0 +1,94 @@
+"""Unmodified transformers models: exported, raised to a decode step, planned, simulated; tokens are eager's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import mpk_ir
+from mpk_ir.cli.main import main
+from mpk_ir.core.dtype import BF16
+from mpk_ir.core.errors import UnsupportedError, UsageError
+from mpk_ir.executable import Executable
+from mpk_ir.frontend import StepOptions, build_step, config_from
+from mpk_ir.pytorch.decoder import decoder_step, export_decoder
+from mpk_ir.verification import structurally_equal
+
+from .hugging_face import FAMILIES, greedy, tiny
+
+QUICK = {"qwen3", "gpt2"}
+RAISED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES if name != "gemma2"]
+OPTIONS = StepOptions(batch=1, rows=8, max_length=48, page_size=16)
+
+
+@pytest.mark.parametrize("family", RAISED)
+def test_a_raised_model_generates_what_eager_generates(family: str) -> None:
+    model = tiny(family)
+    executable = mpk_ir.compile(model, target="sim", batch=2, max_length=48)
+    assert isinstance(executable, Executable)
+    prompts = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]
+    for prompt, found in zip(prompts, executable.generate(prompts, 10).tokens, strict=True):
+        assert found == greedy(model, prompt, len(found))
+    assert "attention" in {grid.kind for grid in executable.program.grids}
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "qwen2.5"])
+def test_exported_and_config_driven_steps_are_the_same_ir(family: str) -> None:
+    model = tiny(family)
+    raised, _ = decoder_step(model, OPTIONS)
+    facts = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    expected = build_step(replace(config_from(facts, family), dtype=BF16), OPTIONS)
+    assert structurally_equal(raised.module, expected)
+
+
+@pytest.mark.parametrize("family", ["gemma2", pytest.param("llama", marks=pytest.mark.slow)])
+def test_a_decode_step_is_one_kernel_without_raising_too(family: str) -> None:
+    model = tiny(family)
+    options = replace(OPTIONS, rows=2)
+    step = mpk_ir.compile(export_decoder(model, options), target="sim")
+    prompt = [3, 7, 5, 9]
+    logits = torch.zeros(0)
+    for position in range(0, len(prompt), 2):
+        ids, positions = torch.tensor([prompt[position : position + 2]]), torch.arange(position, position + 2)
+        logits = step(input_ids=ids, cache_position=positions)
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([prompt])).logits[:, -2:]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_does_not_raise_says_why_and_where() -> None:
+    with pytest.raises(UnsupportedError, match="not raised to a decoder step") as caught:
+        decoder_step(tiny("gemma2"), OPTIONS)
+    assert "modeling_gemma2.py" in (caught.value.where or "")
+    assert "mpk_ir.compile(model, example_inputs)" in (caught.value.advice or "")
+
+
+def test_one_row_is_refused() -> None:
+    with pytest.raises(UsageError, match="rows: found 1, expected 2 or more"):
+        decoder_step(tiny("qwen3"), replace(OPTIONS, rows=1))
+
+
+def test_mpk_run_takes_a_family_that_the_config_path_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny("gpt2")
+    model.save_pretrained(tmp_path)
+    arguments = [
+        "run",
+        "--model",
+        str(tmp_path),
+        "--tokens",
+        "3,7,5",
+        "--max-new-tokens",
+        "6",
+        "--target",
+        "sim",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["tokens"][0]
+    assert found == greedy(model, [3, 7, 5], len(found))
