@@ -121,10 +121,13 @@ LAUNCH = Struct(
         Field("spin_limit_ns", "unsigned long long", "<u8"),
         Field("first_step", "int", "<i4"),
         Field("num_steps", "int", "<i4"),
+        Field("failures", "unsigned*", "<u8"),
     ),
 )
 """``events``: one counter per ``EVENT_STRIDE_BYTES``, never reset: a wait for c arrivals of an event in step s of all
 steps since the counters were zeroed needs (s + 1) * c, so ``first_step`` counts the steps of earlier launches.
+``failures``: how many blocks have given up, in device memory: a block that waits looks there, not into ``error``, which
+lies in the host's.
 ``profile``: [steps, tasks, 4] u64 in the profiling build, else null."""
 
 

@@ -167,6 +167,7 @@ class GpuExecutor:
             "tasks": DeviceMemory.of(device_tasks(program, self._addresses())),
             "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
             "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
+            "failures": DeviceMemory(abi.EVENT_STRIDE_BYTES),
         }
         if steps := self.options.profile_steps:
             tables["profile"] = DeviceMemory(steps * len(program.tasks) * len(abi.ProfilePhase) * 8)
@@ -191,6 +192,7 @@ class GpuExecutor:
     def _reset(self) -> None:
         """Counters and step number back to zero, as at the first launch."""
         self._tables["events"].fill(0)
+        self._tables["failures"].fill(0)
         self._error.clear()
         self._first_step = 0
 

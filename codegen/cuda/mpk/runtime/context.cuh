@@ -50,7 +50,8 @@ struct RingPosition {
 
 __device__ inline void report(const Launch& launch, ErrorCode::Value code, int task, int step, unsigned event,
                               unsigned count, unsigned target) {
-  if (atomicCAS(&launch.error->code, 0, static_cast<int>(code)) != 0) return;
+  if (atomicAdd(launch.failures, 1u) != 0) return;
+  launch.error->code = code;
   launch.error->sm = blockIdx.x;
   launch.error->task = task;
   launch.error->step = step;
@@ -72,7 +73,7 @@ __device__ inline bool wait_event(const Launch& launch, unsigned event, unsigned
       if (static_cast<int>(count - target) >= 0) return true;
     }
     if (begin == 0) begin = global_timer_ns();
-    if (load_relaxed_gpu(reinterpret_cast<const unsigned*>(&launch.error->code)) != 0) return false;
+    if (load_relaxed_gpu(launch.failures) != 0) return false;  // not in the error record: that is host memory
     if (global_timer_ns() - begin > launch.spin_limit_ns) {
       report(launch, ErrorCode::kEventTimeout, task, step, event, count, target);
       return false;
