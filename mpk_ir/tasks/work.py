@@ -1,6 +1,6 @@
 """What a task costs on one SM: the model that tiling, scheduling and the timeline share.
 
-A kind that is not named here (an extension's) costs what its `cost_us` says.
+A kind that is not named here (an extension's, or one of general graphs) costs what its `cost_us` says.
 """
 
 from __future__ import annotations
