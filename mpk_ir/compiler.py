@@ -15,6 +15,7 @@ from xdsl.dialects.func import FuncOp
 from .codegen.emit import emit
 from .codegen.program import Program
 from .core.dtype import BF16
+from .core.errors import UnsupportedError
 from .core.target import Target
 from .dialects.sm.params import value_to_attr
 from .frontend import ModelConfig, StepOptions, build_step, load_config
@@ -69,6 +70,8 @@ def compile_module(
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
+    if all(isinstance(op, FuncOp) and len(op.body.block.ops) == 1 for op in module.ops):
+        raise UnsupportedError("the graph computes nothing: each result is an argument or a number")
     modules, seconds, statistics = dict[str, ModuleOp](), dict[str, float](), dict[str, Mapping[str, int]]()
     lowering_passes = (lowering or LowerToCuda(),)
     trials: Sequence[Trial] = ()

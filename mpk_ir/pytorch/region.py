@@ -81,7 +81,10 @@ class Region:
         source = self._device_tensor(value.name)
         if source is None:
             source = torch.from_numpy(self.engine.read_state(value.name))
-        return self._empty(value).copy_(source.reshape(value.shape))
+        shaped = source.reshape(value.shape)
+        if any(step == 0 and size > 1 for step, size in zip(value.stride, value.shape, strict=True)):
+            return shaped.to(value.dtype, copy=True)  # nothing can be copied to elements that share memory
+        return self._empty(value).copy_(shaped)
 
     def _result(self, result: Value | Constant, arguments: Sequence[Any]) -> Any:
         if isinstance(result, Value):

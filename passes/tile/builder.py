@@ -200,6 +200,8 @@ class GraphBuilder:
         rows = view.shape[0]
         if view.row or not same_place(view.axes, by_first(shape)) or shape[0] != rows:
             return None
+        if len(view.shape) == 1 and len(shape) > 1:
+            return None
         return View(view.buffer, view.first, prod(shape[1:]) if len(view.shape) == 2 else 0)
 
     def _plain_copy(self, value: SSAValue, view: View) -> View:

@@ -142,3 +142,27 @@ def test_mixed_devices_are_refused() -> None:
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot compile a int"):
         mpk_ir.compile(3, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+class Identity(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_graph_that_computes_nothing_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="the graph computes nothing"):
+        compiled(Identity(), torch.randn(3))
+
+
+class EdgeCases(torch.nn.Module):
+    """Found by PyTorch's own op samples: ranks 0 and 1, and results whose elements share memory."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = x * 2
+        return y.argmax(), y[:1].argmax(), y.sum().repeat(()), y[0].expand(3, 2), y[::9], y[0].repeat(2, 2)
+
+
+def test_edge_cases_of_rank_and_strides() -> None:
+    x = torch.randn(5)
+    for want, got in zip(EdgeCases()(x), compiled(EdgeCases(), x)(x), strict=True):
+        torch.testing.assert_close(got, want, check_stride=False)

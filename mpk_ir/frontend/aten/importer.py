@@ -189,6 +189,8 @@ class _Importer:
             parts = self.values[source]  # pyright: ignore[reportArgumentType]
             assert isinstance(parts, list)
             self.values[node] = parts[index]  # pyright: ignore[reportArgumentType, reportCallIssue]
+            if self.values[node] is None and node.users:
+                raise unsupported(node, f"result {index} of '{name_of(source)}'")  # pyright: ignore[reportArgumentType]
             return
         if name_of(node) in IGNORED:
             return

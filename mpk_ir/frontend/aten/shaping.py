@@ -169,6 +169,8 @@ def stack(e: Emitter, node: Node, parts: Sequence[SSAValue], dim: int = 0) -> SS
 @aten_rule("repeat.default")
 def repeat(e: Emitter, node: Node, x: SSAValue, counts: Sequence[int]) -> SSAValue:
     """Tiled: each dimension becomes (count, size)."""
+    if not counts:
+        return x
     shape = (1,) * (len(counts) - len(tg.shape_of(x))) + tg.shape_of(x)
     wide = e.reshape(x, [size for extent in shape for size in (1, extent)])
     grown = [size for count, extent in zip(counts, shape, strict=True) for size in (count, extent)]
