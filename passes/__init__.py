@@ -7,6 +7,7 @@ del _guard
 PASSES = {
     "tg-canonicalize": "mpk_ir.passes.tg.canonicalize:TgCanonicalize",
     "tg-raise": "mpk_ir.passes.tg.raise_ops:TgRaise",
+    "tg-shard": "mpk_ir.passes.tg.shard:TgShard",
     "tg-merge-linears": "mpk_ir.passes.tg.merge_linears:TgMergeLinears",
     "tg-fuse": "mpk_ir.passes.tg.fuse:TgFuse",
     "tile": "mpk_ir.passes.tile.tile:Tile",

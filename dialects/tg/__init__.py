@@ -9,6 +9,15 @@ from xdsl.ir import Dialect
 
 from .attention import ATTENTION_OPS, AdvanceOp, AttentionOp, KvAppendOp, RopeOp
 from .base import TgOp
+from .collectives import (
+    COLLECTIVE_OPS,
+    AllGatherOp,
+    AllReduceOp,
+    PickLargestOp,
+    ReduceScatterOp,
+    ShardArgmaxOp,
+    ShardEmbeddingOp,
+)
 from .elementwise import (
     ELEMENTWISE_OPS,
     AbsOp,
@@ -65,6 +74,7 @@ from .general import (
 from .linear import LINEAR_OPS, EmbeddingOp, LayerNormOp, LinearOp, MatmulOp, RmsNormOp
 from .reductions import REDUCTION_OPS, ArgmaxOp, ReduceOp, Reduction, ReductionAttr, SoftmaxOp
 from .shaping import SHAPING_OPS, CastOp, ConcatOp, ReshapeOp, SliceOp, TransposeOp
+from .sharding import RANKS, ShardAttr
 from .tensors import dtype_of_type, element_of, element_type, int_list, shape_of, tensor, type_of
 from .values import VALUE_OPS, ConstantOp, ParamOp, StateOp, UpdateOp
 
@@ -79,15 +89,19 @@ Tg = Dialect(
         *SHAPING_OPS,
         *GENERAL_OPS,
         *FUSED_OPS,
+        *COLLECTIVE_OPS,
     ],
-    [ReductionAttr, PredicateAttr, EpilogueAttr],
+    [ReductionAttr, PredicateAttr, EpilogueAttr, ShardAttr],
 )
 
 __all__ = [
     "GATE_UP_BLOCK",
+    "RANKS",
     "AbsOp",
     "AddOp",
     "AdvanceOp",
+    "AllGatherOp",
+    "AllReduceOp",
     "ArgmaxOp",
     "AttentionFactors",
     "AttentionOp",
@@ -126,10 +140,12 @@ __all__ = [
     "MulOp",
     "NegOp",
     "ParamOp",
+    "PickLargestOp",
     "PowOp",
     "Predicate",
     "PredicateAttr",
     "ReduceOp",
+    "ReduceScatterOp",
     "Reduction",
     "ReductionAttr",
     "RemainderOp",
@@ -138,6 +154,9 @@ __all__ = [
     "RopeOp",
     "RsqrtOp",
     "SelectOp",
+    "ShardArgmaxOp",
+    "ShardAttr",
+    "ShardEmbeddingOp",
     "SigmoidOp",
     "SiluMulOp",
     "SiluOp",

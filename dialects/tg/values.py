@@ -35,6 +35,7 @@ from xdsl.irdl import (
 from xdsl.traits import MemoryWriteEffect, Pure
 from xdsl.utils.exceptions import VerifyException
 
+from .sharding import ShardAttr
 from .tensors import ANY_TENSOR, Tensor, int64, shape_of
 
 
@@ -44,13 +45,15 @@ class ParamOp(IRDLOperation):
 
     ``sources`` name the checkpoint tensors it is made of, concatenated along dimension 0; by default the one that has
     the op's own name. With ``interleave`` = k > 0 there are two sources of equal shape, and the result takes k rows of
-    the first, k of the second, k of the first, and so on.
+    the first, k of the second, k of the first, and so on. With ``shards``, one for each source, a rank reads only its
+    piece of a source (`ShardAttr`), and what is joined are the pieces.
     """
 
     name = "tg.param"
     symbol = prop_def(SymbolNameConstraint())
     sources = opt_prop_def(ArrayAttr[StringAttr])
     interleave = prop_def(IntegerAttr.constr(i64), default_value=int64(0))
+    shards = opt_prop_def(ArrayAttr[ShardAttr])
     result = result_def(ANY_TENSOR)
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
@@ -67,7 +70,22 @@ class ParamOp(IRDLOperation):
             return (self.symbol.data,)
         return tuple(source.data for source in self.sources)
 
+    @property
+    def source_shards(self) -> tuple[ShardAttr, ...]:
+        """What a rank reads of each source; all of it is the one part of one."""
+        if self.shards is None:
+            return (ShardAttr.of(0, 1),) * len(self.source_names)
+        return tuple(self.shards)
+
+    def shard(self, shards: Sequence[ShardAttr]) -> None:
+        """Set what a rank reads of each source; the result's type is to be that of a rank."""
+        split = any(shard.parts.data > 1 for shard in shards)
+        self.properties.pop("shards", None)
+        if split:
+            self.properties["shards"] = ArrayAttr(shards)
+
     def verify_(self) -> None:
+        self._verify_shards()
         block = self.interleave.value.data
         if not self.source_names:
             raise VerifyException(f"tg.param @{self.symbol.data}: 'sources' is empty, expected at least one name")
@@ -86,6 +104,20 @@ class ParamOp(IRDLOperation):
                 f"tg.param @{self.symbol.data}: dimension 0 is {shape_of(self.result)[0]}, "
                 f"expected a multiple of two blocks of {block} rows"
             )
+
+    def _verify_shards(self) -> None:
+        shards, rank = self.source_shards, len(shape_of(self.result))
+        if len(shards) != len(self.source_names):
+            raise VerifyException(
+                f"tg.param @{self.symbol.data}: 'shards': found {len(shards)}, expected one for each of the "
+                f"{len(self.source_names)} sources"
+            )
+        for shard in shards:
+            if shard.parts.data > 1 and shard.dim.data >= rank:
+                raise VerifyException(
+                    f"tg.param @{self.symbol.data}: 'shards': found dim {shard.dim.data}, expected one of the {rank} "
+                    "dimensions of the result"
+                )
 
 
 _OWN_TYPE = VarConstraint("T", ANY_TENSOR)
@@ -123,34 +155,39 @@ class ConstantOp(IRDLOperation):
 class StateOp(IRDLOperation):
     """The value a named state has when the step starts: `tg.state @rows : tensor<8x4xi32>`.
 
-    It does not depend on where in the step it stands, nor on any `tg.update`: hence it is pure.
+    It does not depend on where in the step it stands, nor on any `tg.update`: hence it is pure. With ``shard`` the type
+    is that of a rank's piece of the state.
     """
 
     name = "tg.state"
     symbol = prop_def(SymbolNameConstraint())
+    shard = opt_prop_def(ShardAttr)
     result = result_def(ANY_TENSOR)
     traits = traits_def(Pure())
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$symbol attr-dict `:` type($result)"
 
-    def __init__(self, name: str, type: Tensor) -> None:
-        super().__init__(result_types=[type], properties={"symbol": StringAttr(name)})
+    def __init__(self, name: str, type: Tensor, shard: ShardAttr | None = None) -> None:
+        super().__init__(result_types=[type], properties={"symbol": StringAttr(name), "shard": shard})
 
 
 @irdl_op_definition
 class UpdateOp(IRDLOperation):
     """Stores the value a named state has when the step ends: `tg.update @rows, %next : tensor<8x4xi32>`.
 
-    A state has at most one update in a step; one without keeps its value.
+    A state has at most one update in a step; one without keeps its value. ``shard`` is as for `tg.state`.
     """
 
     name = "tg.update"
     symbol = prop_def(SymbolNameConstraint())
+    shard = opt_prop_def(ShardAttr)
     value = operand_def(ANY_TENSOR)
     traits = traits_def(MemoryWriteEffect())
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$symbol `,` $value attr-dict `:` type($value)"
 
-    def __init__(self, name: str, value: SSAValue) -> None:
-        super().__init__(operands=[value], properties={"symbol": StringAttr(name)})
+    def __init__(self, name: str, value: SSAValue, shard: ShardAttr | None = None) -> None:
+        super().__init__(operands=[value], properties={"symbol": StringAttr(name), "shard": shard})
 
     def verify_(self) -> None:
         block = self.parent

@@ -246,3 +246,9 @@ def _(op: tg.FusedAttentionOp, read: Read) -> Results:
     v_cache = functions.kv_append(read(op.v_cache), v, rows, page_table)
     attended = functions.attention(q, (k_cache, v_cache), rows, page_table, op.scale.value.data)
     return attended.reshape(len(rows), -1), k_cache, v_cache
+
+
+@meaning.register
+def _(op: tg.PickLargestOp, read: Read) -> Results:
+    slot = np.argmax(read(op.values), axis=1)[:, None]
+    return (np.take_along_axis(read(op.indices), slot, axis=1)[:, 0],)

@@ -32,12 +32,16 @@ def hold(array: Array, element: Attribute, storage_rounding: bool) -> Array:
     return held
 
 
-def assemble_param(op: tg.ParamOp, params: Mapping[str, Array]) -> Array:
-    """The value of a `tg.param` from the checkpoint's tensors. Raises UsageError if one is missing or does not fit."""
+def assemble_param(op: tg.ParamOp, params: Mapping[str, Array], rank: int = 0, ranks: int = 1) -> Array:
+    """What ``rank`` of ``ranks`` has of a `tg.param`, from the checkpoint's tensors.
+
+    Raises UsageError if one is missing or does not fit.
+    """
     for name in op.source_names:
         if name not in params:
             raise UsageError(f"no parameter '{name}'", advice=did_you_mean(name, params))
-    sources = [params[name] for name in op.source_names]
+    named = zip(op.source_names, op.source_shards, strict=True)
+    sources = [take_shard(name, params[name], shard, rank, ranks) for name, shard in named]
     shape, block = tg.shape_of(op.result), op.interleave.value.data
     array = (
         interleave(sources[0], sources[1], block) if block else np.concatenate(sources) if sources[1:] else sources[0]
@@ -47,6 +51,18 @@ def assemble_param(op: tg.ParamOp, params: Mapping[str, Array]) -> Array:
             f"tg.param @{op.symbol.data}: found parameters of shape {list(array.shape)}, expected {list(shape)}"
         )
     return array
+
+
+def take_shard(name: str, array: Array, shard: tg.ShardAttr, rank: int, ranks: int) -> Array:
+    """The view of ``array`` that ``rank`` of ``ranks`` holds. Raises UsageError if it does not split as asked."""
+    dim, parts = shard.dim.data, shard.parts.data
+    if parts == 1:
+        return array
+    if ranks % parts:
+        raise UsageError(f"'{name}' is in {parts} parts: found {ranks} ranks, expected a multiple of {parts}")
+    if array.ndim <= dim or array.shape[dim] % parts:
+        raise UsageError(f"'{name}': found shape {list(array.shape)}, expected {parts} equal parts of dimension {dim}")
+    return array[shard.box(array.shape, rank, ranks)]
 
 
 def interleave(first: Array, second: Array, block: int) -> Array:

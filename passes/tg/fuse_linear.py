@@ -132,5 +132,6 @@ def _interleaved(value: SSAValue) -> tg.ParamOp | None:
     if len(param.source_names) != 2 or tg.shape_of(value)[0] % (2 * tg.GATE_UP_BLOCK):
         return None
     new = tg.ParamOp(param.symbol.data, tg.type_of(value), param.source_names, tg.GATE_UP_BLOCK)
+    new.shard(param.source_shards)
     new.result.name_hint = value.name_hint
     return new

@@ -97,6 +97,7 @@ def _stack(values: Sequence[SSAValue]) -> tg.ParamOp:
     sources = [source for param in params for source in param.source_names]
     name = common_name([param.symbol.data for param in params])
     stacked = tg.ParamOp(name, tg.tensor(shape, tg.element_of(values[0])), sources)
+    stacked.shard([shard for param in params for shard in param.source_shards])
     stacked.result.name_hint = values[0].name_hint
     return stacked
 

@@ -16,6 +16,7 @@ from ...core.target import target_of
 from ...dialects.locations import location_of
 from ...dialects.sm import GraphOp
 from ...dialects.tg import (
+    RANKS,
     AdvanceOp,
     ConstantOp,
     FusedAttentionOp,
@@ -92,6 +93,12 @@ class Tile(MpkPass):
         return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
 
     def _build(self, function: FuncOp) -> GraphBuilder:
+        if RANKS in function.attributes:
+            raise PlanError(
+                f"tile: @{function.sym_name.data} is for several ranks, found no task kind for collectives yet",
+                where=location_of(function),
+                advice="leave out tg-shard",
+            )
         builder = GraphBuilder(target_of(self.target), self.count)
         builder.copy = copy_into(builder)
         ops = list(function.body.block.ops)
