@@ -199,6 +199,10 @@ class UpdateOp(IRDLOperation):
                     f"tg.update @{self.symbol.data}: operand 'value': found {self.value.type}, "
                     f"expected the state's {op.result.type}"
                 )
+            if isinstance(op, StateOp) and op.symbol == self.symbol and op.shard != self.shard:
+                raise VerifyException(
+                    f"tg.update @{self.symbol.data}: 'shard': found {self.shard}, expected the state's {op.shard}"
+                )
 
 
 VALUE_OPS = [ParamOp, ConstantOp, StateOp, UpdateOp]

@@ -93,7 +93,8 @@ class Tile(MpkPass):
         return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
 
     def _build(self, function: FuncOp) -> GraphBuilder:
-        if RANKS in function.attributes:
+        sharded = any("shards" in op.properties or "shard" in op.properties for op in function.body.block.ops)
+        if sharded or RANKS in function.attributes:
             raise PlanError(
                 f"tile: @{function.sym_name.data} is for several ranks, found no task kind for collectives yet",
                 where=location_of(function),

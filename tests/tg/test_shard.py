@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, f32
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, f32, i64
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
@@ -18,6 +18,7 @@ from mpk_ir.core.errors import PlanError, UsageError
 from mpk_ir.core.target import target_of
 from mpk_ir.dialects import tg
 from mpk_ir.interpreter import evaluate, evaluate_ranks, run_step, shard_state
+from mpk_ir.passes.tg.canonicalize import TgCanonicalize
 from mpk_ir.passes.tg.fuse import TgFuse
 from mpk_ir.passes.tg.merge_linears import TgMergeLinears
 from mpk_ir.passes.tg.shard import TgShard
@@ -26,7 +27,11 @@ from tests.tg.graphs import FAMILIES, Arrays, Plan, random_state, random_weights
 
 STEPS = 3
 RANKS = (1, 2, 4, 8)
-AFTER: dict[str, tuple[ModulePass, ...]] = {"alone": (), "before fusion": (TgMergeLinears(), TgFuse())}
+PIPELINES: dict[str, tuple[tuple[ModulePass, ...], tuple[ModulePass, ...]]] = {
+    "alone": ((), ()),
+    "before fusion": ((TgCanonicalize(),), (TgMergeLinears(), TgFuse(), TgCanonicalize())),
+}
+"""Passes before and after sharding."""
 
 
 @st.composite
@@ -65,13 +70,14 @@ def run_both(before: ModuleOp, after: ModuleOp, weights: Arrays, ranks: int) -> 
                 np.testing.assert_allclose(state[name], expected, rtol=2e-4, atol=2e-4, err_msg=message)
 
 
-@pytest.mark.parametrize("name", AFTER)
+@pytest.mark.parametrize("name", PIPELINES)
 @settings(max_examples=16, deadline=None)
 @given(drawn=sharded_plans())
 def test_a_sharded_step_computes_the_same(name: str, drawn: tuple[Plan, int]) -> None:
     plan, ranks = drawn
     before = plan.build()
-    after = transformed(before, TgShard(tp=ranks), *AFTER[name])
+    earlier, later = PIPELINES[name]
+    after = transformed(before, *earlier, TgShard(tp=ranks), *later)
     run_both(before, after, random_weights(plan.config()), ranks)
 
 
@@ -152,6 +158,27 @@ def test_a_sharded_graph_of_linears_computes_the_same(steps: list[tuple[str, int
         assert [array.tobytes() for array in rank] == [array.tobytes() for array in results[0]]
 
 
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scattered_sum_that_is_gathered_is_the_sum_on_every_rank(ranks: int, axis: int) -> None:
+    whole = np.random.default_rng(2).normal(size=(8 * ranks, 16)).astype(np.float32)
+    block = Block()
+    x = tg.ParamOp("x", tg.tensor((8, 16), f32))
+    x.shard([tg.ShardAttr.of(0, ranks)])  # another x on each rank
+    scattered = tg.ReduceScatterOp(x.result, axis, ranks)
+    gathered = tg.AllGatherOp(scattered.result, axis, ranks)
+    total = tg.AllReduceOp(x.result, ranks)
+    block.add_ops([x, scattered, gathered, total, ReturnOp(gathered.result, total.result)])
+    function = FuncOp("f", ((), (x.result.type, x.result.type)), Region(block))
+    function.attributes[tg.RANKS] = IntegerAttr(ranks, i64)
+    module = ModuleOp([function])
+    module.verify()
+    expected = whole.reshape(ranks, 8, 16).sum(axis=0)
+    for results in evaluate_ranks(module, (), {"x": whole}, [{} for _ in range(ranks)]):
+        assert results[0].tobytes() == results[1].tobytes()
+        np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_logits_that_tie_across_ranks_give_the_first_token() -> None:
     plan = Plan(kv_heads=2, tied=False)
     weights = random_weights(plan.config())
@@ -197,5 +224,9 @@ def test_a_sharded_step_does_not_tile_and_does_not_run_on_one_rank() -> None:
     sharded = transformed(Plan(kv_heads=2).build(), TgShard(tp=2))
     with pytest.raises(PlanError, match="@step is for several ranks, found no task kind for collectives yet"):
         Tile(target=target_of("sim").name).apply(Context(), sharded)
+    unmarked = sharded.clone()
+    next(op for op in unmarked.ops if isinstance(op, FuncOp)).attributes.pop(tg.RANKS)
+    with pytest.raises(PlanError, match="is for several ranks"):
+        Tile(target=target_of("sim").name).apply(Context(), unmarked)
     with pytest.raises(UsageError, match="is for 2 ranks, found 1 states"):
         run_step(sharded, {}, {})

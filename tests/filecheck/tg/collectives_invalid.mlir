@@ -69,3 +69,12 @@ func.func @f() {
   %w = tg.param @w {shards = [#tg.shard<dim = 0, parts = 0>]} : tensor<4x8xf32>
   func.return
 }
+
+// -----
+
+func.func @f() {
+  %s = tg.state @s {shard = #tg.shard<dim = 0, parts = 2>} : tensor<4x8xf32>
+  // expected-error@+1 {{tg.update @s: 'shard': found #tg.shard<dim = 1, parts = 2>, expected the state's #tg.shard<dim = 0, parts = 2>}}
+  tg.update @s, %s {shard = #tg.shard<dim = 1, parts = 2>} : tensor<4x8xf32>
+  func.return
+}
