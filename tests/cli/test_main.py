@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
 
@@ -88,9 +88,15 @@ def test_help_lists_the_commands_and_is_quick(capsys: pytest.CaptureFixture[str]
     assert "  run " in text
     assert "  compile " in text
     for arguments in (["--help"], ["run", "--help"], ["compile", "--help"], ["--version"]):
-        begin = time.perf_counter()
+        before = children_seconds()
         subprocess.run([*MPK, *arguments], check=True, capture_output=True)
-        assert time.perf_counter() - begin < 0.5
+        assert children_seconds() - before < 0.5
+
+
+def children_seconds() -> float:
+    """Processor time of ended child processes: other work on the machine does not count."""
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compile", "MODEL", "--emit", "sm"]])
