@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 from xdsl.dialects import test
@@ -199,6 +199,6 @@ def test_verification_is_linear_in_captured_values():
     module = parse(
         f'%0 = "test.op"() : () -> i32\n"test.op"() ({{\n{inner}  "test.termop"() : () -> ()\n}}) : () -> ()\n'
     )
-    begin = perf_counter()
+    begin = process_time()
     verify(module)
-    assert perf_counter() - begin < 2
+    assert process_time() - begin < 2
