@@ -19,7 +19,7 @@ from .cuda_printer import print_config, print_source
 from .plan import expand
 from .program import Launch, Program
 
-RUNTIME_HEADERS = ("atoms.cuh", "types.cuh", "math.cuh", "runtime/context.cuh", "runtime/kernel.cuh")
+RUNTIME_HEADERS = ("atoms.cuh", "types.cuh", "math.cuh", "best.cuh", "runtime/polling.cuh", "runtime/context.cuh", "runtime/kernel.cuh")
 
 
 def emit(module: ModuleOp) -> Program:
@@ -53,6 +53,7 @@ def emit(module: ModuleOp) -> Program:
         tasks=tables.tasks,
         queue_begin=tables.queue_begin,
         event_count=tables.event_count,
+        event_polled=tables.event_polled,
         event_names=tables.event_names,
         step_event=constants["kStepEvent"],
         arena_bytes=graph.arena_bytes.value.data if graph.arena_bytes is not None else 0,

@@ -21,10 +21,11 @@ from ..core.memory import Layout, Space
 from ..core.target import Target, target_of
 from ..tasks.base import Access
 
-MAX_OPERANDS = 12
+MAX_OPERANDS = 13
 MAX_RANK = 4
 MAX_WAITS = 4
-MAX_SIGNALS = 4
+MAX_SIGNALS = 5
+"""One more than `sm-normalize-events` allows: the last task of an SM signals the end of the step too."""
 
 TASK = np.dtype(
     [
@@ -66,6 +67,8 @@ class Buffer:
     padded_shape: tuple[int, ...] = ()
     pack: Pack | None = None
     offset_bytes: int = 0
+    polled: bool = False
+    """Each 4-byte word says itself whether the step has written it; there are two copies, steps take turns."""
 
     @property
     def bytes(self) -> int:
@@ -120,10 +123,13 @@ class Program:
     """[SMs + 1] int32: SM s runs ``tasks[queue_begin[s]:queue_begin[s + 1]]``."""
     event_count: np.ndarray[Any, Any]
     """[events] int32: arrivals an event receives in a step."""
+    event_polled: np.ndarray[Any, Any]
+    """[events] bool: the event stands for what readers see in polled data; the GPU has no counter for it."""
     event_names: tuple[str, ...]
     """One name per event tensor element, for messages."""
     step_event: int
-    """The event that says a step is over: an SM starts step s when it has s times its arrivals per step."""
+    """The event that says a step is over, signalled by the last task of each SM: an SM starts step s when it has s times
+    its arrivals per step."""
     arena_bytes: int
     source: str
     headers: Mapping[str, str]
@@ -156,7 +162,7 @@ class Program:
             "metadata": self.metadata,
         }
         (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
-        tables = {"tasks": self.tasks, "queue_begin": self.queue_begin, "event_count": self.event_count}
+        tables = {name: getattr(self, name) for name in _TABLES}
         _save_arrays(folder / "tables.npz", tables)
         _save_arrays(folder / "constants.npz", self.constants)
         (folder / "kernel.cu").write_text(self.source)
@@ -171,7 +177,7 @@ class Program:
         try:
             facts = json.loads((folder / "program.json").read_text())
             with np.load(folder / "tables.npz") as tables:
-                arrays = {name: tables[name] for name in ("tasks", "queue_begin", "event_count")}
+                arrays = {name: tables[name] for name in _TABLES}
             with np.load(folder / "constants.npz") as constants:
                 values = dict(constants.items())
             source = (folder / "kernel.cu").read_text()
@@ -199,6 +205,9 @@ class Program:
             ) from error
 
 
+_TABLES = ("tasks", "queue_begin", "event_count", "event_polled")
+
+
 def _save_arrays(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -213,6 +222,7 @@ def _buffer_from(row: dict[str, Any]) -> Buffer:
         padded_shape=tuple(row["padded_shape"]),
         pack=row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"]),
         offset_bytes=row["offset_bytes"],
+        polled=row["polled"],
     )
 
 

@@ -22,8 +22,10 @@ def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
     """The task table as the kernel reads it, [tasks] of ``abi.TASK``; ``addresses`` is where each buffer begins."""
     table = np.zeros(len(program.tasks), abi.TASK.dtype)
     table["body"] = np.array([grid.body for grid in program.grids], np.int32)[program.tasks["grid"]]
-    for name in ("grid", "flags", "index", "num_waits", "num_signals", "wait_event", "wait_count", "signal_event"):
+    for name in ("grid", "flags", "index"):
         table[name] = program.tasks[name]
+    _keep_counted_events(program, table, ("wait_event", "wait_count"), "num_waits")
+    _keep_counted_events(program, table, ("signal_event",), "num_signals")
     for number, grid in enumerate(program.grids):
         rows = np.flatnonzero(program.tasks["grid"] == number)
         for position, slot in enumerate(operand_slots(grid)):
@@ -31,7 +33,19 @@ def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
             offsets = box_offsets(buffer, program.tasks["offsets"][rows, position])
             table["operand"][rows, slot] = addresses[buffer.name] + offsets * buffer.dtype.bytes
             table["row_stride"][rows, slot] = row_stride(buffer)
+            table["polled"][rows] |= np.uint32(buffer.polled << slot)
     return table
+
+
+def _keep_counted_events(program: Program, table: Array, columns: tuple[str, ...], number: str) -> None:
+    """Copy a task's events without the polled ones, for which there is no counter."""
+    events, used = program.tasks[columns[0]], program.tasks[number]
+    counted = (np.arange(events.shape[1]) < used[:, None]) & ~program.event_polled[events]
+    order = np.argsort(~counted, axis=1, kind="stable")
+    table[number] = counted.sum(axis=1)
+    for column in columns:
+        kept = np.where(counted, program.tasks[column], 0)
+        table[column] = np.take_along_axis(kept, order, axis=1)
 
 
 def operand_slots(grid: Grid) -> list[int]:
@@ -58,7 +72,7 @@ def box_offsets(buffer: Buffer, offsets: Array) -> Array:
     """
     shape = buffer.padded_shape or buffer.shape
     offsets = offsets[:, : len(shape)].astype(np.int64)
-    if buffer.layout is Layout.MMA_ROWS_16 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
+    if buffer.layout is Layout.MMA_ROWS_8 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
         raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
     strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
     return offsets @ strides

@@ -46,18 +46,23 @@ class GridOrder:
 
 
 def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
-    """``edges`` without those that the rest implies, and the order they give.
+    """``edges`` without those that the rest implies, and the order that those through events give.
 
-    Into each consumer the nearest producers come first: a far edge is usually implied by a near one.
+    Into each consumer the nearest producers come first: a far edge is usually implied by a near one. A polled edge
+    makes sure that the polled words are there, and that the producer has read what it reads: it implies polled edges,
+    and edges from a read to a write.
     """
-    order = GridOrder(num_grids)
+    order, with_polled = GridOrder(num_grids), GridOrder(num_grids)
     kept: list[Dependence] = []
     by_consumer: dict[int, list[Dependence]] = {}
     for edge in edges:
         by_consumer.setdefault(edge.consumer, []).append(edge)
     for consumer in sorted(by_consumer):
         for edge in sorted(by_consumer[consumer], key=lambda e: -e.producer):
-            if not order.implies(edge):
+            if (with_polled if edge.polled or not edge.after_write else order).implies(edge):
+                continue
+            kept.append(edge)
+            with_polled.add([edge], consumer)
+            if not edge.polled:
                 order.add([edge], consumer)
-                kept.append(edge)
     return kept, order

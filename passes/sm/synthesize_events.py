@@ -29,7 +29,7 @@ class SynthesizeEvents(MpkPass):
     sm.grid @b ... waits (%e) [affine_map<(d0) -> (d0)>] ...
     ```
     Every dependence counts: read after write, write after read, write after write, through views too. An edge that
-    the other edges imply task by task is dropped (``reduce``). Grids without a successor signal the `step` event.
+    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`.
     """
 
     name = "sm-synthesize-events"
@@ -57,7 +57,6 @@ class SynthesizeEvents(MpkPass):
         for edge in edges:
             event = self._event(graph, grids, edge, waits, signals)
             self.count("events", event.size)
-        self._step_event(graph, edges, signals)
         for grid, wait, signal in zip(grids, waits, signals, strict=True):
             grid.set_events(wait, signal)
 
@@ -71,30 +70,12 @@ class SynthesizeEvents(MpkPass):
     ) -> EventOp:
         producer, consumer = grids[edge.producer], grids[edge.consumer]
         group_of_consumer, members = predecessor_sets(edge.relation)
-        name = f"{producer.sym_name.data}->{consumer.sym_name.data}"
-        event = EventOp(name, members.sum(axis=0).tolist())
+        name = f"{producer.sym_name.data}->{consumer.sym_name.data}{'.polled' if edge.polled else ''}"
+        event = EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled)
         graph.body.block.insert_op_before(event, grids[0])
         waits[edge.consumer].append(EventUse(event.event, elements_attr(consumer, group_of_consumer[:, None])))
         signals[edge.producer].append(EventUse(event.event, elements_attr(producer, memberships(members))))
         return event
-
-    def _step_event(self, graph: GraphOp, edges: list[Dependence], signals: list[list[EventUse]]) -> None:
-        """The end of the step: every grid that no other waits for signals it with all its tasks.
-
-        A task with a successor of its own may still be the last of its grid to matter, so a grid counts as
-        followed only if each of its tasks is.
-        """
-        grids = graph.grids
-        followed = [np.zeros(grid.num_tasks, dtype=np.bool_) for grid in grids]
-        for edge in edges:
-            followed[edge.producer] |= edge.relation.any(axis=1)
-        last = [number for number, done in enumerate(followed) if not done.all()]
-        total = sum(int((~followed[number]).sum()) for number in last)
-        event = EventOp("step", [total], step=True)
-        graph.body.block.insert_op_before(event, grids[0])
-        for number in last:
-            element = np.where(followed[number], -1, 0)[:, None]
-            signals[number].append(EventUse(event.event, elements_attr(grids[number], element)))
 
 
 def predecessor_sets(relation: BoolArray) -> tuple[IntArray, BoolArray]:

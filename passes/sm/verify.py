@@ -27,11 +27,11 @@ class Verify(MpkPass):
     1. Counting: every event element receives in a step exactly the arrivals that its count says.
     2. No deadlock: events together with the order of each SM's queue have no cycle.
     3. No race: of two tasks that touch the same element of a buffer, one a write, one happens before the other, by
-       events and queue order; so every dependence of the boxes is enforced.
+       events and queue order; so every dependence of the boxes is enforced. Polled events count for reads of polled
+       buffers, and where the first task reads and the second writes: a task publishes after its reads.
     4. Coverage: what a task reads of a scratch or output buffer, grids before it write.
     5. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other.
-    6. Step: every task is over when the step event has its arrivals, so no task meets one of the next step.
 
     Raises VerificationError that names the rule and the tasks. Before and after: the same IR.
     """
@@ -44,11 +44,10 @@ class Verify(MpkPass):
             plan.check_bounds()
             plan.check_counts()
             order = plan.topological_order()
-            clock = plan.happens_before(order)
-            plan.check_races(clock)
+            clock = plan.happens_before(order, polled=False)
+            plan.check_races(clock, plan.happens_before(order, polled=True))
             plan.check_coverage()
             plan.check_memory(clock)
-            plan.check_step(clock)
             self.count("tasks", len(plan.sm))
 
 
@@ -169,8 +168,9 @@ class _Plan:
             advice="an SM runs its tasks in program order: a task waits for one behind another waiting task",
         )
 
-    def happens_before(self, order: IntArray) -> IntArray:
-        """[tasks, SMs]: how many tasks of each SM's queue are sure to be over when a task starts (a vector clock)."""
+    def happens_before(self, order: IntArray, *, polled: bool) -> IntArray:
+        """[tasks, SMs]: how many tasks of each SM's queue are sure to be over when a task starts (a vector clock); with
+        or without what polled events tell."""
         num_sms = int(self.sm.max()) + 1
         clock = np.zeros((len(self.sm), num_sms), np.int64)
         running = np.zeros((num_sms, num_sms), np.int64)
@@ -178,6 +178,8 @@ class _Plan:
         signals: dict[int, list[tuple[SSAValue, int]]] = defaultdict(list)
         for table, pairs_of in ((elements, self.awaited), (signals, self.signalled)):
             for event, parts in pairs_of.items():
+                if not polled and _is_polled_event(event):
+                    continue
                 for element, task in _joined(parts).tolist():
                     table[task].append((event, element))
         event_clock: dict[tuple[SSAValue, int], IntArray] = {}
@@ -194,11 +196,11 @@ class _Plan:
                     event_clock[key] = running[sm].copy()
         return clock
 
-    def check_races(self, clock: IntArray) -> None:
+    def check_races(self, clock: IntArray, with_polled: IntArray) -> None:
         edges = Dependences(self.graph).edges
         # the first consumer and its nearest producer: most likely what is broken, the rest follows from it
         for edge in sorted(edges, key=lambda e: (e.consumer, -e.producer)):
-            self._check_edge(edge, clock)
+            self._check_edge(edge, with_polled if edge.polled or not edge.after_write else clock)
         for number, grid in enumerate(self.grids):
             for one, other, pairs in conflicts_inside(grid):
                 a, b = np.argwhere(pairs)[0] + self.first[number]
@@ -223,7 +225,13 @@ class _Plan:
             )
 
     def check_memory(self, clock: IntArray) -> None:
-        placed = [(buffer, buffer.offset.value.data) for buffer in self.graph.buffers if buffer.offset is not None]
+        copy = self.graph.polled_bytes.value.data if self.graph.polled_bytes is not None else 0
+        placed = [
+            (buffer, buffer.offset.value.data + second * copy)
+            for buffer in self.graph.buffers
+            if buffer.offset is not None
+            for second in range(2 if buffer.polled is not None else 1)
+        ]
         begin = np.array([offset for _, offset in placed], np.int64)
         end = begin + np.array([size_bytes(buffer) for buffer, _ in placed], np.int64)
         arena = self.graph.arena_bytes.value.data if self.graph.arena_bytes is not None else 0
@@ -235,7 +243,8 @@ class _Plan:
         spans = [self._span(buffer.buffer, clock) for buffer, _ in placed]
         for a, b in np.argwhere(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1)).tolist():
             (a_ready, a_over), (b_ready, b_over) = spans[a], spans[b]
-            if not ((b_ready >= a_over).all() or (a_ready >= b_over).all()):
+            polled = any(placed[one][0].polled is not None for one in (a, b))  # in use from step to step
+            if polled or not ((b_ready >= a_over).all() or (a_ready >= b_over).all()):
                 names = " and ".join(f"@{placed[one][0].sym_name.data}" for one in (a, b))
                 raise VerificationError(f"sm-verify, memory: buffers {names} share bytes while both are in use")
 
@@ -249,26 +258,14 @@ class _Plan:
         np.maximum.at(over, self.sm[tasks], self.slot[tasks] + 1)
         return clock[tasks].min(axis=0, initial=len(self.sm)), over
 
-    def check_step(self, clock: IntArray) -> None:
-        steps = [event for event in self.graph.events if event.step is not None]
-        if [event.size for event in steps] != [1]:
-            raise VerificationError(
-                f"sm-verify, step: expected one step event of one element, found {len(steps)}",
-                advice="sm-synthesize-events makes it",
-            )
-        last = _joined(self.signalled[steps[0].event])[:, 1]
-        over = clock[last].max(axis=0)
-        np.maximum.at(over, self.sm[last], self.slot[last] + 1)
-        if (late := np.flatnonzero(self.slot >= over[self.sm])).size:
-            raise VerificationError(
-                f"sm-verify, step: {self.task_name(int(late[0]))} may still run when event "
-                f"@{steps[0].sym_name.data} ends the step"
-            )
-
     def _raise_race(self, a: int, b: int, what: str) -> None:
         raise VerificationError(
             f"sm-verify, race: nothing orders {self.task_name(a)} and {self.task_name(b)}, which both touch {what}"
         )
+
+
+def _is_polled_event(value: SSAValue) -> bool:
+    return isinstance(value.owner, EventOp) and value.owner.polled is not None
 
 
 def _slots(sm: IntArray) -> IntArray:
