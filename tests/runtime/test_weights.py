@@ -17,7 +17,7 @@ from mpk_ir.runtime.weights import interleave_halves, packed_weight
 
 
 def tiled(shape: tuple[int, int], padded: tuple[int, int]) -> Buffer:
-    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_16, padded, Pack(("w",)))
+    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_8, padded, Pack(("w",)))
 
 
 def naive_mma_rows_16(weight: torch.Tensor, n: int, k: int) -> list[float]:
