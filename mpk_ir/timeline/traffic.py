@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.abi import TaskFlag
 from ..codegen.program import Program
 from ..tasks import task_kind
 from ..tasks.work import Load, work_of
@@ -42,7 +41,6 @@ def demand(program: Program, load: Load) -> Demand:
                 buffer = program.buffers[operand.buffer]
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes
-    found.activation_us[(tasks["flags"] & TaskFlag.KEEP_ACTIVATION) != 0] = 0.0
     return found
 
 

@@ -68,6 +68,12 @@ def with_table(column: str, row: int, value: int) -> Callable[[Program], Program
     return change
 
 
+def without_flags(program: Program) -> Program:
+    tasks = program.tasks.copy()
+    tasks["flags"] &= ~int(TaskFlag.ORDERED)
+    return replace(program, tasks=tasks)
+
+
 def with_task_of(number: int, other: int) -> Callable[[Program], Program]:
     """Task ``number`` of the last grid of several tasks is another one of it."""
 
@@ -120,10 +126,7 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     "more waits than a record holds": (with_table("num_waits", 3, 5), "tables: .* num_waits is 5"),
     "a task of no grid": (with_table("index", -1, 3), "tables: grid .* expected one for each index"),
     "an event that does not exist": (with_table("wait_event", -1, 9999), "counting: .* event number 9999"),
-    "activations kept from another task": (
-        with_table("flags", 0, int(TaskFlag.KEEP_ACTIVATION)),
-        "tables: row 0 keeps the activations",
-    ),
+    "no task ordered": (without_flags, "tables: row .* lacks the flag ORDERED"),
     "a lowered target": (with_table("wait_count", -1, 0), "counting: .* waits for 0 arrivals a step of event"),
     "another body": (with_first_grid(body=1), "tables: grid .* runs body 1, which is not"),
     "a task twice": (with_task_of(1, 2), "tables: grid .* expected one for each index"),
@@ -160,11 +163,15 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
         "memory-model: `wait_event` of the kernel has no acquire",
     ),
     "arrivals without a barrier": (
-        with_header(KERNEL, r"(void signal\((?s:.*?))barrier_sync\([^;]*;", r"\1"),
-        "memory-model: `signal` of the kernel has no barrier",
+        with_header(KERNEL, r"(void leave_task\((?s:.*?))__syncwarp\(\);", r"\1"),
+        "memory-model: `leave_task` of the kernel does not gather",
+    ),
+    "a relaxed count of warps": (
+        with_header(ATOMS, r"atom\.acq_rel\.cta", "atom.relaxed.cta"),
+        "memory-model: `add_acquire_release_block` is",
     ),
     "waits without a barrier": (
-        with_header(CONTEXT, r"(bool wait\((?s:.*?))      sync\(\);", r"\1"),
+        with_header(CONTEXT, r"(void wait\((?s:.*?))__syncwarp\(\);", r"\1"),
         "memory-model: `wait` of the kernel has no barrier",
     ),
 }
