@@ -185,12 +185,16 @@ def test_a_fault_is_named(fault: str) -> None:
 
 
 EARLY = re.compile(r"operand<[^>]*>\(task, k(\w+)\)")
+ROWS = re.compile(r"context\.(?:touched_)?rows_from\(")  # of the row_count that the kernel reads as a step begins
 
 
 @pytest.mark.parametrize("kind", BUILTIN_KINDS, ids=lambda kind: kind.name)
 def test_what_a_body_reads_before_its_wait_is_declared_early(kind: TaskKind[Any]) -> None:
     text = kind.header()
-    body = text[text.index(" run(Context& context") :]
-    names = EARLY.findall(body.partition("context.wait(")[0])
+    body = text[text.index(" run(Context& context") :].partition("context.wait(")[0]
+    helpers = [text[text.index(f" {name}(const Task& task)") :] for name in re.findall(r" (\w+)\(task\);", body)]
+    parts = [body, *(helper.partition("\n  }")[0] for helper in helpers)]
+    names = [name for part in parts for name in EARLY.findall(part)]
     before = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}
+    before |= {"row_count"} & {o.name for o in kind.operands} if ROWS.search(text) else set()
     assert before == {operand.name for operand in kind.operands if operand.early}

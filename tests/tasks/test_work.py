@@ -16,7 +16,18 @@ from mpk_ir.tasks.linear import LinearParams
 from mpk_ir.tasks.work import _MODELS, Load, work_of
 
 LINEAR = LinearParams(
-    n=200, k=4096, tiles=2, rows=16, norm=True, eps=1e-6, bias=False, residual=False, activation="none", out="bf16"
+    n=200,
+    k=4096,
+    tiles=4,
+    pass_tiles=4,
+    rows=16,
+    norm=True,
+    eps=1e-6,
+    bias=False,
+    residual=False,
+    best=False,
+    activation="none",
+    out="bf16",
 )
 ATTENTION = AttentionParams(
     heads=32,
