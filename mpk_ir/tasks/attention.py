@@ -70,7 +70,7 @@ class Attention(TaskKind[AttentionParams]):
         Operand("inv_freq", optional=True),
         Operand("out", Access.WRITE, polled=True),
         Operand("max_sum", Access.WRITE, optional=True, polled=True),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
     )
 
     def signature(self, params: AttentionParams) -> str:

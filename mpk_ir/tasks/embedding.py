@@ -29,7 +29,7 @@ class Embedding(TaskKind[EmbeddingParams]):
     operands = (
         Operand("table"),
         Operand("ids"),
-        Operand("row_count", optional=True),
+        Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE, polled=True),
     )
 
