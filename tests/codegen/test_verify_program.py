@@ -192,7 +192,8 @@ ROWS = re.compile(r"context\.(?:touched_)?rows_from\(")  # of the row_count that
 def test_what_a_body_reads_before_its_wait_is_declared_early(kind: TaskKind[Any]) -> None:
     text = kind.header()
     body = text[text.index(" run(Context& context") :].partition("context.wait(")[0]
-    helpers = [text[text.index(f" {name}(const Task& task)") :] for name in re.findall(r" (\w+)\(task\);", body)]
+    called = re.findall(r" (\w+)\(task\);", body)
+    helpers = [text.partition(f" {name}(const Task& task)")[2] for name in called]
     parts = [body, *(helper.partition("\n  }")[0] for helper in helpers)]
     names = [name for part in parts for name in EARLY.findall(part)]
     before = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}

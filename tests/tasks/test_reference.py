@@ -223,7 +223,9 @@ def test_attention_in_splits_and_merged(seed: int, cached: int, count: int, spli
     if splits > 1:
         merged = np.zeros((count, GROUP * DIM), np.float32)
         parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
-        AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), parts, (0,))
+        for head in range(GROUP):
+            own = parts | {"out": merged[:, head * DIM : (head + 1) * DIM]}
+            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head,))
         out = merged
     np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
 
