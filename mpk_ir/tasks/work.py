@@ -41,8 +41,8 @@ class Load:
 class Work:
     """Costs of the tasks of a grid; numbers, or arrays [tasks] where tasks differ.
 
-    ``activation_us``: from ready until weights can be used. ``compute_us``: what follows, if all weights are in shared memory. ``cache_bytes``: device memory
-    read after the wait; streamed weights are not counted, they are boxes.
+    ``activation_us``: from ready until weights can be used. ``compute_us``: what follows, if all weights are in shared
+    memory. ``cache_bytes``: device memory read after the wait; streamed weights are not counted, they are boxes.
     """
 
     compute_us: Array | float

@@ -22,12 +22,11 @@ def _lacks_order(program: Program) -> bool:
     for row in program.tasks:
         if row["flags"] & int(TaskFlag.ORDERED):
             continue
-        for mine in program.grids[row["grid"]].operands:
-            for grid in program.grids[: row["grid"]]:
-                for other in grid.operands:
-                    if mine.buffer == other.buffer and not program.buffers[mine.buffer].polled:
-                        if mine.access.writes or other.access.writes:
-                            return True
+        earlier = [operand for grid in program.grids[: row["grid"]] for operand in grid.operands]
+        for mine, other in product(program.grids[row["grid"]].operands, earlier):
+            shared = mine.buffer == other.buffer and not program.buffers[mine.buffer].polled
+            if shared and (mine.access.writes or other.access.writes):
+                return True
     return False
 
 

@@ -243,7 +243,9 @@ def test_a_plan_without_a_step_event_is_rejected(decoder: ModuleOp) -> None:
 def test_a_task_on_an_sm_that_does_not_exist_is_named(decoder: ModuleOp) -> None:
     chosen = grid(graph_of(decoder), "embed_tokens")
     chosen.placement = dense_i32([132] * chosen.num_tasks, (chosen.num_tasks,))
-    with pytest.raises(VerificationError, match=r"resources: @argmax\[0\] is placed on SM 132, h200 has SMs 0 to 131"):
+    with pytest.raises(
+        VerificationError, match=r"resources: @embed_tokens\[0\] is placed on SM 132, h200 has SMs 0 to 131"
+    ):
         Verify().apply(Context(), decoder)
 
 
@@ -263,7 +265,7 @@ def test_what_a_body_reads_before_its_wait_cannot_be_written_in_the_step(decoder
 
 def test_a_weight_is_never_written(decoder: ModuleOp) -> None:
     graph = graph_of(decoder)
-    chosen = grid(graph, "argmax")
+    chosen = grid(graph, "embed_tokens")
     (y,) = [v for v, box in zip(chosen.data, chosen.boxes, strict=True) if box.mode.writes][:1]
     y.owner.space = SpaceAttr(Space.WEIGHT)  # type: ignore[union-attr]
     with pytest.raises(VerificationError, match=r"memory-model: @argmax\[0\] .* writes weight @"):
