@@ -268,7 +268,7 @@ def test_a_weight_is_never_written(decoder: ModuleOp) -> None:
     chosen = grid(graph, "embed_tokens")
     (y,) = [v for v, box in zip(chosen.data, chosen.boxes, strict=True) if box.mode.writes][:1]
     y.owner.space = SpaceAttr(Space.WEIGHT)  # type: ignore[union-attr]
-    with pytest.raises(VerificationError, match=r"memory-model: @argmax\[0\] .* writes weight @"):
+    with pytest.raises(VerificationError, match=r"memory-model: @embed_tokens\[0\] .* writes weight @"):
         Verify().apply(Context(), decoder)
 
 
