@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
 
 from mpk_ir.cli import run_command
 from mpk_ir.cli.main import main
+from tests.processor_time import children_seconds
 
 MPK = [sys.executable, "-m", "mpk_ir.cli.main"]
 
@@ -91,12 +91,6 @@ def test_help_lists_the_commands_and_is_quick(capsys: pytest.CaptureFixture[str]
         before = children_seconds()
         subprocess.run([*MPK, *arguments], check=True, capture_output=True)
         assert children_seconds() - before < 0.5
-
-
-def children_seconds() -> float:
-    """Processor time of ended child processes: other work on the machine does not count."""
-    usage = getrusage(RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compile", "MODEL", "--emit", "sm"]])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from subprocess import run as run_process
 
 import pytest
 
 from tests.lit import Finished, run_tool
+from tests.processor_time import children_seconds
 
 ADD = """\
 func.func @f(%a: i32) -> i32 {
@@ -355,15 +355,9 @@ def test_help_is_quick_and_imports_nothing_heavy():
     )
     times: list[float] = []
     for _ in range(3):
-        begin = _seconds_of_children()
+        begin = children_seconds()
         done = run_process([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        times.append(_seconds_of_children() - begin)
+        times.append(children_seconds() - begin)
         assert done.returncode == 0, done.stderr
         assert "usage: mpk-opt" in done.stdout
     assert min(times) < 0.5
-
-
-def _seconds_of_children() -> float:
-    """CPU time: wall time would measure what else runs on this machine."""
-    usage = getrusage(RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -95,19 +95,19 @@ def _unary(kind: type[tg.UnaryOp]) -> Rule:
     return rule
 
 
-for _unary_kind, _name in {
-    tg.ExpOp: "exp",
-    tg.RsqrtOp: "rsqrt",
-    tg.SigmoidOp: "sigmoid",
-    tg.TanhOp: "tanh",
-    tg.SqrtOp: "sqrt",
-    tg.LogOp: "log",
-    tg.SinOp: "sin",
-    tg.CosOp: "cos",
-    tg.ErfOp: "erf",
-    tg.SiluOp: "silu",
-}.items():
-    aten_rule(f"{_name}.default")(_unary(_unary_kind))
+for _unary_kind in (  # those that ATen calls as we do
+    tg.ExpOp,
+    tg.RsqrtOp,
+    tg.SigmoidOp,
+    tg.TanhOp,
+    tg.SqrtOp,
+    tg.LogOp,
+    tg.SinOp,
+    tg.CosOp,
+    tg.ErfOp,
+    tg.SiluOp,
+):
+    aten_rule(f"{_unary_kind.name.removeprefix('tg.')}.default")(_unary(_unary_kind))
 
 
 def _on_floats(kind: type[tg.UnaryOp]) -> Rule:
