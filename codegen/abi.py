@@ -15,6 +15,10 @@ EVENT_STRIDE_BYTES = 128
 """Each event counter has a cache line of its own: a poll never contends with a neighbour's arrivals."""
 
 
+UNWRITTEN_BYTE = 0xFF
+"""Each byte of `kUnwritten`, what a polled word holds until it is written (codegen/cuda/mpk/runtime/polling.cuh)."""
+
+
 class ErrorCode(IntEnum):
     """What ended a launch early."""
 
@@ -25,13 +29,20 @@ class ErrorCode(IntEnum):
     """Consumers waited too long for the loader warp."""
     RING_TIMEOUT = 3
     """The loader warp waited too long for a free stage."""
+    DATA_TIMEOUT = 4
+    """A task waited too long for the words of a polled operand."""
+    FETCH_TIMEOUT = 5
+    """Consumers waited too long for the record of their next task."""
 
 
 class TaskFlag(IntEnum):
     """Bits of ``Task.flags``."""
 
-    KEEP_ACTIVATION = 1
-    """The task before it on this SM read the same activation box with the same body: shared memory still holds it."""
+    ORDERED = 1
+    """All warps of the block end the task before, ere any begins this one: it touches, without polling, what earlier
+    tasks touch."""
+    ENDS_STEP = 2
+    """The last task of its SM."""
 
 
 class ProfilePhase(IntEnum):
@@ -42,6 +53,7 @@ class ProfilePhase(IntEnum):
     """Waits satisfied."""
     COMPUTED = 2
     SIGNALLED = 3
+    """The task's first warp has left it."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +73,22 @@ class Struct:
     name: str
     comment: str
     fields: tuple[Field, ...]
+    alignment: int = 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The numpy dtype with C's alignment and padding."""
+        """The numpy dtype with C's padding, and more where ``alignment`` asks for it."""
         rows = [(f.name, f.numpy, (f.count,)) if f.count > 1 else (f.name, f.numpy) for f in self.fields]
+        plain = np.dtype(rows, align=True)
+        if missing := -plain.itemsize % self.alignment:
+            rows.append(("padding", "V1", (missing,)))
         return np.dtype(rows, align=True)
 
     def c_text(self) -> str:
-        lines = [f"// {self.comment}", f"struct {self.name} {{"]
+        lines = [
+            f"// {self.comment}",
+            f"struct {f'alignas({self.alignment}) ' if self.alignment > 1 else ''}{self.name} {{",
+        ]
         lines += [f"  {f.c_type} {f.name}{f'[{f.count}]' if f.count > 1 else ''};" for f in self.fields]
         check = f'static_assert(sizeof({self.name}) == {self.dtype.itemsize}, "{self.name}: host and device disagree");'
         return "\n".join([*lines, "};", check, ""])
@@ -85,15 +104,19 @@ TASK = Struct(
         Field("index", "int", "<i4", 3),
         Field("num_waits", "int", "<i4"),
         Field("num_signals", "int", "<i4"),
+        Field("polled", "unsigned", "<u4"),
         Field("wait_event", "unsigned", "<u4", MAX_WAITS),
         Field("wait_count", "unsigned", "<u4", MAX_WAITS),
-        Field("signal_event", "unsigned", "<u4", MAX_SIGNALS),
+        Field("signal_event", "unsigned", "<u4", MAX_SIGNALS + 1),
         Field("row_stride", "unsigned", "<u4", MAX_OPERANDS),
         Field("operand", "unsigned long long", "<u8", MAX_OPERANDS),
     ),
+    alignment=16,  # records are copied to shared memory by 16 bytes
 )
 """``row_stride``: elements between neighbours along an operand's first dimension; ``operand``: address of the box's
-first element, 0 for an absent optional operand. Operands are in the order of the task kind's declaration."""
+first element, 0 for an absent optional operand; ``signal_event``: one more than in the plan, the last task of an SM
+signals the end of the step too; ``polled``: bits of the operands in polled buffers. Operands are in the
+order of the task kind's declaration."""
 
 ERROR = Struct(
     "Error",
@@ -122,12 +145,14 @@ LAUNCH = Struct(
         Field("first_step", "int", "<i4"),
         Field("num_steps", "int", "<i4"),
         Field("failures", "unsigned*", "<u8"),
+        Field("row_count", "const int*", "<u8"),
     ),
 )
 """``events``: one counter per ``EVENT_STRIDE_BYTES``, never reset: a wait for c arrivals of an event in step s of all
 steps since the counters were zeroed needs (s + 1) * c, so ``first_step`` counts the steps of earlier launches.
 ``failures``: how many blocks have given up, in device memory: a block that waits looks there, not into ``error``, which
 lies in the host's.
+``row_count``: the state of that name, the active rows of a step; null where every row is.
 ``profile``: [steps, tasks, 4] u64 in the profiling build, else null."""
 
 

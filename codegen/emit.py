@@ -19,7 +19,16 @@ from .cuda_printer import print_config, print_source
 from .plan import expand
 from .program import Launch, Program
 
-RUNTIME_HEADERS = ("atoms.cuh", "types.cuh", "math.cuh", "strided.cuh", "runtime/context.cuh", "runtime/kernel.cuh")
+RUNTIME_HEADERS = (
+    "atoms.cuh",
+    "types.cuh",
+    "math.cuh",
+    "strided.cuh",
+    "best.cuh",
+    "runtime/polling.cuh",
+    "runtime/context.cuh",
+    "runtime/kernel.cuh",
+)
 
 
 def emit(module: ModuleOp) -> Program:
@@ -53,9 +62,11 @@ def emit(module: ModuleOp) -> Program:
         tasks=tables.tasks,
         queue_begin=tables.queue_begin,
         event_count=tables.event_count,
+        event_polled=tables.event_polled,
         event_names=tables.event_names,
         step_event=constants["kStepEvent"],
         arena_bytes=graph.arena_bytes.value.data if graph.arena_bytes is not None else 0,
+        polled_bytes=graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
         source=print_source(source),
         headers=headers_of(source, [grid.kind for grid in tables.grids]),
         launch=launch,

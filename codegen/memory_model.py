@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ..proof import Rejection
 
-_ATOM = re.compile(r"\b(\w+_(release|acquire)_(\w+?))\(")
+_ATOM = re.compile(r"\b(\w+_(release|acquire)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
 SCOPES = ("gpu", "sys")
@@ -17,25 +17,34 @@ SCOPES = ("gpu", "sys")
 def check_ordering(headers: Mapping[str, str]) -> None:
     """Every event orders memory between SMs. Raises Rejection, rule memory-model.
 
-    An atom does what its name says: `add_release_gpu` is an instruction with `.release.gpu`. The kernel's arrivals are
-    releases and come behind a barrier, which makes the stores of the whole block theirs; its waits are acquires and
-    stand before one. Scopes are those of the gpu or wider.
+    An atom does what its name says: `add_release_gpu` is an instruction with `.release.gpu`. The last warp to leave a
+    task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
+    are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. Scopes are those
+    of the gpu or wider.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(bodies.get("mpk/atoms.cuh", {}))
     runtime = {name: body for part, found in bodies.items() if "/runtime/" in part for name, body in found.items()}
-    for name, order, barrier_first in (("signal", "release", True), ("wait_event", "acquire", False)):
-        body = runtime.get(name, "")
-        calls = [match for match in _ATOM.finditer(body) if match[2] == order and match[3] in SCOPES]
-        if not calls:
+    for name, order in (("leave_task", "release"), ("wait_event", "acquire")):
+        if not _gpu_atoms(runtime.get(name, ""), order):
             raise Rejection(
                 "memory-model", f"`{name}` of the kernel has no {order} at scope gpu or wider: nothing orders the tasks"
             )
-        if barrier_first and "barrier_sync(" not in body[: calls[0].start()]:
-            raise Rejection("memory-model", f"`{name}` of the kernel has no barrier before it signals")
+    leave = runtime["leave_task"]
+    before = leave[: _gpu_atoms(leave, "release")[0]]
+    if "__syncwarp()" not in before or "add_acquire_release_block(" not in before[before.index("__syncwarp()") :]:
+        raise Rejection(
+            "memory-model",
+            "`leave_task` of the kernel does not gather the stores of its warp, then of all warps, before it signals",
+        )
     wait = runtime.get("wait", "")
-    if "wait_event(" in wait and "sync()" not in wait[wait.rindex("wait_event(") :]:
+    if "wait_event(" in wait and "__syncwarp()" not in wait[wait.rindex("wait_event(") :]:
         raise Rejection("memory-model", "`wait` of the kernel has no barrier behind the events it waited for")
+
+
+def _gpu_atoms(body: str, order: str) -> list[int]:
+    """Where ``body`` calls an atom of ``order`` that reaches other SMs."""
+    return [match.start() for match in _ATOM.finditer(body) if match[2] == order and match[3] in SCOPES]
 
 
 def orders_memory(headers: Mapping[str, str]) -> bool:
@@ -50,6 +59,9 @@ def orders_memory(headers: Mapping[str, str]) -> bool:
 
 
 def _check_atoms(atoms: Mapping[str, str]) -> None:
+    both = " ".join(_ASM.findall(atoms.get("add_acquire_release_block", "")))
+    if ".acq_rel.cta" not in both:
+        raise Rejection("memory-model", f"`add_acquire_release_block` is `{both}`, expected one with .acq_rel.cta")
     for name, body in atoms.items():
         named = _ATOM.match(f"{name}(")
         if named is None:

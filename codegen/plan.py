@@ -33,6 +33,7 @@ class Tables:
     tasks: Array
     queue_begin: Array
     event_count: Array
+    event_polled: Array
     event_names: tuple[str, ...]
     constants: dict[str, Array]
 
@@ -45,17 +46,19 @@ def expand(graph: GraphOp) -> Tables:
     buffers: dict[SSAValue, int] = {op.buffer: number for number, op in enumerate(graph.buffers)}
     first_element: dict[SSAValue, int] = {}
     counts: list[int] = []
+    polled: list[bool] = []
     names: list[str] = []
     for event in graph.events:
         first_element[event.event] = len(counts)
         counts += event.arrivals.tolist()
+        polled += [event.polled is not None] * event.size
         names += [f"{event.sym_name.data}[{element}]" for element in range(event.size)]
     bodies: dict[object, int] = {}
     grids = tuple(_grid(op, buffers, bodies) for op in graph.grids)
     num_sms = target_of(graph.target.data).num_sms
     tasks = np.concatenate([_grid_tasks(op, number, first_element, num_sms) for number, op in enumerate(graph.grids)])
     tasks = tasks[np.argsort(tasks["sm"], kind="stable")]
-    _mark_kept_activations(tasks, graph.grids)
+    tasks["flags"] |= np.where(_ordered_grids(graph)[tasks["grid"]], int(TaskFlag.ORDERED), 0).astype(np.int32)
     queue_begin = np.searchsorted(tasks["sm"], np.arange(num_sms + 1)).astype(np.int32)
     return Tables(
         buffers=tuple(_buffer(op) for op in graph.buffers),
@@ -64,6 +67,7 @@ def expand(graph: GraphOp) -> Tables:
         tasks=tasks,
         queue_begin=queue_begin,
         event_count=np.array(counts, dtype=np.int32),
+        event_polled=np.array(polled, dtype=np.bool_),
         event_names=tuple(names),
         constants={op.sym_name.data: _constant(op) for op in graph.buffers if op.constant is not None},
     )
@@ -89,6 +93,7 @@ def _buffer(op: BufferOp) -> Buffer:
         padded_shape=op.padded_shape,
         pack=pack,
         offset_bytes=op.offset.value.data if op.offset is not None else 0,
+        polled=op.polled is not None,
     )
 
 
@@ -171,13 +176,18 @@ def _packed(op: GridOp, uses: tuple[Array, Array], limit: int, verb: str) -> tup
     return used, events, needed
 
 
-def _mark_kept_activations(tasks: Array, grids: list[GridOp]) -> None:
-    """A linear task may reuse the activations in shared memory if its predecessor on the SM is of the same grid and
-    read the same box."""
-    linear = np.array([grid.kind.data == "linear" for grid in grids])
-    if len(tasks) < 2:
-        return
-    same = (tasks["sm"][1:] == tasks["sm"][:-1]) & (tasks["grid"][1:] == tasks["grid"][:-1])
-    same &= linear[tasks["grid"][1:]]
-    same &= (tasks["offsets"][1:, 0] == tasks["offsets"][:-1, 0]).all(axis=1)
-    tasks["flags"][1:] |= np.where(same, int(TaskFlag.KEEP_ACTIVATION), 0).astype(np.int32)
+def _ordered_grids(graph: GraphOp) -> Array:
+    """[grids] bool: whose tasks touch, without polling, memory that a grid before writes, or write what one reads."""
+    touched: set[SSAValue] = set()
+    written: set[SSAValue] = set()
+    ordered = np.zeros(len(graph.grids), np.bool_)
+    for number, grid in enumerate(graph.grids):
+        uses = [(v, box.mode) for v, box in zip(grid.data, grid.boxes.data, strict=True) if not _is_polled(v)]
+        ordered[number] = any(v in written or (mode.writes and v in touched) for v, mode in uses)
+        touched |= {v for v, _ in uses}
+        written |= {v for v, mode in uses if mode.writes}
+    return ordered
+
+
+def _is_polled(value: SSAValue) -> bool:
+    return isinstance(value.owner, BufferOp) and value.owner.polled is not None

@@ -27,7 +27,9 @@ def plan_of(program: Program) -> Plan:
     return Plan(
         grids=_grids(program, tasks),
         buffers=tuple(
-            PlanBuffer(b.name, b.space, b.shape, b.bytes, b.offset_bytes if b.space is Space.SCRATCH else None)
+            PlanBuffer(
+                b.name, b.space, b.shape, b.bytes, b.offset_bytes if b.space is Space.SCRATCH else None, b.polled
+            )
             for b in program.buffers
         ),
         regions=_regions(program, tasks),
@@ -41,6 +43,8 @@ def plan_of(program: Program) -> Plan:
         signals=signals[:, :2],
         step_events=(program.step_event,) if program.step_event in events else (),
         arena_bytes=program.arena_bytes,
+        event_polled=program.event_polled,
+        polled_bytes=program.polled_bytes,
         unknown_events=(*unknown_waits, *unknown_signals),
     )
 

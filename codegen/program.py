@@ -21,7 +21,7 @@ from ..core.memory import Layout, Space
 from ..core.target import Target, target_of
 from ..tasks.base import Access
 
-MAX_OPERANDS = 12
+MAX_OPERANDS = 13
 MAX_RANK = 4
 MAX_WAITS = 4
 MAX_SIGNALS = 4
@@ -66,6 +66,8 @@ class Buffer:
     padded_shape: tuple[int, ...] = ()
     pack: Pack | None = None
     offset_bytes: int = 0
+    polled: bool = False
+    """Each 4-byte word says itself whether the step has written it; there are two copies, steps take turns."""
 
     @property
     def bytes(self) -> int:
@@ -125,16 +127,21 @@ class Program:
     """[SMs + 1] int32: SM s runs ``tasks[queue_begin[s]:queue_begin[s + 1]]``."""
     event_count: np.ndarray[Any, Any]
     """[events] int32: arrivals an event receives in a step."""
+    event_polled: np.ndarray[Any, Any]
+    """[events] bool: the event stands for what readers see in polled data; the GPU has no counter for it."""
     event_names: tuple[str, ...]
     """One name per event tensor element, for messages."""
     step_event: int
-    """The event that says a step is over: an SM starts step s when it has s times its arrivals per step."""
+    """The event that says a step is over: an SM starts step s when it has s times its arrivals per step. On the GPU one
+    arrival of each SM, by its last task, stands for those of the plan (`runtime.binding`)."""
     arena_bytes: int
     source: str
     headers: Mapping[str, str]
     launch: Launch
     constants: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict[str, np.ndarray[Any, Any]])
     """Values, by buffer name, of the weights that come from no parameter (``pack`` is None)."""
+    polled_bytes: int = 0
+    """Between the two copies of a polled buffer in the arena."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Facts for the host side: batch, rows, max_length, page_size, vocab_size, stop_tokens, statistics."""
 
@@ -157,11 +164,12 @@ class Program:
             "event_names": self.event_names,
             "step_event": self.step_event,
             "arena_bytes": self.arena_bytes,
+            "polled_bytes": self.polled_bytes,
             "launch": asdict(self.launch),
             "metadata": self.metadata,
         }
         (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
-        tables = {"tasks": self.tasks, "queue_begin": self.queue_begin, "event_count": self.event_count}
+        tables = {name: getattr(self, name) for name in _TABLES}
         _save_arrays(folder / "tables.npz", tables)
         _save_arrays(folder / "constants.npz", self.constants)
         (folder / "kernel.cu").write_text(self.source)
@@ -176,7 +184,7 @@ class Program:
         try:
             facts = json.loads((folder / "program.json").read_text())
             with np.load(folder / "tables.npz") as tables:
-                arrays = {name: tables[name] for name in ("tasks", "queue_begin", "event_count")}
+                arrays = {name: tables[name] for name in _TABLES}
             with np.load(folder / "constants.npz") as constants:
                 values = dict(constants.items())
             source = (folder / "kernel.cu").read_text()
@@ -192,6 +200,7 @@ class Program:
                 step_event=facts["step_event"],
                 constants=values,
                 arena_bytes=facts["arena_bytes"],
+                polled_bytes=facts["polled_bytes"],
                 source=source,
                 headers=headers,
                 launch=Launch(**facts["launch"]),
@@ -202,6 +211,9 @@ class Program:
             raise UsageError(
                 f"no readable program: {error}", where=str(folder), advice="write one with `mpk compile --emit program`"
             ) from error
+
+
+_TABLES = ("tasks", "queue_begin", "event_count", "event_polled")
 
 
 def _save_arrays(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -218,6 +230,7 @@ def _buffer_from(row: dict[str, Any]) -> Buffer:
         padded_shape=tuple(row["padded_shape"]),
         pack=row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"]),
         offset_bytes=row["offset_bytes"],
+        polled=row["polled"],
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.errors import MpkError
 from ..proof import Plan, Rejection, check
+from ..proof.plan import BoolArray
 from ..tasks import task_kind
 from .abi import TaskFlag
 from .memory_model import check_ordering
@@ -55,6 +56,10 @@ def check_queues(program: Program) -> None:
         if wrong.size:
             row = int(wrong[0])
             raise Rejection("tables", f"row {row}, in the queue of SM {sm[row]}: {column} is {tasks[column][row]}")
+    if len(program.event_polled) != len(program.event_count):
+        raise Rejection(
+            "tables", f"{len(program.event_count)} events, {len(program.event_polled)} marks of polled ones"
+        )
     if len(program.event_names) != len(program.event_count):
         raise Rejection("tables", f"{len(program.event_count)} events have {len(program.event_names)} names")
 
@@ -97,25 +102,34 @@ def _check_operands(program: Program, grid: Grid) -> None:
 
 
 def check_flags(program: Program) -> None:
-    """Kept activations are those of the task before. Raises Rejection, rule tables."""
-    tasks = program.tasks
-    kept = (tasks["flags"] & int(TaskFlag.KEEP_ACTIVATION)) != 0
-    same = np.zeros(len(tasks), np.bool_)
-    same[1:] = (tasks["sm"][1:] == tasks["sm"][:-1]) & (tasks["grid"][1:] == tasks["grid"][:-1])
-    for column in ("offsets", "sizes"):
-        same[1:] &= (tasks[column][1:, 0] == tasks[column][:-1, 0]).all(axis=1)
-    if wrong := np.flatnonzero(kept & ~same).tolist():
-        raise Rejection(
-            "tables", f"row {wrong[0]} keeps the activations of the task before it, which did not read the same ones"
-        )
+    """All warps of a block end the task before one that touches, without polling, what an earlier grid writes, or that
+    writes what one reads. Raises Rejection, rule tables."""
+    ordered = (program.tasks["flags"] & int(TaskFlag.ORDERED)) != 0
+    needed = _ordered_grids(program)[program.tasks["grid"]]
+    if wrong := np.flatnonzero(needed & ~ordered).tolist():
+        grid = program.grids[program.tasks["grid"][wrong[0]]]
+        raise Rejection("tables", f"row {wrong[0]}, of grid @{grid.name}, lacks the flag ORDERED")
+
+
+def _ordered_grids(program: Program) -> BoolArray:
+    """[grids]: whose tasks touch, without polling, memory that a grid before writes, or write what one reads."""
+    touched, written = set[int](), set[int]()
+    ordered = np.zeros(len(program.grids), np.bool_)
+    for number, grid in enumerate(program.grids):
+        uses = [operand for operand in grid.operands if not program.buffers[operand.buffer].polled]
+        ordered[number] = any(use.buffer in written or (use.access.writes and use.buffer in touched) for use in uses)
+        touched |= {use.buffer for use in uses}
+        written |= {use.buffer for use in uses if use.access.writes}
+    return ordered
 
 
 def check_source(program: Program) -> None:
     """The text that NVRTC compiles agrees with the tables. Raises Rejection, rule source."""
     constants = {name: int(value) for name, value in _CONSTANT.findall(program.headers.get("mpk/config.cuh", ""))}
     step = program.step_event
-    arrivals = int(program.event_count[step]) if 0 <= step < len(program.event_count) else -1
-    expected = {"kStepEvent": step, "kStepArrivals": arrivals, "kNumTasks": len(program.tasks)}
+    busy = int((np.diff(program.queue_begin) > 0).sum())  # each arrives once, when its last task is over
+    expected = {"kStepEvent": step, "kStepArrivals": busy, "kNumTasks": len(program.tasks)}
+    expected["kPolledBytes"] = program.polled_bytes
     expected |= {"kBlockThreads": program.launch.num_threads}
     for name, value in expected.items():
         if constants.get(name) != value:

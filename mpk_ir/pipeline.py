@@ -10,6 +10,7 @@ from .passes.sm.elide_waits import ElideWaits
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
 from .passes.sm.plan_memory import PlanMemory
+from .passes.sm.poll_data import PollData
 from .passes.sm.schedule import Schedule
 from .passes.sm.synthesize_events import SynthesizeEvents
 from .passes.sm.verify import Verify
@@ -35,6 +36,7 @@ def plan_passes(target: Target) -> tuple[ModulePass, ...]:
     """Tg -> sm: task grids, what orders them, where and when they run."""
     return (
         Tile(target=target.name),
+        PollData(),  # before events: what is polled needs none of the kernel's counters
         SynthesizeEvents(),
         FuseEvents(),  # before normalization: fewer events need fewer joins
         NormalizeEvents(),  # before scheduling: a join is a task that needs an SM

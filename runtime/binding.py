@@ -22,8 +22,11 @@ def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
     """The task table as the kernel reads it, [tasks] of ``abi.TASK``; ``addresses`` is where each buffer begins."""
     table = np.zeros(len(program.tasks), abi.TASK.dtype)
     table["body"] = np.array([grid.body for grid in program.grids], np.int32)[program.tasks["grid"]]
-    for name in ("grid", "flags", "index", "num_waits", "num_signals", "wait_event", "wait_count", "signal_event"):
+    for name in ("grid", "flags", "index"):
         table[name] = program.tasks[name]
+    _keep_counted_events(program, table, ("wait_event", "wait_count"), "num_waits")
+    _keep_counted_events(program, table, ("signal_event",), "num_signals")
+    _end_step(program, table)
     for number, grid in enumerate(program.grids):
         rows = np.flatnonzero(program.tasks["grid"] == number)
         for position, slot in enumerate(operand_slots(grid)):
@@ -31,7 +34,28 @@ def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
             offsets = box_offsets(buffer, program.tasks["offsets"][rows, position])
             table["operand"][rows, slot] = addresses[buffer.name] + offsets * buffer.dtype.bytes
             table["row_stride"][rows, slot] = row_stride(buffer)
+            table["polled"][rows] |= np.uint32(buffer.polled << slot)
     return table
+
+
+def _keep_counted_events(program: Program, table: Array, columns: tuple[str, ...], number: str) -> None:
+    """Copy a task's events without the polled ones, for which there is no counter, and without the end of the step."""
+    events, used = program.tasks[columns[0]], program.tasks[number]
+    counted = (np.arange(events.shape[1]) < used[:, None]) & ~program.event_polled[events]
+    counted &= events != program.step_event
+    order = np.argsort(~counted, axis=1, kind="stable")
+    table[number] = counted.sum(axis=1)
+    for column in columns:
+        kept = np.where(counted, program.tasks[column], 0)
+        table[column][:, : events.shape[1]] = np.take_along_axis(kept, order, axis=1)
+
+
+def _end_step(program: Program, table: Array) -> None:
+    """Let the last task of each SM signal the end of the step: a queue runs in order, so all others are over then."""
+    last = program.queue_begin[1:][np.diff(program.queue_begin) > 0] - 1
+    table["signal_event"][last, table["num_signals"][last]] = program.step_event
+    table["num_signals"][last] += 1
+    table["flags"][last] |= int(abi.TaskFlag.ENDS_STEP)
 
 
 def operand_slots(grid: Grid) -> list[int]:
@@ -58,7 +82,7 @@ def box_offsets(buffer: Buffer, offsets: Array) -> Array:
     """
     shape = buffer.padded_shape or buffer.shape
     offsets = offsets[:, : len(shape)].astype(np.int64)
-    if buffer.layout is Layout.MMA_ROWS_16 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
+    if buffer.layout is Layout.MMA_ROWS_8 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
         raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
     strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
     return offsets @ strides

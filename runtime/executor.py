@@ -11,6 +11,7 @@ from ..codegen import abi
 from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
+from ..core.requests import ROW_COUNT
 from .binding import device_dtype, device_tasks, from_device, to_device
 from .cache import KernelCache
 from .driver import Device, DeviceMemory, Kernel, MappedMemory, Stream, Timer, find_device
@@ -64,6 +65,7 @@ class GpuExecutor:
         self._kernel.require_resident(self.device, shape.num_blocks, shape.num_threads)
         self._stream = Stream()
         self._arena = DeviceMemory(program.arena_bytes)
+        self._arena.fill(abi.UNWRITTEN_BYTE)
         self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
         self._bind_weights(parameters)
         self._tables = self._upload_tables()
@@ -112,9 +114,10 @@ class GpuExecutor:
             self._stream, self._followed = Stream(handle), handle
 
     def poison(self) -> None:
-        """Fill scratch and outputs with 0xFF, a NaN in every float type: what is read before it is written shows."""
+        """Fill scratch and outputs with 0xFF, a NaN in every float type and the mark of unwritten words in polled
+        buffers: what is read before it is written shows."""
         self.synchronize()
-        self._arena.fill(0xFF)
+        self._arena.fill(abi.UNWRITTEN_BYTE)
         for buffer in self.program.buffers:
             if buffer.space is Space.OUTPUT:
                 self._memory[buffer.name].fill(0xFF)
@@ -185,12 +188,14 @@ class GpuExecutor:
         for name, memory in self._tables.items():
             argument[name] = memory.address
         argument["error"] = self._error.address
+        argument["row_count"] = self._memory[ROW_COUNT].address if ROW_COUNT in self._memory else 0
         argument["spin_limit_ns"] = self.options.spin_limit_ns
         argument["first_step"], argument["num_steps"] = self._first_step, num_steps
         return argument
 
     def _reset(self) -> None:
-        """Counters and step number back to zero, as at the first launch."""
+        """Counters, polled words and step number as at the first launch."""
+        self._arena.fill(abi.UNWRITTEN_BYTE)
         self._tables["events"].fill(0)
         self._tables["failures"].fill(0)
         self._error.clear()

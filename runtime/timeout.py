@@ -7,6 +7,7 @@ from typing import Any
 from ..codegen import abi
 from ..codegen.program import Program
 from ..core.errors import KernelTimeoutError
+from ..tasks import task_kind
 
 
 def timeout_error(program: Program, error: Any) -> KernelTimeoutError:
@@ -20,7 +21,13 @@ def timeout_error(program: Program, error: Any) -> KernelTimeoutError:
             f"{who} gave up waiting for event {event}: count {int(error['count'])}, target {int(error['target'])}",
             advice="under a debugger or sanitizer the kernel is slow: raise GpuOptions.spin_limit_ns",
         )
+    if code is abi.ErrorCode.DATA_TIMEOUT:
+        return KernelTimeoutError(
+            f"{who} gave up waiting for operand '{operand_name(program, task, int(error['event']))}' to be written",
+            advice="under a debugger or sanitizer the kernel is slow: raise GpuOptions.spin_limit_ns",
+        )
     roles = {
+        abi.ErrorCode.FETCH_TIMEOUT: "consumers waited too long for the record of the task",
         abi.ErrorCode.LOAD_TIMEOUT: "consumers waited too long for the loader warp",
         abi.ErrorCode.RING_TIMEOUT: "the loader warp waited too long for a free stage of the ring",
     }
@@ -35,6 +42,16 @@ def task_name(program: Program, task: int) -> str:
     grid = program.grids[row["grid"]]
     index = tuple(int(i) for i in row["index"][: len(grid.extent)])
     return f"task {task} of grid '{grid.name}' at {index}"
+
+
+def operand_name(program: Program, task: int, slot: int) -> str:
+    """The operand at ``slot`` of the task's kind, as the kernel numbers them, and the buffer it lies in."""
+    if not 0 <= task < len(program.tasks):
+        return "?"
+    grid = program.grids[program.tasks[task]["grid"]]
+    name = task_kind(grid.kind).operands[slot].name
+    buffers = [program.buffers[operand.buffer].name for operand in grid.operands if operand.name == name]
+    return f"{name} in {buffers[0]}" if buffers else name
 
 
 def event_name(program: Program, event: int) -> str:

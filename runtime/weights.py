@@ -21,8 +21,7 @@ ParameterLoader: TypeAlias = "Callable[[str], torch.Tensor]"
 Parameters: TypeAlias = "Mapping[str, torch.Tensor] | ParameterLoader"
 """Parameters by name; a loader reads one when asked, so that a large model is never whole in host memory."""
 
-TILE_ROWS, BLOCK_COLUMNS = 16, 32
-_HALVES, _HALF_ROWS, _QUADS, _QUAD_COLUMNS = 2, 8, 4, 8
+TILE_ROWS, BLOCK_COLUMNS = 8, 32
 
 
 def weights_of(program: Program) -> tuple[Buffer, ...]:
@@ -68,8 +67,8 @@ def packed_weight(buffer: Buffer, weight: torch.Tensor) -> torch.Tensor:
     if buffer.layout is Layout.ROW_MAJOR:
         return padded.reshape(-1)
     n, k = padded.shape
-    tiles = padded.reshape(n // TILE_ROWS, _HALVES, _HALF_ROWS, k // BLOCK_COLUMNS, _QUADS, _QUAD_COLUMNS)
-    return tiles.permute(0, 3, 1, 2, 4, 5).reshape(-1)
+    tiles = padded.reshape(n // TILE_ROWS, TILE_ROWS, k // BLOCK_COLUMNS, BLOCK_COLUMNS)
+    return tiles.transpose(1, 2).reshape(-1)
 
 
 def padded_weight(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

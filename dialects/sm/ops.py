@@ -50,6 +50,9 @@ from .params import params_from_attr, params_to_attr
 class GraphOp(IRDLOperation):
     """One step of a model as task grids over buffers and events. Grids run, on each SM, in the order written here.
 
+    Scratch lies in an arena of `arena_bytes`, which begins with two copies, of `polled_bytes` each, of the polled
+    buffers.
+
     Every task of step s happens before every task of step s + 1: the grids with no successor signal the event marked
     `step`, and an SM starts a step when that event has received all arrivals of the step before.
     """
@@ -59,10 +62,12 @@ class GraphOp(IRDLOperation):
     target = prop_def(StringAttr)
     metadata = prop_def(DictionaryAttr, default_value=DictionaryAttr({}))
     arena_bytes = opt_prop_def(IntegerAttr.constr(i64))
+    polled_bytes = opt_prop_def(IntegerAttr.constr(i64))
     body = region_def("single_block")
     traits = traits_def(IsolatedFromAbove(), NoTerminator())
     assembly_format = (
-        "$sym_name `target` $target (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? $body attr-dict"
+        "$sym_name `target` $target (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? "
+        "(`polled_bytes` $polled_bytes^)? $body attr-dict"
     )
 
     def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block) -> None:
@@ -94,7 +99,8 @@ class BufferOp(IRDLOperation):
     """Device memory of one tensor, and for a weight what parameters it is packed from.
 
     `padded` is the shape that memory holds, where tiles are whole; `offset` is its place in the arena, set by
-    `sm-plan-memory` on scratch buffers.
+    `sm-plan-memory` on scratch buffers. `polled`: each 4-byte word says itself whether this step has written it, so
+    that readers need no event; set by `sm-poll-data`.
     """
 
     name = "sm.buffer"
@@ -105,12 +111,14 @@ class BufferOp(IRDLOperation):
     sources = opt_prop_def(ArrayAttr[StringAttr])
     interleave = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(0, i64))
     constant = opt_prop_def(DenseIntOrFPElementsAttr)
+    polled = opt_prop_def(UnitAttr)
     offset = opt_prop_def(IntegerAttr.constr(i64))
     buffer = result_def(BufferType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
     assembly_format = (
         "$sym_name $space (`layout` $layout^)? (`padded` $padded^)? (`sources` $sources^)? "
-        "(`interleave` $interleave^)? (`constant` $constant^)? (`offset` $offset^)? attr-dict `:` type($buffer)"
+        "(`interleave` $interleave^)? (`constant` $constant^)? (`polled` $polled^)? "
+        "(`offset` $offset^)? attr-dict `:` type($buffer)"
     )
 
     def __init__(self, name: str, space: Space, type_: BufferType, **properties: Attribute) -> None:
@@ -136,6 +144,8 @@ class BufferOp(IRDLOperation):
                 f"buffer @{self.sym_name.data}: expected a padded shape that holds {list(self.shape)}, "
                 f"found {list(self.padded_shape)}"
             )
+        if self.polled is not None and self.space.data is not Space.SCRATCH:
+            raise VerifyException(f"buffer @{self.sym_name.data}: only scratch is polled, found {self.space.data}")
         if (self.space.data is Space.WEIGHT) != (self.sources is not None or self.constant is not None):
             raise VerifyException(
                 f"buffer @{self.sym_name.data}: a weight, and no other, needs sources or a constant; "
@@ -145,22 +155,28 @@ class BufferOp(IRDLOperation):
 
 @irdl_op_definition
 class EventOp(IRDLOperation):
-    """An event tensor. `counts` says how many arrivals each element receives in a step."""
+    """An event tensor. `counts` says how many arrivals each element receives in a step.
+
+    `polled`: the event stands for what readers of polled buffers see in the data; it orders those reads after their
+    writes and nothing else, and costs the kernel nothing.
+    """
 
     name = "sm.event"
     sym_name = prop_def(SymbolNameConstraint())
     counts = prop_def(DenseIntOrFPElementsAttr)
     step = opt_prop_def(UnitAttr)
+    polled = opt_prop_def(UnitAttr)
     event = result_def(EventType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
-    assembly_format = "$sym_name (`step` $step^)? $counts attr-dict `:` type($event)"
+    assembly_format = "$sym_name (`step` $step^)? (`polled` $polled^)? $counts attr-dict `:` type($event)"
 
-    def __init__(self, name: str, counts: Sequence[int], *, step: bool = False) -> None:
+    def __init__(self, name: str, counts: Sequence[int], *, step: bool = False, polled: bool = False) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "counts": dense_i32(counts, (len(counts),)),
                 "step": UnitAttr() if step else None,
+                "polled": UnitAttr() if polled else None,
             },
             result_types=[EventType(IntAttr(len(counts)))],
         )
@@ -322,8 +338,10 @@ class GridOp(IRDLOperation):
                 )
             if kind.operand(name).streamed and isinstance(value.owner, BufferOp):
                 space = value.owner.space.data
-                if space is not Space.WEIGHT:  # the loader warp copies it ahead of every wait
-                    raise VerifyException(f"{where}, operand {name}: expected a streamed weight, found space {space}")
+                if space not in (Space.WEIGHT, Space.STATE):  # the loader warp copies it ahead of every wait
+                    raise VerifyException(
+                        f"{where}, operand {name}: expected a weight or a state to stream, found space {space}"
+                    )
 
     def _verify_elements(self, where: str, use: EventUse) -> None:
         if isinstance(use.elements, AffineMapAttr):

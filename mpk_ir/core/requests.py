@@ -25,6 +25,10 @@ import numpy as np
 Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 
 
+ROW_COUNT = "row_count"
+"""The state that says how many rows of a step are active."""
+
+
 class RequestColumn(IntEnum):
     """Columns of `requests`, one row a request."""
 

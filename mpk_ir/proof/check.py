@@ -8,9 +8,12 @@ import numpy as np
 
 from ..core.memory import Space
 from .order import Order
-from .plan import Bounds, IntArray, Plan
+from .plan import Bounds, IntArray, Plan, PlanBuffer
 from .races import check_coverage, check_early_reads, check_races
 from .rejection import Place, Rejection
+
+STREAMED_SPACES = (Space.WEIGHT, Space.STATE)
+"""Of a state a body streams only what earlier steps wrote."""
 
 
 def check(plan: Plan) -> Order:
@@ -20,12 +23,13 @@ def check(plan: Plan) -> Order:
     2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
     3. Deadlock: events together with the order of each queue have no cycle.
     4. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
-       the other; two tasks of one grid never do so.
+       the other; two tasks of one grid never do so. Polled events count only for reads of polled buffers, and for
+       writes after reads.
     5. Memory model: weights, which a loader reads ahead of every wait, are never written; what a body reads before its
        wait was written before its queue came to it.
     6. Coverage: what a task reads of a scratch or output buffer, grids before it write.
     7. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
-       of the other.
+       of the other, without polled events; both copies of a polled buffer share bytes with nothing.
     8. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
        those of the next.
     """
@@ -36,7 +40,7 @@ def check(plan: Plan) -> Order:
     check_weights(plan)
     check_early_reads(plan, order)
     check_coverage(plan)
-    check_memory(plan, order)
+    check_memory(plan, order.strong)
     check_step(plan, order)
     return order
 
@@ -103,7 +107,7 @@ def check_weights(plan: Plan) -> None:
     """Loaders read weights ahead of every wait. Raises Rejection, rule memory-model."""
     for region in plan.regions:
         space = plan.buffers[region.buffer].space
-        if (region.writes and space is Space.WEIGHT) or (region.streamed and space is not Space.WEIGHT):
+        if (region.writes and space is Space.WEIGHT) or (region.streamed and space not in STREAMED_SPACES):
             task, name = plan.task(plan.grids[region.grid].first), plan.buffers[region.buffer].name
             what = "writes weight" if region.writes else f"streams, ahead of its waits, a buffer of space {space},"
             raise Rejection(
@@ -116,8 +120,7 @@ def check_weights(plan: Plan) -> None:
 
 def check_memory(plan: Plan, order: Order) -> None:
     """Scratch buffers lie in the arena and share bytes one after another only. Raises Rejection, rule memory."""
-    placed = [(number, buffer) for number, buffer in enumerate(plan.buffers) if buffer.offset_bytes is not None]
-    begin = np.array([buffer.offset_bytes for _, buffer in placed], np.int64)
+    placed, begin = _placed(plan)
     end = begin + np.array([buffer.size_bytes for _, buffer in placed], np.int64)
     if outside := np.flatnonzero((begin < 0) | (end > plan.arena_bytes)).tolist():
         buffer = placed[outside[0]][1]
@@ -133,7 +136,9 @@ def check_memory(plan: Plan, order: Order) -> None:
     spans = [_span(plan, order, users[number]) for number, _ in placed]
     over, ready = (np.stack(part) for part in zip(*spans, strict=True))
     a, b = np.nonzero(np.triu((begin[:, None] < end) & (begin < end[:, None]), 1))
+    polled = np.array([buffer.polled for _, buffer in placed])  # in use from step to step
     apart = (ready[b] >= over[a]).all(axis=1) | (ready[a] >= over[b]).all(axis=1)
+    apart &= ~(polled[a] | polled[b])
     if not apart.all():
         one, two = (int(side[np.flatnonzero(~apart)[0]]) for side in (a, b))
         names = placed[one][1].name, placed[two][1].name
@@ -145,6 +150,17 @@ def check_memory(plan: Plan, order: Order) -> None:
             tasks=tasks,
             places=tuple(map(Place, names)),
         )
+
+
+def _placed(plan: Plan) -> tuple[list[tuple[int, PlanBuffer]], IntArray]:
+    """(number, buffer) of all in the arena, polled ones twice; [placed] where each begins."""
+    placed, begin = list[tuple[int, PlanBuffer]](), list[int]()
+    for number, buffer in enumerate(plan.buffers):
+        if buffer.offset_bytes is not None:
+            for copy in range(2 if buffer.polled else 1):
+                placed.append((number, buffer))
+                begin.append(buffer.offset_bytes + copy * plan.polled_bytes)
+    return placed, np.array(begin, np.int64)
 
 
 def _users(plan: Plan) -> dict[int, IntArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -32,6 +32,19 @@ class Order:
         topological = topological_order(plan)
         clock, event_clock = _clocks(plan, topological)
         return Order(plan, topological, clock, event_clock)
+
+    @cached_property
+    def strong(self) -> Order:
+        """The order without polled events: what counters and queues alone give."""
+        plan = self.plan
+        if not plan.event_polled.any():
+            return self
+        counted = replace(
+            plan,
+            waits=plan.waits[~plan.event_polled[plan.waits[:, 1]]],
+            signals=plan.signals[~plan.event_polled[plan.signals[:, 1]]],
+        )
+        return Order(counted, self.topological, *_clocks(counted, self.topological))
 
     def before(self, earlier: IntArray, later: IntArray) -> BoolArray:
         """Whether ``earlier[i]`` is over when the waits of ``later[i]`` are."""

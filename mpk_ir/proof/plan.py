@@ -77,6 +77,8 @@ class PlanBuffer:
     shape: tuple[int, ...]
     size_bytes: int
     offset_bytes: int | None = None
+    polled: bool = False
+    """Its words say themselves when they are written; it lies in the arena twice."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,10 @@ class Plan:
     step_events: tuple[int, ...]
     """Events that end a step: a plan needs one."""
     arena_bytes: int
+    event_polled: BoolArray
+    """[events]: whether the event stands for what readers of polled buffers see in the data."""
+    polled_bytes: int = 0
+    """Between the two copies of polled buffers."""
     unknown_events: tuple[tuple[int, str], ...] = ()
     """(task, event) where a task names an event that does not exist; not in ``waits`` and ``signals``."""
 

@@ -57,8 +57,15 @@ def check_races(plan: Plan, order: Order) -> None:
         if earlier.grid != later.grid and (earlier.writes or later.writes)
     ]
     for earlier, later in sorted(pairs, key=lambda pair: (pair[1].grid, -pair[0].grid)):
-        _check_pair(plan, order, overlaps, earlier, later)
+        _check_pair(plan, _order_for(plan, order, earlier, later), overlaps, earlier, later)
     _check_inside(plan)
+
+
+def _order_for(plan: Plan, order: Order, earlier: Region, later: Region) -> Order:
+    """Polled events order reads of polled buffers after their writes, and, since a task publishes polled words only
+    after its other reads, writes after reads; else only events with counters do."""
+    by_data = plan.buffers[later.buffer].polled and not later.writes
+    return order if by_data or not earlier.writes else order.strong
 
 
 def _check_pair(plan: Plan, order: Order, overlaps: Overlaps, earlier: Region, later: Region) -> None:
@@ -82,7 +89,7 @@ def check_early_reads(plan: Plan, order: Order) -> None:
             for earlier in [r for r in regions[:place] if later.early and r.writes and r.grid != later.grid]:
                 rows, columns = overlaps.of(earlier.bounds, later.bounds)
                 a, b = rows + plan.grids[earlier.grid].first, columns + plan.grids[later.grid].first
-                late = np.flatnonzero(~order.before_wait(a, b))
+                late = np.flatnonzero(~order.strong.before_wait(a, b))
                 if late.size:
                     raise _early_read(plan, later, plan.task(int(a[late[0]])), plan.task(int(b[late[0]])))
 

@@ -58,22 +58,23 @@ class Attention(TaskKind[AttentionParams]):
     name = "attention"
     params_type = AttentionParams
     operands = (
-        Operand("q"),
-        Operand("k", optional=True),
-        Operand("v", optional=True),
-        Operand("k_cache", Access.READ_WRITE),
-        Operand("v_cache", Access.READ_WRITE),
+        Operand("q", polled=True),
+        Operand("k", optional=True, polled=True),
+        Operand("v", optional=True, polled=True),
+        Operand("k_cache", Access.READ_WRITE, streamed=True),
+        Operand("v_cache", Access.READ_WRITE, streamed=True),
         Operand("requests", early=True),
         Operand("page_table"),
         Operand("q_norm", optional=True),
         Operand("k_norm", optional=True),
         Operand("inv_freq", optional=True),
-        Operand("out", Access.WRITE),
-        Operand("max_sum", Access.WRITE, optional=True),
+        Operand("out", Access.WRITE, polled=True),
+        Operand("max_sum", Access.WRITE, optional=True, polled=True),
+        Operand("row_count", optional=True, early=True),
     )
 
     def signature(self, params: AttentionParams) -> str:
-        shape = (params.heads, params.kv_heads, params.head_dim, params.page_size, params.splits)
+        shape = (params.heads, params.kv_heads, params.head_dim, params.page_size, params.splits, params.rows)
         flags = (params.append, params.norm, params.rotary)
         return f"mpk::Attention<{', '.join(map(str, shape))}, {', '.join(str(f).lower() for f in flags)}>"
 
@@ -86,7 +87,8 @@ class Attention(TaskKind[AttentionParams]):
 
     def scratch_bytes(self, params: AttentionParams) -> int:
         heads_per_pass = next(h for h in range(min(params.group, 8), 0, -1) if params.group % h == 0)
-        return 4 * (params.group * params.head_dim + 8 * heads_per_pass * (params.head_dim + 2))
+        raw_bytes = 2 * (params.group + 4) * params.head_dim
+        return raw_bytes + 4 * (params.group * params.head_dim + 8 * heads_per_pass * (params.head_dim + 2)) + 16
 
     def reference(self, params: AttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         split = index[2]

@@ -1,4 +1,4 @@
-"""`attention_merge`: the splits of one KV head's attention put together, in order of position."""
+"""`attention_merge`: the splits of one query head's attention put together, in order of position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class AttentionMergeParams(Params):
-    """``group`` query heads of one KV head; per split the partial holds [group, head_dim], max_sum [group, 2]."""
+    """``group`` query heads of one KV head; per split the partial holds [group, head_dim], max_sum [group, 2], of which
+    a task takes the part of its own head."""
 
     group: int
     head_dim: int
@@ -22,29 +23,34 @@ class AttentionMergeParams(Params):
 
 
 class AttentionMerge(TaskKind[AttentionMergeParams]):
-    """Grid index is the KV head. The order of the sum is fixed, so that the same splits give the same bits."""
+    """Grid index is the query head. The order of the sum is fixed, so that the same splits give the same bits."""
 
     name = "attention_merge"
     params_type = AttentionMergeParams
     operands = (
-        Operand("partial"),
-        Operand("max_sum"),
+        Operand("partial", polled=True),
+        Operand("max_sum", polled=True),
         Operand("row_count", optional=True, early=True),
-        Operand("out", Access.WRITE),
+        Operand("out", Access.WRITE, polled=True),
     )
 
     def signature(self, params: AttentionMergeParams) -> str:
         return f"mpk::AttentionMerge<{params.group}, {params.head_dim}, {params.splits}, {params.rows}>"
 
     def cost_us(self, params: AttentionMergeParams, target: Target) -> float:
-        partial_bytes = params.rows * params.splits * params.group * (params.head_dim + 2) * 4
+        partial_bytes = params.rows * params.splits * (params.head_dim + 2) * 4
         return partial_bytes / target.sm_bytes_per_us + target.task_overhead_us
+
+    def scratch_bytes(self, params: AttentionMergeParams) -> int:
+        parts = 256 // (-(-params.head_dim // 64) * 32)
+        return parts * (params.head_dim // 2 * 8 + 8)
 
     def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         count = int(views["row_count"][0]) if "row_count" in views else params.rows
-        partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)
-        max_sum = views["max_sum"][:count].reshape(count, params.splits, params.group, 2)
+        head = index[0] % params.group
+        partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)[:, :, head]
+        max_sum = views["max_sum"][:count].reshape(count, params.splits, params.group, 2)[:, :, head]
         highest, total = max_sum[..., :1], max_sum[..., 1:]
         weight = np.exp(highest - highest.max(axis=1, keepdims=True))
         merged = (partial * weight).sum(axis=1) / (total * weight).sum(axis=1)
-        views["out"][:count] = merged.reshape(count, -1)
+        views["out"][:count] = merged

@@ -36,14 +36,17 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Operand:
-    """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight. ``early``:
-    the body reads it before it waits for its events, so no task of the same step may write it first."""
+    """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight, or a state of
+    which the body streams only what earlier steps wrote. ``early``: the body reads it before it waits for its events,
+    so no task of the same step may write it first. ``polled``: the body can tell words that are written from words that
+    are not, so that the operand needs no event (`sm-poll-data`)."""
 
     name: str
     access: Access = Access.READ
     optional: bool = False
     streamed: bool = False
     early: bool = False
+    polled: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_16`, because it is
+    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_8`, because it is
     the weight of the output head too."""
 
     columns: int
@@ -29,8 +29,8 @@ class Embedding(TaskKind[EmbeddingParams]):
     operands = (
         Operand("table"),
         Operand("ids"),
-        Operand("row_count", optional=True),
-        Operand("y", Access.WRITE),
+        Operand("row_count", optional=True, early=True),
+        Operand("y", Access.WRITE, polled=True),
     )
 
     def signature(self, params: EmbeddingParams) -> str:

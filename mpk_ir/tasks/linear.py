@@ -1,4 +1,4 @@
-"""`linear`: rows of activations times 16-row tiles of a weight, with norm before and bias, gate, residual after."""
+"""`linear`: rows of activations times 8-row tiles of a weight, with norm before and bias, gate, residual after."""
 
 from __future__ import annotations
 
@@ -11,38 +11,47 @@ from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 from .math import gelu_tanh, rms_scale, silu
 
-TILE_ROWS = 16
-"""Rows of a weight tile: M of the tensor-core product m16n8k16."""
-ROW_GROUP = 8
-"""Rows of activations in one product: N of m16n8k16."""
+TILE_ROWS = 8
+"""Rows of a weight tile: N of the tensor-core product m16n8k16."""
+MAX_ROWS = 16
+"""Rows of activations: M of m16n8k16."""
+MAX_TILES = 8
+"""Of a pass: more would keep too many accumulators in registers."""
+GATE_BLOCK = TILE_ROWS
+"""Gate rows, then up rows: a tile of the one beside a tile of the other (``Pack.interleave`` of a gated weight)."""
 CONSUMER_WARPS = 8
-PANEL_BYTES = 72 * 1024
-"""Shared memory for activations; more rows or columns than fit are read in panels."""
-GATE_BLOCK = 8
-"""Gate rows, then up rows, in one tile: ``Pack.interleave`` of a gated weight."""
 
 
 @dataclass(frozen=True)
 class LinearParams(Params):
-    """y[rows, n] = act(norm(x[rows, k]) · Wᵀ + bias) + residual, for ``tiles`` tiles of 16 weight rows a task.
+    """y[rows, n] = act(norm(x[rows, k]) · Wᵀ + bias) + residual, for ``tiles`` tiles of 8 weight rows a task,
+    ``pass_tiles`` of them at once.
 
-    With ``activation`` silu_mul or gelu_mul each tile holds 8 gate rows and their 8 up rows and makes 8 columns of y.
+    With ``activation`` silu_mul or gelu_mul a gate tile and the up tile behind it make 8 columns of y. With ``best``
+    the task also says which of its columns is largest in each row, and its value.
     """
 
     n: int
     k: int
     tiles: int
+    pass_tiles: int
     rows: int
     norm: bool
     eps: float
     bias: bool
     residual: bool
+    best: bool
     activation: str
     out: str
 
     @property
+    def weight_rows(self) -> int:
+        """Of a task."""
+        return self.tiles * TILE_ROWS
+
+    @property
     def columns_per_task(self) -> int:
-        return self.tiles * (GATE_BLOCK if self.gated else TILE_ROWS)
+        return self.weight_rows // (2 if self.gated else 1)
 
     @property
     def gated(self) -> bool:
@@ -50,40 +59,40 @@ class LinearParams(Params):
 
 
 class Linear(TaskKind[LinearParams]):
-    """Weights stream through the shared-memory ring; activations are read once a task."""
+    """Weights stream through the shared-memory ring; activations are read once a pass."""
 
     name = "linear"
     params_type = LinearParams
     operands = (
-        Operand("x"),
+        Operand("x", polled=True),
         Operand("weight", streamed=True),
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True),
-        Operand("residual", optional=True),
+        Operand("residual", optional=True, polled=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE),
+        Operand("y", Access.WRITE, polled=True),
+        Operand("best_value", Access.WRITE, optional=True, polled=True),
+        Operand("best_column", Access.WRITE, optional=True, polled=True),
     )
 
     def signature(self, params: LinearParams) -> str:
         activation = {"none": "None", "silu_mul": "SiluMul", "gelu_mul": "GeluMul"}[params.activation]
-        flags = ", ".join(str(flag).lower() for flag in (params.norm, params.bias, params.residual))
+        parts = (params.norm, params.bias, params.residual, params.best)
+        flags = ", ".join(str(flag).lower() for flag in parts)
         out = {"bf16": "mpk::bf16", "f32": "float"}[params.out]
-        shape = f"{params.n}, {params.k}, {params.tiles}, {params.rows}"
+        shape = f"{params.n}, {params.k}, {params.tiles}, {params.pass_tiles}, {params.rows}"
         return f"mpk::Linear<{shape}, {flags}, mpk::Activation::k{activation}, {out}>"
 
     def body_arguments(self, params: LinearParams) -> tuple[float, ...]:
         return (params.eps,)
 
     def cost_us(self, params: LinearParams, target: Target) -> float:
-        weight_bytes = params.tiles * TILE_ROWS * params.k * 2
+        weight_bytes = params.weight_rows * params.k * 2
         return weight_bytes / target.sm_bytes_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: LinearParams) -> int:
-        groups = -(-params.rows // ROW_GROUP)
-        stride = -(-(-(-params.k // 32) * 32) // 64) * 64 + 32
-        panel = min(params.rows * stride * 2, PANEL_BYTES)
-        partial = 2 * CONSUMER_WARPS * groups * ROW_GROUP * TILE_ROWS * 4
-        return panel + partial + groups * ROW_GROUP * CONSUMER_WARPS * 4 + 16
+        rows = -(-params.rows // 8) * 8
+        return CONSUMER_WARPS * rows * (params.pass_tiles * TILE_ROWS + 8 + 1) * 4
 
     def reference(self, params: LinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]
@@ -99,3 +108,7 @@ class Linear(TaskKind[LinearParams]):
         if params.residual:
             y = y + views["residual"]
         views["y"][...] = y.astype(np.float32)
+        if params.best:
+            column = y.argmax(axis=1)
+            views["best_value"][:, 0] = y[np.arange(len(y)), column]
+            views["best_column"][:, 0] = column + index[0] * params.columns_per_task

@@ -23,10 +23,10 @@ class Select(TaskKind[SelectParams]):
     name = "select"
     params_type = SelectParams
     operands = (
-        Operand("value"),
-        Operand("column"),
+        Operand("value", polled=True),
+        Operand("column", polled=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE),
+        Operand("y", Access.WRITE, polled=True),
     )
 
     def signature(self, params: SelectParams) -> str:

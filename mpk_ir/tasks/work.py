@@ -19,12 +19,14 @@ from .base import Array, TaskKind
 from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
 from .kv_append import KvAppendParams
-from .linear import CONSUMER_WARPS, PANEL_BYTES, TILE_ROWS, LinearParams
+from .linear import CONSUMER_WARPS, TILE_ROWS, LinearParams
 from .rms_norm import RmsNormParams
 from .rope import RopeParams
 
 BF16_BYTES = 2
 F32_BYTES = 4
+FITTED_TILE_ROWS = 16
+"""Rows of the tile that `Costs.tile_us` and `Costs.tile_row_us` were fitted to, with an earlier kernel."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,8 @@ class Load:
 class Work:
     """Costs of the tasks of a grid; numbers, or arrays [tasks] where tasks differ.
 
-    ``activation_us``: from ready until weights can be used; nothing for a task whose predecessor left its activations
-    in shared memory. ``compute_us``: what follows, if all weights are in shared memory. ``cache_bytes``: device memory
-    read after the wait; streamed weights are not counted, they are boxes.
+    ``activation_us``: from ready until weights can be used. ``compute_us``: what follows, if all weights are in shared
+    memory. ``cache_bytes``: device memory read after the wait; streamed weights are not counted, they are boxes.
     """
 
     compute_us: Array | float
@@ -62,13 +63,13 @@ def _ceil(value: int, divisor: int) -> int:
 
 def _linear(params: LinearParams, indices: Array, load: Load, costs: Costs) -> Work:
     rows = min(load.rows, params.rows)
-    panel_bytes = BF16_BYTES * rows * params.k
-    panels, total_tiles = _ceil(panel_bytes, PANEL_BYTES), _ceil(params.n, TILE_ROWS)
-    tiles = np.minimum(params.tiles, total_tiles - indices[:, 0] * params.tiles)
+    input_bytes = BF16_BYTES * rows * params.k
+    tiles = np.minimum(params.tiles, _ceil(params.n, TILE_ROWS) - indices[:, 0] * params.tiles)
     weights_us = BF16_BYTES * TILE_ROWS * params.k / costs.weights_bytes_per_us
+    passes = _ceil(params.tiles, params.pass_tiles)
     return Work(
-        compute_us=tiles * (weights_us + costs.tile_us + rows * costs.tile_row_us),
-        activation_us=panels * costs.activation_us + panel_bytes / costs.activation_bytes_per_us,
+        compute_us=tiles * (weights_us + (costs.tile_us + rows * costs.tile_row_us) / FITTED_TILE_ROWS * TILE_ROWS),
+        activation_us=passes * (costs.activation_us + input_bytes / costs.activation_bytes_per_us),
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.abi import TaskFlag
 from ..codegen.program import Program
+from ..core.memory import Space
 from ..tasks import task_kind
 from ..tasks.work import Load, work_of
 
@@ -38,11 +38,10 @@ def demand(program: Program, load: Load) -> Demand:
         found.compute_us[mine], found.activation_us[mine] = work.compute_us, work.activation_us
         found.cache_bytes[mine] = work.cache_bytes
         for slot, operand in enumerate(grid.operands):
-            if kind.operand(operand.name).streamed:
-                buffer = program.buffers[operand.buffer]
+            buffer = program.buffers[operand.buffer]
+            if kind.operand(operand.name).streamed and buffer.space is Space.WEIGHT:  # caches are ``cache_bytes``
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes
-    found.activation_us[(tasks["flags"] & TaskFlag.KEEP_ACTIVATION) != 0] = 0.0
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from xdsl.ir import SSAValue
 
-from ...dialects.sm import GraphOp
+from ...dialects.sm import BufferOp, GraphOp
 from ...dialects.sm.expansion import box_bounds
 from ...proof import Bounds
 from ...proof.races import boxes_overlap
@@ -19,11 +19,15 @@ BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Dependence:
-    """``relation`` [producer tasks, consumer tasks]: true where the first must run before the second."""
+    """``relation`` [producer tasks, consumer tasks]: true where the first must run before the second. ``polled``: only
+    because the second reads of polled buffers what the first writes. ``after_write``: the first writes what the second
+    touches; else it only reads what the second writes."""
 
     producer: int
     consumer: int
     relation: BoolArray
+    polled: bool = False
+    after_write: bool = True
 
     @property
     def pairs(self) -> int:
@@ -48,7 +52,7 @@ class Dependences:
         self.edges = self._edges()
 
     def _edges(self) -> list[Dependence]:
-        relations: dict[tuple[int, int], BoolArray] = {}
+        relations: dict[tuple[int, int, bool, bool], BoolArray] = {}
         for value, accesses in self._accesses().items():
             for position, later in enumerate(accesses):
                 for earlier in accesses[:position]:
@@ -56,9 +60,10 @@ class Dependences:
                         continue
                     relation = self._overlap(value, earlier, later)
                     if relation.any():
-                        key = (earlier.grid, later.grid)
+                        key = (earlier.grid, later.grid, is_polled(value) and not later.writes, earlier.writes)
                         relations[key] = relations[key] | relation if key in relations else relation
-        return [Dependence(*key, relation) for key, relation in sorted(relations.items(), key=lambda item: item[0])]
+        found = sorted(relations.items(), key=lambda item: item[0])
+        return [Dependence(*key[:2], relation, *key[2:]) for key, relation in found]
 
     def _accesses(self) -> dict[SSAValue, list[Access]]:
         accesses: dict[SSAValue, list[Access]] = defaultdict(list)
@@ -76,3 +81,8 @@ class Dependences:
             second = box_bounds(self.grids[later.grid], later.operand)
             self._overlaps[key] = boxes_overlap(Bounds(*first), Bounds(*second))
         return self._overlaps[key]
+
+
+def is_polled(value: SSAValue) -> bool:
+    """Whether ``value`` is a buffer whose words say themselves when they are written."""
+    return isinstance(value.owner, BufferOp) and value.owner.polled is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,24 +79,45 @@ def _composed(first: BoolArray, second: BoolArray) -> BoolArray:
     return (first.astype(np.float32) @ second.astype(np.float32)) > 0
 
 
+@dataclass(frozen=True)
+class _Orders:
+    """What edges give so far: between whole grids, and task by task."""
+
+    grids: GridOrder
+    paths: TaskPaths
+
+    def implies(self, edge: Dependence) -> bool:
+        """Whether all pairs of ``edge`` are ordered."""
+        return self.grids.implies(edge) or self.paths.imply(edge)
+
+    def add(self, edge: Dependence, *, implied: bool) -> None:
+        """Edges must come by consumer, in program order; what is ``implied`` by paths adds none."""
+        if not self.grids.implies(edge):
+            self.grids.add([edge], edge.consumer)
+            if not implied:
+                self.paths.add(edge)
+
+
 def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
-    """``edges`` without those that the rest implies task by task, and the order they give.
+    """``edges`` without those that the rest implies task by task, and the order that events with a counter give.
 
     Into each consumer the nearest producers come first, so each edge meets all that could imply it. What holds between
-    whole grids decides most edges; the rest is decided by paths between tasks.
+    whole grids decides most edges; the rest is decided by paths between tasks. A polled edge makes sure that the polled
+    words are there, and that the producer has read what it reads: it implies polled edges, and edges from a read to a
+    write.
     """
-    order, paths = GridOrder(num_grids), TaskPaths()
+    strong, full = (_Orders(GridOrder(num_grids), TaskPaths()) for _ in range(2))
     kept: list[Dependence] = []
     by_consumer: dict[int, list[Dependence]] = {}
     for edge in edges:
         by_consumer.setdefault(edge.consumer, []).append(edge)
     for consumer in sorted(by_consumer):
         for edge in sorted(by_consumer[consumer], key=lambda e: -e.producer):
-            if order.implies(edge):
-                continue
-            implied = paths.imply(edge)
-            order.add([edge], consumer)
+            by_data = edge.polled or not edge.after_write
+            implied = (full if by_data else strong).implies(edge)
+            full.add(edge, implied=implied)
+            if not edge.polled and not (implied and by_data):
+                strong.add(edge, implied=implied)
             if not implied:
-                paths.add(edge)
                 kept.append(edge)
-    return kept, order
+    return kept, strong.grids

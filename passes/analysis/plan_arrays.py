@@ -34,6 +34,7 @@ def plan_of(graph: GraphOp) -> Plan:
                 op.shape,
                 size_bytes(op),
                 op.offset.value.data if op.offset is not None else None,
+                op.polled is not None,
             )
             for op in graph.buffers
         ),
@@ -48,6 +49,8 @@ def plan_of(graph: GraphOp) -> Plan:
         signals=signals,
         step_events=tuple(uses.first[op.event] for op in graph.events if op.step is not None and op.size == 1),
         arena_bytes=graph.arena_bytes.value.data if graph.arena_bytes is not None else 0,
+        event_polled=np.array([op.polled is not None for op in graph.events for _ in range(op.size)], np.bool_),
+        polled_bytes=graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
         unknown_events=tuple(uses.unknown),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
@@ -12,14 +13,14 @@ from ...core.errors import PlanError
 from ...core.target import Target, target_of
 from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
 from ...dialects.sm import GraphOp, GridOp
+from ...dialects.sm.expansion import placement
 from ...tasks.base import TaskKind
-from ...tasks.linear import PANEL_BYTES
 from ..base import MpkPass
 
 STAGE_BYTES = 16 * 1024
 KERNEL_THREADS = 320
-"""Eight consumer warps, a loader, a signaller (codegen/cuda/mpk/runtime/context.cuh)."""
-RUNTIME_SHARED_BYTES = 2048
+"""Eight consumer warps, a loader, a fetcher of task records (codegen/cuda/mpk/runtime/context.cuh)."""
+RUNTIME_SHARED_BYTES = 3584
 """For ring barriers and task slots; the kernel checks that it suffices."""
 MAX_STAGES = 16
 
@@ -59,21 +60,20 @@ class LowerToCuda(MpkPass):
         scratch = max((grid.task_kind.scratch_bytes(grid.task_params) for grid in graph.grids), default=0)
         scratch = -(-scratch // 128) * 128
         stages = self._stages(target, scratch)
-        event, arrivals = step_event(graph)
         constants = {
             "kRingStages": stages,
             "kStageBytes": STAGE_BYTES,
             "kScratchBytes": scratch,
             "kBlockThreads": KERNEL_THREADS,
             "kRuntimeSharedBytes": RUNTIME_SHARED_BYTES,
-            "kPanelBytes": PANEL_BYTES,
-            "kStepEvent": event,
-            "kStepArrivals": arrivals,
+            "kPolledBytes": graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
+            "kStepEvent": step_event(graph),
+            "kStepArrivals": num_busy_sms(graph, target),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
         }
-        shared = stages * STAGE_BYTES + scratch + RUNTIME_SHARED_BYTES
+        shared = stages * STAGE_BYTES + 2 * scratch + RUNTIME_SHARED_BYTES
         self.count("shared_bytes", shared)
         headers = sorted({f"mpk/tasks/{kind.name}.cuh" for kind, _, _ in bodies})
         return SourceOp(
@@ -89,11 +89,11 @@ class LowerToCuda(MpkPass):
         )
 
     def _stages(self, target: Target, scratch: int) -> int:
-        room = (target.shared_memory_bytes - scratch - RUNTIME_SHARED_BYTES) // STAGE_BYTES
+        room = (target.shared_memory_bytes - 2 * scratch - RUNTIME_SHARED_BYTES) // STAGE_BYTES
         wanted = self.ring_kib * 1024 // STAGE_BYTES if self.ring_kib else MAX_STAGES
         if min(room, wanted) < 2:
             raise PlanError(
-                f"lower-to-cuda: {scratch} bytes of scratch leave room for {room} ring stages of {STAGE_BYTES}, "
+                f"lower-to-cuda: twice {scratch} bytes of scratch leave room for {room} ring stages of {STAGE_BYTES}, "
                 "expected at least 2",
                 advice="lower `rows`, or raise `ring_kib`",
             )
@@ -120,11 +120,16 @@ def body_op(number: int, kind: TaskKind[Any], type_name: str, arguments: tuple[f
     return BodyOp(number, type_name, f"mpk/tasks/{kind.name}.cuh", arguments, streams=streams)
 
 
-def step_event(graph: GraphOp) -> tuple[int, int]:
-    """(first element number, arrivals) of the event that ends a step; elements are numbered in order of events."""
+def num_busy_sms(graph: GraphOp, target: Target) -> int:
+    """SMs with at least one task: each arrives once at the end of a step."""
+    return len(np.unique(np.concatenate([placement(grid, target.num_sms) for grid in graph.grids])))
+
+
+def step_event(graph: GraphOp) -> int:
+    """The first element number of the event that ends a step; elements are numbered in order of events."""
     number = 0
     for event in graph.events:
         if event.step is not None:
-            return number, int(event.arrivals[0])
+            return number
         number += event.size
     raise PlanError("lower-to-cuda: the graph has no step event", advice="run sm-synthesize-events before")

@@ -33,6 +33,8 @@ class ElideWaits(MpkPass):
     ```
     After: %e is gone, and the last task of @c on each SM signals for those before it: `%f = sm.event @c->d dense<132>`.
 
+    Polled events, which cost nothing, stay, and imply nothing: they order no memory but what is polled.
+
     *Waits*: a task need not wait for an event all of whose producers are over when its queue comes to it, or when its
     other waits are. *Arrivals*: of the producers of an event, one that runs before another needs no arrival of its own:
     a release covers all that its SM has seen. What happens before what is the same afterwards (the transitive reduction
@@ -51,11 +53,17 @@ class ElideWaits(MpkPass):
         plan = plan_of(graph)
         check_counts(plan)
         order = Order.of(plan)
-        waits = needed_waits(order) if self.waits else plan.waits[:, :2]
+        waits = needed_waits(order.strong) if self.waits else plan.waits[:, :2]
+        if self.waits:
+            polled = plan.waits[plan.event_polled[plan.waits[:, 1]], :2]
+            waits = np.concatenate([waits, polled])
         awaited = np.union1d(waits[:, 1], np.array(plan.step_events, np.int64))
         signals = plan.signals[np.isin(plan.signals[:, 1], awaited)]
         if self.arrivals:
-            signals = needed_signals(order, awaited)
+            counted = awaited[~plan.event_polled[awaited]]
+            signals = np.concatenate(
+                [needed_signals(order.strong, counted), plan.signals[plan.event_polled[plan.signals[:, 1]]]]
+            )
         self.count("waits_before", len(plan.waits))
         self.count("waits", len(waits))
         self.count("arrivals_before", len(plan.signals))
@@ -139,7 +147,9 @@ class _Renewed:
         number = np.where(used, np.cumsum(used) - 1, -1)
         if not used.any():
             return _Renewed(None, first, number)
-        made = EventOp(event.sym_name.data, arrivals[used].tolist(), step=event.step is not None)
+        made = EventOp(
+            event.sym_name.data, arrivals[used].tolist(), step=event.step is not None, polled=event.polled is not None
+        )
         made.location = event.location
         block = event.parent
         assert block is not None

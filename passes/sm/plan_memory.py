@@ -24,6 +24,9 @@ ALIGNMENT_BYTES = 256
 class PlanMemory(MpkPass):
     """Give scratch buffers their place in one arena; two share memory only if the order keeps them apart.
 
+    Polled buffers come first, each with memory of its own, and twice: what tells a written word from an unwritten one
+    must last from step to step.
+
     Before: `%a = sm.buffer @a #sm.space<scratch> : ...`. After: `... offset 4096`, and `arena_bytes` on the graph.
 
     A buffer may take over memory when every task that touched the old buffer runs before every task that touches the
@@ -45,16 +48,23 @@ class PlanMemory(MpkPass):
             self._plan(graph, order)
 
     def _plan(self, graph: GraphOp, order: GridOrder) -> None:
-        buffers = [b for b in graph.buffers if b.space.data is Space.SCRATCH]
+        scratch = [b for b in graph.buffers if b.space.data is Space.SCRATCH]
+        polled_bytes = 0
+        for buffer in [b for b in scratch if b.polled is not None]:
+            buffer.offset = IntegerAttr(polled_bytes, i64)
+            polled_bytes += _aligned(size_bytes(buffer))
+        graph.polled_bytes = IntegerAttr(polled_bytes, i64)
+        buffers = [b for b in scratch if b.polled is None]
         sizes = np.array([_aligned(size_bytes(buffer)) for buffer in buffers], np.int64)
         users = _users(graph, buffers)
         apart = _kept_apart(users, order) if self.reuse else np.zeros((len(buffers), len(buffers)), np.bool_)
         orders = (np.argsort(-sizes, kind="stable"), np.arange(len(sizes)))
         offsets = min((_offsets(sizes, apart, order) for order in orders), key=lambda found: _arena(found, sizes))
         for buffer, offset in zip(buffers, offsets.tolist(), strict=True):
-            buffer.offset = IntegerAttr(offset, i64)
-        arena = _arena(offsets, sizes)
+            buffer.offset = IntegerAttr(2 * polled_bytes + offset, i64)
+        arena = 2 * polled_bytes + _arena(offsets, sizes)
         graph.arena_bytes = IntegerAttr(arena, i64)
+        self.count("polled_bytes", polled_bytes)
         self.count("scratch_bytes", int(sizes.sum()))
         self.count("arena_bytes", arena)
         self.count("together_bytes", _together_bytes(sizes, apart))

@@ -28,7 +28,7 @@ class SynthesizeEvents(MpkPass):
     sm.grid @b ... waits (%e) [affine_map<(d0) -> (d0)>] ...
     ```
     Every dependence counts: read after write, write after read, write after write, through views too. An edge that
-    the other edges imply task by task is dropped (``reduce``). Grids without a successor signal the `step` event.
+    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`.
     """
 
     name = "sm-synthesize-events"
@@ -70,8 +70,8 @@ class SynthesizeEvents(MpkPass):
     ) -> EventOp:
         producer, consumer = grids[edge.producer], grids[edge.consumer]
         group_of_consumer, members = predecessor_sets(edge.relation)
-        name = f"{producer.sym_name.data}->{consumer.sym_name.data}"
-        event = EventOp(name, members.sum(axis=0).tolist())
+        name = f"{producer.sym_name.data}->{consumer.sym_name.data}{'.polled' if edge.polled else ''}"
+        event = EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled)
         graph.body.block.insert_op_before(event, grids[0])
         waits[edge.consumer].append(EventUse(event.event, elements_attr(consumer, group_of_consumer[:, None])))
         signals[edge.producer].append(EventUse(event.event, elements_attr(producer, memberships(members))))

@@ -163,13 +163,14 @@ def _emit_merge(
 ) -> None:
     merge = AttentionMergeParams(params.group, params.head_dim, params.splits, params.rows)
     columns = (params.group * params.head_dim * params.splits, params.group * params.splits * 2)
-    operands = [
-        GridOperand(role, part, View(part, 0, width).box(Access.READ, 1, width, width))
-        for role, part, width in zip(("partial", "max_sum"), parts, columns, strict=True)
-    ]
-    width = params.group * params.head_dim
+    operands: list[GridOperand] = []
+    for role, part, width in zip(("partial", "max_sum"), parts, columns, strict=True):
+        first = AffineDimExpr(0) // params.group * width  # all of the KV head's: a query head's part has gaps
+        box = BoxAttr.of(Access.READ, _at(1, 0, first), (params.rows, width))
+        operands.append(GridOperand(role, part, box))
+    width = params.head_dim
     operands.append(GridOperand("out", final.buffer, final.box(Access.WRITE, 1, width, width)))
-    builder.grid(f"{name}.merge", AttentionMerge(), merge, (params.kv_heads,), operands)
+    builder.grid(f"{name}.merge", AttentionMerge(), merge, (params.heads,), operands)
 
 
 def _cache_operand(role: str, cache: View) -> GridOperand:

@@ -29,8 +29,8 @@ from ...tasks.base import Access, Params, TaskKind
 from .decisions import Decisions
 from .views import Axes, by_first, by_last, same_place
 
-WEIGHT_TILE = (16, 32)
-"""Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
+WEIGHT_TILE = (8, 32)
+"""Rows and columns that a weight in `Layout.MMA_ROWS_8` is padded to."""
 VECTOR = 8
 """Elements the kernel moves at once: the last dimension of every row-major buffer is padded to it."""
 
@@ -139,7 +139,7 @@ class GraphBuilder:
                 "interleave": IntegerAttr(interleave, i64),
                 "layout": LayoutAttr(layout),
             }
-            if layout is Layout.MMA_ROWS_16:
+            if layout is Layout.MMA_ROWS_8:
                 padded = [round_up(size, tile) for size, tile in zip(shape, WEIGHT_TILE, strict=True)]
                 props["padded"] = DenseArrayBase.from_list(i64, padded)
             name = weight_name(sources)
@@ -241,6 +241,12 @@ class GraphBuilder:
         self.count("grids", 1)
         self.count("tasks", grid.num_tasks)
         return grid
+
+    def replace(self, old: GridOp, new: GridOp) -> None:
+        """Put ``new`` in the place of a grid made before, its events and name alike."""
+        self.block.insert_op_before(new, old)
+        old.detach()
+        old.erase()
 
 
 def weight_name(sources: Sequence[str]) -> str:

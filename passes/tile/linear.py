@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
-from xdsl.dialects.builtin import BFloat16Type, StringAttr
+from xdsl.dialects.builtin import BFloat16Type, Float32Type, StringAttr, i32
 from xdsl.ir import Operation, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
 from ...core.errors import UnsupportedError
-from ...core.target import Target
-from ...dialects.sm import BoxAttr, BufferOp
+from ...core.memory import Space
+from ...core.target import SIM, Target
+from ...dialects.sm import BoxAttr, BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
 from ...tasks.base import Access
-from ...tasks.linear import TILE_ROWS, Linear, LinearParams
+from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams
 from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .expand import streams_weight, tile_expanded
 
-MAX_DEVICE_TILES = 8
-"""More tiles a task would keep too many accumulators in registers."""
 KIND = Linear()
 
 
@@ -59,21 +58,22 @@ def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
     _emit(form, op.results[0], builder)
 
 
-def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
-    """Tiles of 16 rows a task takes, and why: the least time of the slowest SM, then the fewest tasks."""
-    tile_us = TILE_ROWS * k * 2 / target.sm_bytes_per_us
-    limit = min(num_tiles, MAX_DEVICE_TILES if target.name != "sim" else num_tiles)
+def choose_tiles(num_units: int, unit: int, k: int, target: Target) -> tuple[int, str]:
+    """(tiles of 8 rows a task, why) for ``num_units`` units of ``unit`` tiles that stay together.
 
-    def slowest_us(tiles: int) -> float:
-        rounds = ceil(ceil(num_tiles / tiles) / target.num_sms)
-        return rounds * (tiles * tile_us + target.task_overhead_us)
+    A task an SM: the units are dealt evenly.
+    """
+    tiles = ceil(num_units / target.num_sms) * unit
+    tasks = ceil(num_units * unit / tiles)
+    task_us = tiles * TILE_ROWS * k * 2 / target.sm_bytes_per_us + target.task_overhead_us
+    return tiles, f"{tiles} tiles a task: {tasks} tasks on {target.num_sms} SMs, {task_us:.2f} us each"
 
-    best = min(range(1, limit + 1), key=lambda tiles: (round(slowest_us(tiles), 3), -tiles))
-    rounds = ceil(ceil(num_tiles / best) / target.num_sms)
-    return (
-        best,
-        f"{best} of {num_tiles} tiles a task: {rounds} rounds on {target.num_sms} SMs, {slowest_us(best):.2f} us",
-    )
+
+def tiles_at_once(tiles: int, unit: int, target: Target) -> int:
+    """Tiles of one pass: a task too large for the accumulators of one takes several. On a CPU, where there are no
+    accumulators to run out of, a task is one pass."""
+    passes = ceil(tiles / MAX_TILES) if target is not SIM else 1
+    return ceil(tiles / unit / passes) * unit
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
@@ -87,18 +87,23 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
             "linear: expected a parameter as weight, found a computed value",
             advice="weights are packed before the launch and streamed ahead of every event",
         )
+    unit = 2 if form.activation != "none" else 1
     num_tiles = ceil(n / TILE_ROWS)
-    choices = range(1, min(num_tiles, MAX_DEVICE_TILES) + 1)
-    tiles = builder.decisions.choose("tiles", choices, *choose_tiles(num_tiles, k, builder.target))
+    choices = range(unit, ceil(num_tiles / unit) * unit + 1, unit)
+    planned = choose_tiles(ceil(num_tiles / unit), unit, k, builder.target)
+    tiles = builder.decisions.choose("tiles", choices, *planned)
+    pass_tiles = tiles_at_once(tiles, unit, builder.target)
     params = LinearParams(
         n=n,
         k=k,
         tiles=tiles,
-        rows=rows,
+        pass_tiles=pass_tiles,
+        rows=min(rows, MAX_ROWS) if builder.target is not SIM else rows,
         norm=form.norm_weight is not None,
         eps=form.eps,
         bias=form.bias is not None,
         residual=form.residual is not None,
+        best=False,
         activation=form.activation,
         out="bf16" if isinstance(element_type(result), BFloat16Type) else "f32",
     )
@@ -106,16 +111,17 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     assert isinstance(weight.buffer.owner, BufferOp)
     name = weight.buffer.owner.sym_name.data
     out = builder.result(result, f"{name}.out")
-    columns = params.columns_per_task
+    extent = [ceil(n / params.weight_rows), ceil(rows / params.rows)]
+    blocks = _Blocks(builder, params, extent if extent[1] > 1 else extent[:1])
     operands = [
-        GridOperand("x", builder.view(form.x).buffer, builder.view(form.x).whole(Access.READ, 1)),
-        GridOperand("weight", weight.buffer, rows_box(TILE_ROWS * tiles, k)),
-        *_vector(builder, "bias", form.bias, TILE_ROWS * tiles),
-        *_whole(builder, "norm_weight", form.norm_weight),
-        *_columns(builder, "residual", form.residual, columns),
-        GridOperand("y", out.buffer, out.box(Access.WRITE, 1, columns, columns)),
+        blocks.rows_of("x", form.x),
+        GridOperand("weight", weight.buffer, blocks.weight_box()),
+        *blocks.vector("bias", form.bias, params.weight_rows),
+        *blocks.vector("norm_weight", form.norm_weight, 0),
+        *blocks.columns_of("residual", form.residual),
+        GridOperand("y", out.buffer, blocks.column_box(out, Access.WRITE)),
     ]
-    grid = builder.grid(name, KIND, params, [ceil(num_tiles / tiles)], operands)
+    grid = builder.grid(name, KIND, params, blocks.extent, operands)
     grid.reason = StringAttr(builder.decisions.reason("tiles"))
 
 
@@ -128,28 +134,70 @@ def _check_types(form: LinearForm) -> None:
             )
 
 
-def rows_box(rows: int, columns: int) -> BoxAttr:
-    """Rows ``rows * d0`` and following, all columns."""
-    offset = AffineMap(1, 0, (AffineDimExpr(0) * rows, AffineConstantExpr(0)))
-    return BoxAttr.of(Access.READ, offset, (rows, columns))
+@dataclass(frozen=True)
+class _Blocks:
+    """The boxes of a task: index 0 is the block of weight rows, index 1, if there is one, the block of rows of x."""
+
+    builder: GraphBuilder
+    params: LinearParams
+    extent: list[int]
+
+    def _map(self, *exprs: AffineExpr) -> AffineMap:
+        return AffineMap(len(self.extent), 0, exprs)
+
+    @property
+    def _first_row(self) -> AffineExpr:
+        return AffineDimExpr(1) * self.params.rows if len(self.extent) > 1 else AffineConstantExpr(0)
+
+    def weight_box(self) -> BoxAttr:
+        size = self.params.weight_rows
+        offset = self._map(AffineDimExpr(0) * size, AffineConstantExpr(0))
+        return BoxAttr.of(Access.READ, offset, (size, self.params.k))
+
+    def rows_of(self, name: str, value: SSAValue) -> GridOperand:
+        view = self.builder.view(value)
+        offset = self._map(self._first_row, AffineConstantExpr(view.first))
+        return GridOperand(name, view.buffer, BoxAttr.of(Access.READ, offset, (self.params.rows, view.columns)))
+
+    def column_box(self, view: View, access: Access) -> BoxAttr:
+        width = self.params.columns_per_task
+        offset = self._map(self._first_row, AffineDimExpr(0) * width + view.first)
+        return BoxAttr.of(access, offset, (self.params.rows, width))
+
+    def columns_of(self, name: str, value: SSAValue | None) -> list[GridOperand]:
+        if value is None:
+            return []
+        view = self.builder.view(value)
+        return [GridOperand(name, view.buffer, self.column_box(view, Access.READ))]
+
+    def vector(self, name: str, value: SSAValue | None, step: int) -> list[GridOperand]:
+        """``step`` elements a block of weight rows; 0: all of them in every task."""
+        if value is None:
+            return []
+        view = self.builder.view(value)
+        first = AffineDimExpr(0) * step if step else AffineConstantExpr(0)
+        return [GridOperand(name, view.buffer, BoxAttr.of(Access.READ, self._map(first), (step or view.shape[0],)))]
 
 
-def _vector(builder: GraphBuilder, name: str, value: SSAValue | None, step: int) -> list[GridOperand]:
-    if value is None:
-        return []
-    offset = AffineMap(1, 0, (AffineDimExpr(0) * step,))
-    return [GridOperand(name, builder.view(value).buffer, BoxAttr.of(Access.READ, offset, (step,)))]
-
-
-def _whole(builder: GraphBuilder, name: str, value: SSAValue | None) -> list[GridOperand]:
-    if value is None:
-        return []
-    view: View = builder.view(value)
-    return [GridOperand(name, view.buffer, view.whole(Access.READ, 1))]
-
-
-def _columns(builder: GraphBuilder, name: str, value: SSAValue | None, step: int) -> list[GridOperand]:
-    if value is None:
-        return []
-    view = builder.view(value)
-    return [GridOperand(name, view.buffer, view.box(Access.READ, 1, step, step))]
+def add_best(grid: GridOp, builder: GraphBuilder, rows: int) -> tuple[View, View]:
+    """Let each task of a linear grid say which of its columns is largest in each row: (values, columns), both [rows,
+    tasks]."""
+    tasks = grid.shape[0]
+    blocks = [
+        View(builder.buffer(f"{grid.sym_name.data}.best_{name}", Space.SCRATCH, (rows, tasks), element), 0, tasks)
+        for name, element in (("value", Float32Type()), ("column", i32))
+    ]
+    params = grid.task_params
+    assert isinstance(params, LinearParams)
+    operands = [
+        GridOperand(*row) for row in zip((n.data for n in grid.operand_names), grid.data, grid.boxes, strict=True)
+    ]
+    dims = len(grid.shape)
+    for name, view in zip(("best_value", "best_column"), blocks, strict=True):
+        row = AffineDimExpr(1) * params.rows if dims > 1 else AffineConstantExpr(0)
+        box = BoxAttr.of(Access.WRITE, AffineMap(dims, 0, (row, AffineDimExpr(0))), (params.rows, 1))
+        operands.append(GridOperand(name, view.buffer, box))
+    wider = GridOp(grid.sym_name.data, KIND, replace(params, best=True), grid.shape, operands)
+    wider.reason = grid.reason
+    builder.replace(grid, wider)
+    return blocks[0], blocks[1]

@@ -6,22 +6,24 @@ from collections.abc import Callable
 from math import ceil, prod
 
 from xdsl.dialects.builtin import BFloat16Type, Float32Type, i32
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from ...core.errors import PlanError, UnsupportedError
 from ...core.memory import Layout, Space
 from ...dialects import tg
-from ...dialects.sm import BufferOp
+from ...dialects.sm import BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...tasks.advance import Advance, AdvanceParams
 from ...tasks.argmax import Argmax, ArgmaxParams
 from ...tasks.base import Access
 from ...tasks.elementwise import Elementwise, ElementwiseParams
 from ...tasks.embedding import Embedding, EmbeddingParams
+from ...tasks.linear import Linear
 from ...tasks.rms_norm import RmsNorm, RmsNormParams
 from ...tasks.select import Select, SelectParams
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
 from .general import tile_strided_rms_norm
+from .linear import add_best
 from .map import NAMES, tile_map
 
 LEAST_COLUMNS = 64
@@ -34,7 +36,7 @@ def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
     assert isinstance(op, tg.EmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
-    packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
+    packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_8
     shape = tensor_shape(op.ids)
     params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed)
     operands = [
@@ -124,12 +126,34 @@ for _kind in NAMES:
 
 @tile_rule(tg.ArgmaxOp.name)
 def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
-    """A task a chunk of columns, and one that puts the chunks together."""
+    """A task a chunk of columns, and one that puts the chunks together. The tasks of a product say themselves which of
+    their columns is largest."""
     assert isinstance(op, tg.ArgmaxOp)
-    x, y = builder.view(op.x), builder.result(op.results[0], "sampled")
     rows, columns = tensor_shape(op.x)
     if not isinstance(element_type(op.x), Float32Type):
         raise UnsupportedError(f"argmax: expected logits of f32, found {element_type(op.x)}")
+    y = builder.result(op.results[0], "sampled")
+    product = _linear_that_makes(builder.view(op.x).buffer, builder)
+    if product is not None:
+        _select(builder, add_best(product, builder, rows), rows, y)
+    else:
+        _select(builder, _argmax_chunks(builder, builder.view(op.x), rows, columns), rows, y)
+
+
+def _linear_that_makes(buffer: SSAValue, builder: GraphBuilder) -> GridOp | None:
+    """The linear grid that alone writes ``buffer``."""
+    writers = [
+        op
+        for op in builder.block.ops
+        if isinstance(op, GridOp)
+        for value, box in zip(op.data, op.boxes, strict=True)
+        if value is buffer and box.mode.writes
+    ]
+    return writers[0] if len(writers) == 1 and writers[0].kind.data == Linear.name else None
+
+
+def _argmax_chunks(builder: GraphBuilder, x: View, rows: int, columns: int) -> tuple[View, View]:
+    """Values and columns, [rows, chunks] each, of the largest element of each chunk."""
     chunk = round_up(ceil(columns / builder.target.num_sms), 16 * VECTOR)
     chunks = ceil(columns / chunk)
     value = View(builder.buffer("argmax.value", Space.SCRATCH, (rows, chunks), Float32Type()), 0, chunks)
@@ -140,12 +164,17 @@ def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
         GridOperand("column", column.buffer, column.box(Access.WRITE, 1, 1, 1)),
     ]
     builder.grid("argmax", Argmax(), ArgmaxParams(columns, chunk, rows), (chunks,), operands)
+    return value, column
+
+
+def _select(builder: GraphBuilder, chunks: tuple[View, View], rows: int, y: View) -> None:
+    value, column = chunks
     operands = [
         GridOperand("value", value.buffer, value.whole(Access.READ, 1)),
         GridOperand("column", column.buffer, column.whole(Access.READ, 1)),
         GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
     ]
-    builder.grid("select", Select(), SelectParams(chunks, rows), (1,), operands)
+    builder.grid("select", Select(), SelectParams(value.columns, rows), (1,), operands)
 
 
 @tile_rule(tg.AdvanceOp.name)

@@ -30,8 +30,8 @@ def test_kinds_and_headers_are_in_bijection() -> None:
 
 @pytest.mark.parametrize("kind", BUILTIN_KINDS, ids=lambda kind: kind.name)
 def test_the_bodys_operands_are_those_declared_in_order(kind: TaskKind[Any]) -> None:
-    found = re.search(r"enum Operand \{ (.*?) \};", kind.header())
-    slots = found[1].split(", ") if found else []
+    found = re.search(r"enum Operand \{(.*?)\};", kind.header(), re.DOTALL)
+    slots = re.findall(r"\w+", found[1]) if found else []
     expected = [RENAMED.get(operand.name, operand.name.title().replace("_", "")) for operand in kind.operands]
     assert slots == [f"k{name}" for name in expected]
 

@@ -57,13 +57,16 @@ def test_another_batch_is_another_program() -> None:
 
 def test_fused_and_unfused_graphs_use_every_kind_of_a_decoder() -> None:
     kinds = {grid.kind for fused in (True, False) for grid in program_of("qwen3", fused=fused).grids}
-    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join"} - GENERAL_KINDS
+    assert (
+        kinds == {kind.name for kind in BUILTIN_KINDS} - {"join", "argmax"} - GENERAL_KINDS
+    )  # an argmax behind a linear is part of it
 
 
 def test_layers_share_bodies() -> None:
     program = program_of("llama3")
     assert len(program.bodies) < len(program.grids)
-    assert program.source.count("case ") == len(program.bodies) + sum("Linear<" in body for body in program.bodies)
+    streaming = sum(body.startswith(("mpk::Linear<", "mpk::Attention<")) for body in program.bodies)
+    assert program.source.count("case ") == len(program.bodies) + streaming
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

@@ -118,15 +118,15 @@ def test_tables_of_a_decoder_equal_naive_expansion(fused: bool) -> None:
     assert len(tables.event_names) == len(tables.event_count)
 
 
-def test_activations_are_kept_only_after_a_task_that_read_the_same() -> None:
-    graph = graph_of(plan_model("qwen3", target="sim"))
-    tasks = expand(graph).tasks
-    kept = np.flatnonzero(tasks["flags"] & TaskFlag.KEEP_ACTIVATION)
-    for number in kept.tolist():
-        task, before = tasks[number], tasks[number - 1]
-        assert graph.grids[int(task["grid"])].kind.data == "linear"
-        assert (task["sm"], task["grid"]) == (before["sm"], before["grid"])
-        assert task["offsets"][0].tolist() == before["offsets"][0].tolist()
+def test_ordered_tasks_are_those_that_touch_memory_of_earlier_grids_without_polling() -> None:
+    tables = expand(graph_of(plan_model("qwen3", target="sim")))
+    ordered = tables.tasks["flags"] & TaskFlag.ORDERED != 0
+    assert 0 < ordered.sum() < len(ordered)
+    for number, grid in enumerate(tables.grids):
+        mine = [o for o in grid.operands if not tables.buffers[o.buffer].polled]
+        earlier = [o for before in tables.grids[:number] for o in before.operands]
+        expected = any(a.buffer == b.buffer and (a.access.writes or b.access.writes) for a in mine for b in earlier)
+        assert (ordered[tables.tasks["grid"] == number] == expected).all(), grid.name
 
 
 def test_a_graph_without_a_memory_plan_is_refused() -> None:

@@ -68,6 +68,12 @@ def with_table(column: str, row: int, value: int) -> Callable[[Program], Program
     return change
 
 
+def without_flags(program: Program) -> Program:
+    tasks = program.tasks.copy()
+    tasks["flags"] &= ~int(TaskFlag.ORDERED)
+    return replace(program, tasks=tasks)
+
+
 def with_task_of(number: int, other: int) -> Callable[[Program], Program]:
     """Task ``number`` of the last grid of several tasks is another one of it."""
 
@@ -120,10 +126,7 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     "more waits than a record holds": (with_table("num_waits", 3, 5), "tables: .* num_waits is 5"),
     "a task of no grid": (with_table("index", -1, 3), "tables: grid .* expected one for each index"),
     "an event that does not exist": (with_table("wait_event", -1, 9999), "counting: .* event number 9999"),
-    "activations kept from another task": (
-        with_table("flags", 0, int(TaskFlag.KEEP_ACTIVATION)),
-        "tables: row 0 keeps the activations",
-    ),
+    "no task ordered": (without_flags, "tables: row .* lacks the flag ORDERED"),
     "a lowered target": (with_table("wait_count", -1, 0), "counting: .* waits for 0 arrivals a step of event"),
     "another body": (with_first_grid(body=1), "tables: grid .* runs body 1, which is not"),
     "a task twice": (with_task_of(1, 2), "tables: grid .* expected one for each index"),
@@ -160,11 +163,15 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
         "memory-model: `wait_event` of the kernel has no acquire",
     ),
     "arrivals without a barrier": (
-        with_header(KERNEL, r"(void signal\((?s:.*?))barrier_sync\([^;]*;", r"\1"),
-        "memory-model: `signal` of the kernel has no barrier",
+        with_header(KERNEL, r"(void leave_task\((?s:.*?))__syncwarp\(\);", r"\1"),
+        "memory-model: `leave_task` of the kernel does not gather",
+    ),
+    "a relaxed count of warps": (
+        with_header(ATOMS, r"atom\.acq_rel\.cta", "atom.relaxed.cta"),
+        "memory-model: `add_acquire_release_block` is",
     ),
     "waits without a barrier": (
-        with_header(CONTEXT, r"(bool wait\((?s:.*?))      sync\(\);", r"\1"),
+        with_header(CONTEXT, r"(void wait\((?s:.*?))__syncwarp\(\);", r"\1"),
         "memory-model: `wait` of the kernel has no barrier",
     ),
 }
@@ -178,12 +185,17 @@ def test_a_fault_is_named(fault: str) -> None:
 
 
 EARLY = re.compile(r"operand<[^>]*>\(task, k(\w+)\)")
+ROWS = re.compile(r"context\.(?:touched_)?rows_from\(")  # of the row_count that the kernel reads as a step begins
 
 
 @pytest.mark.parametrize("kind", BUILTIN_KINDS, ids=lambda kind: kind.name)
 def test_what_a_body_reads_before_its_wait_is_declared_early(kind: TaskKind[Any]) -> None:
     text = kind.header()
-    body = text[text.index(" run(Context& context") :]
-    names = EARLY.findall(body.partition("context.wait(")[0])
+    body = text[text.index(" run(Context& context") :].partition("context.wait(")[0]
+    called = re.findall(r" (\w+)\(task\);", body)
+    helpers = [text.partition(f" {name}(const Task& task)")[2] for name in called]
+    parts = [body, *(helper.partition("\n  }")[0] for helper in helpers)]
+    names = [name for part in parts for name in EARLY.findall(part)]
     before = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}
+    before |= {"row_count"} & {o.name for o in kind.operands} if ROWS.search(text) else set()
     assert before == {operand.name for operand in kind.operands if operand.early}

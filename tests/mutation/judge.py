@@ -16,7 +16,18 @@ from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
 from tests.sm.oracle import NaivePlan
 from tests.sm.plans import ROWS, GraphPlan, build, random_params
 
-from .tables import keepable
+
+def _lacks_order(program: Program) -> bool:
+    """Whether a task touches unpolled memory that a grid before wrote, or writes what one read, without the flag."""
+    for row in program.tasks:
+        if row["flags"] & int(TaskFlag.ORDERED):
+            continue
+        earlier = [operand for grid in program.grids[: row["grid"]] for operand in grid.operands]
+        for mine, other in product(program.grids[row["grid"]].operands, earlier):
+            shared = mine.buffer == other.buffer and not program.buffers[mine.buffer].polled
+            if shared and (mine.access.writes or other.access.writes):
+                return True
+    return False
 
 
 def why_unsafe(program: Program) -> str | None:
@@ -25,8 +36,8 @@ def why_unsafe(program: Program) -> str | None:
         rows = program.tasks[program.tasks["grid"] == number]["index"].tolist()
         if sorted(tuple(row[: len(grid.extent)]) for row in rows) != list(product(*map(range, grid.extent))):
             return "incomplete"
-    if ((program.tasks["flags"] & int(TaskFlag.KEEP_ACTIVATION)) != 0)[~keepable(program.tasks)].any():
-        return "stale activations"
+    if _lacks_order(program):
+        return "unordered warps"
     return NaivePlan.of_tables(program).broken_rule()
 
 

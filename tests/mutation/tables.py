@@ -22,23 +22,11 @@ def _pick(generator: np.random.Generator, rows: Array) -> int | None:
 
 
 def with_queues(program: Program, queues: list[Array]) -> Program:
-    """``program`` with these rows on each SM; no task keeps activations that its predecessor did not read."""
+    """``program`` with these rows on each SM."""
     tasks = np.concatenate(queues)
     tasks["sm"] = np.repeat(np.arange(len(queues)), [len(queue) for queue in queues])
     begin = np.cumsum([0, *(len(queue) for queue in queues)]).astype(np.int32)
-    tasks["flags"][~keepable(tasks)] &= ~int(TaskFlag.KEEP_ACTIVATION)
     return replace(program, tasks=tasks, queue_begin=begin)
-
-
-def keepable(tasks: Array) -> Array:
-    """[tasks]: whether the task before on the SM left the same activations in shared memory."""
-    same = np.zeros(len(tasks), np.bool_)
-    for row in range(1, len(tasks)):
-        one, other = tasks[row - 1], tasks[row]
-        same[row] = (one["sm"], one["grid"]) == (other["sm"], other["grid"]) and all(
-            np.array_equal(one[name][0], other[name][0]) for name in ("offsets", "sizes")
-        )
-    return same
 
 
 def queues_of(program: Program) -> list[Array]:
@@ -278,7 +266,6 @@ def _with_step(program: Program, event: int, arrivals: int) -> Program:
     counts[event] = arrivals
     name = "mpk/config.cuh"
     text = re.sub(r"kStepEvent = \d+", f"kStepEvent = {event}", program.headers[name])
-    text = re.sub(r"kStepArrivals = \d+", f"kStepArrivals = {arrivals}", text)
     return replace(program, event_count=counts, step_event=event, headers={**program.headers, name: text})
 
 
@@ -373,14 +360,13 @@ def swap_buffer(program: Program, generator: np.random.Generator) -> Program | N
     return replace(program, grids=tuple(grids))
 
 
-def keep_stale_activations(program: Program, generator: np.random.Generator) -> Program | None:
-    """A task takes for its activations what another task left in shared memory."""
+def forget_to_order(program: Program, generator: np.random.Generator) -> Program | None:
+    """A task begins, on some warps, before other warps have left the task whose memory it touches."""
     tasks = program.tasks.copy()
-    linear = np.array([grid.kind == "linear" for grid in program.grids])
-    row = _pick(generator, np.flatnonzero(linear[tasks["grid"]] & ~keepable(tasks)))
+    row = _pick(generator, np.flatnonzero(tasks["flags"] & int(TaskFlag.ORDERED)))
     if row is None:
         return None
-    tasks["flags"][row] |= int(TaskFlag.KEEP_ACTIVATION)
+    tasks["flags"][row] &= ~int(TaskFlag.ORDERED)
     return replace(program, tasks=tasks)
 
 
@@ -412,5 +398,5 @@ DAMAGES: tuple[Damage, ...] = (
     lose_task,
     run_task_twice,
     swap_buffer,
-    keep_stale_activations,
+    forget_to_order,
 )

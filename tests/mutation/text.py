@@ -44,13 +44,18 @@ def poll_without_acquire(program: Program) -> Program:
 
 
 def drop_barrier_before_signal(program: Program) -> Program:
-    """The signaller has not observed the other threads' stores."""
-    return _edit(program, KERNEL, r"(void signal\((?s:.*?))barrier_sync\([^;]*;", r"\1")
+    """The signalling lane has not observed the stores of the other lanes."""
+    return _edit(program, KERNEL, r"(void leave_task\((?s:.*?))__syncwarp\(\);", r"\1")
+
+
+def relax_count_of_warps(program: Program) -> Program:
+    """The signalling warp has not observed the stores of the other warps."""
+    return _edit(program, ATOMS, r"atom\.acq_rel\.cta", "atom.relaxed.cta")
 
 
 def drop_barrier_after_wait(program: Program) -> Program:
-    """The other threads do not observe what the polling one acquired."""
-    return _edit(program, CONTEXT, r"(bool wait\((?s:.*?))      sync\(\);", r"\1")
+    """The other lanes do not observe what the polling ones acquired."""
+    return _edit(program, CONTEXT, r"(void wait\((?s:.*?))__syncwarp\(\);", r"\1")
 
 
 WEAKENINGS: tuple[Weakening, ...] = (
@@ -60,5 +65,6 @@ WEAKENINGS: tuple[Weakening, ...] = (
     narrow_acquire,
     poll_without_acquire,
     drop_barrier_before_signal,
+    relax_count_of_warps,
     drop_barrier_after_wait,
 )

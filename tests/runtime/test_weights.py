@@ -17,30 +17,29 @@ from mpk_ir.runtime.weights import interleave_halves, packed_weight
 
 
 def tiled(shape: tuple[int, int], padded: tuple[int, int]) -> Buffer:
-    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_16, padded, Pack(("w",)))
+    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_8, padded, Pack(("w",)))
 
 
-def naive_mma_rows_16(weight: torch.Tensor, n: int, k: int) -> list[float]:
+def naive_mma_rows_8(weight: torch.Tensor, n: int, k: int) -> list[float]:
     elements: list[float] = []
-    for tile in range(n // 16):
+    for tile in range(n // 8):
         for block in range(k // 32):
-            for half in range(2):
-                for row in range(8):
-                    for column in range(32):  # quad t, then e: 8 * t + e counts up
-                        i, j = 16 * tile + 8 * half + row, 32 * block + column
-                        inside = i < weight.shape[0] and j < weight.shape[1]
-                        elements.append(float(weight[i, j]) if inside else 0.0)
+            for row in range(8):
+                for column in range(32):  # quad t, then e: 8 * t + e counts up
+                    i, j = 8 * tile + row, 32 * block + column
+                    inside = i < weight.shape[0] and j < weight.shape[1]
+                    elements.append(float(weight[i, j]) if inside else 0.0)
     return elements
 
 
 @settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 50), k=st.integers(1, 70), seed=st.integers(0, 1000))
-def test_mma_rows_16_is_the_order_of_its_definition(n: int, k: int, seed: int) -> None:
+def test_mma_rows_8_is_the_order_of_its_definition(n: int, k: int, seed: int) -> None:
     weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed)).bfloat16()
-    padded = (-(-n // 16) * 16, -(-k // 32) * 32)
+    padded = (-(-n // 8) * 8, -(-k // 32) * 32)
     packed = packed_weight(tiled((n, k), padded), weight)
     assert packed.dtype is torch.bfloat16
-    assert packed.tolist() == naive_mma_rows_16(weight, *padded)
+    assert packed.tolist() == naive_mma_rows_8(weight, *padded)
 
 
 @settings(deadline=None, max_examples=30)
@@ -69,7 +68,7 @@ def test_a_row_major_weight_is_converted_and_padded() -> None:
 def test_a_tile_is_found_where_its_box_begins() -> None:
     buffer = tiled((40, 60), (48, 64))
     assert box_offsets(buffer, np.array([[0, 0, 0, 0], [32, 0, 0, 0]])).tolist() == [0, 32 * 64]
-    for inside in ([8, 0], [16, 32]):
+    for inside in ([4, 0], [16, 32]):
         with pytest.raises(PlanError, match="begins inside a tile"):
             box_offsets(buffer, np.array([inside]))
 

@@ -68,6 +68,7 @@ class NaiveBuffer:
     shape: tuple[int, ...]
     begin: int | None
     end: int | None
+    polled: bool = False
 
 
 class NaivePlan:
@@ -83,13 +84,17 @@ class NaivePlan:
         self.signals: list[list[Key]] = []
         self.said: dict[Key, int] = {}
         self.steps: list[Key] = []
+        self.polled: set[Key] = set()
         self.arena = 0
+        self.polled_bytes = 0
         if graph is not None:
             self._read_graph(graph)
 
     def _read_graph(self, graph: GraphOp) -> None:
         self.arena = graph.arena_bytes.value.data if graph.arena_bytes else 0
+        self.polled_bytes = graph.polled_bytes.value.data if graph.polled_bytes else 0
         for event in graph.events:
+            self.polled |= {(event.event, i) for i in range(event.size) if event.polled}
             self.said |= {(event.event, i): int(n) for i, n in enumerate(event.arrivals)}
             self.steps += [(event.event, 0)] if event.step else []
         for buffer in graph.buffers:
@@ -97,7 +102,9 @@ class NaivePlan:
             width = 2 if str(buffer.buffer.type.element_type) in ("bf16", "f16") else 4
             begin = buffer.offset.value.data if buffer.offset is not None else None
             end = None if begin is None else begin + width * prod(buffer.padded_shape)
-            self.buffers[buffer.buffer] = NaiveBuffer(buffer.space.data, buffer.shape, begin, end)
+            self.buffers[buffer.buffer] = NaiveBuffer(
+                buffer.space.data, buffer.shape, begin, end, buffer.polled is not None
+            )
         for number, grid in enumerate(graph.grids):
             for flat, index in enumerate(product(*map(range, grid.shape))):
                 self._add_task(graph, number, grid, flat, index)
@@ -129,10 +136,12 @@ class NaivePlan:
         plan.arena = program.arena_bytes
         plan.said = {(None, event): int(count) for event, count in enumerate(program.event_count)}
         plan.steps = [(None, program.step_event)]
+        plan.polled = {(None, event) for event in np.flatnonzero(program.event_polled).tolist()}
+        plan.polled_bytes = program.polled_bytes
         for number, buffer in enumerate(program.buffers):
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
-            plan.buffers[number] = NaiveBuffer(buffer.space, buffer.shape, begin, end)
+            plan.buffers[number] = NaiveBuffer(buffer.space, buffer.shape, begin, end, buffer.polled)
         rows = [(int(row["grid"]), tuple(row["index"].tolist()), n) for n, row in enumerate(program.tasks)]
         number_of = {row: task for task, (_, _, row) in enumerate(sorted(rows))}
         plan.sm = [0] * len(rows)
@@ -168,17 +177,17 @@ class NaivePlan:
                 return "bounds"
         if self._miscounted():
             return "counting"
-        before = self.before()
-        if before is None:
+        before, strong = self.before(), self.before(polled=False)
+        if before is None or strong is None:
             return "deadlock"
         checks = {
-            "race": self._races,
+            "race": lambda strong: self._races(before, strong),
             "memory-model": self._read_ahead,
             "coverage": lambda _: self._reads_nothing(),
             "memory": self._shares_memory,
-            "step": self._outlives_step,
+            "step": lambda _: self._outlives_step(before),
         }
-        return next((rule for rule, broken in checks.items() if broken(before)), None)
+        return next((rule for rule, broken in checks.items() if broken(strong)), None)
 
     def _miscounted(self) -> bool:
         """A wait for less than all arrivals lets a task go early, at the latest some steps on, where the counter is
@@ -197,13 +206,16 @@ class NaivePlan:
         ]
         return any(self.said.get(key) != target for key, target in waits)
 
-    def before(self) -> list[int] | None:
-        """Per task the set (as bits) of tasks that are over when it starts; None if some never start."""
+    def before(self, *, polled: bool = True) -> list[int] | None:
+        """Per task the set (as bits) of tasks that are over when it starts; None if some never start. ``polled``: by
+        what polled data tells too."""
         signallers: dict[Key, list[int]] = defaultdict(list)
         for task, keys in enumerate(self.signals):
             for key in keys:
                 signallers[key].append(task)
-        needs: list[set[int]] = [{t for key in keys for t in signallers[key]} for keys in self.waits]
+        needs: list[set[int]] = [
+            {t for key in keys if polled or key not in self.polled for t in signallers[key]} for keys in self.waits
+        ]
         for queue in self.queues.values():
             for earlier, later in pairwise(queue):
                 needs[later].add(earlier)
@@ -220,8 +232,8 @@ class NaivePlan:
             waiting = [t for t in waiting if t not in before]
         return [before[task] for task in range(len(needs))]
 
-    def _races(self, before: list[int]) -> bool:
-        for touches in self.touches.values():
+    def _races(self, full: list[int], strong: list[int]) -> bool:
+        for buffer, touches in self.touches.items():
             writes = [touch for touch in touches if touch.writes]
             for a, b in product(writes, touches):
                 if a.task == b.task or not a.meets(b):
@@ -229,7 +241,11 @@ class NaivePlan:
                 if a.grid == b.grid:
                     if not a.apart_from(b):
                         return True
-                elif not before[max(a.task, b.task)] >> min(a.task, b.task) & 1:
+                    continue
+                first, second = sorted((a, b), key=lambda touch: touch.task)
+                read_of_polled = self.buffers[buffer].polled and not second.writes
+                order = full if read_of_polled or not first.writes else strong
+                if not order[second.task] >> first.task & 1:
                     return True
         return False
 
@@ -261,12 +277,19 @@ class NaivePlan:
         return False
 
     def _shares_memory(self, before: list[int]) -> bool:
-        placed = [(key, b.begin, b.end) for key, b in self.buffers.items() if b.begin is not None and b.end is not None]
+        placed = [
+            (key, b.begin + shift, b.end + shift)
+            for key, b in self.buffers.items()
+            if b.begin is not None and b.end is not None
+            for shift in ([0, self.polled_bytes] if b.polled else [0])
+        ]
         if any(begin < 0 or end > self.arena for _, begin, end in placed):
             return True
         for one, (key, begin, end) in enumerate(placed):
             for other, start, stop in placed[:one]:
                 if begin < stop and start < end:
+                    if self.buffers[key].polled or self.buffers[other].polled:
+                        return True
                     first, second = ({t.task for t in self.touches[name]} for name in (key, other))
                     if not (_all_before(first, second, before) or _all_before(second, first, before)):
                         return True

@@ -117,10 +117,10 @@ def test_a_dropped_wait_is_a_race_and_both_tasks_are_named(decoder: ModuleOp) ->
 
 
 def test_a_dropped_signal_is_a_wrong_count(decoder: ModuleOp) -> None:
-    chosen = grid(graph_of(decoder), "argmax")
+    chosen = grid(graph_of(decoder), "embed_tokens")
     chosen.set_events(chosen.wait_uses, [])
     with pytest.raises(
-        VerificationError, match=r"counting: event @argmax->select\[0\] is said to receive \d+ .* give 0"
+        VerificationError, match=r"counting: event @embed_tokens->select\S*\[0\] is said to receive \d+ .* give 0"
     ):
         Verify().apply(Context(), decoder)
 
@@ -150,11 +150,11 @@ def test_a_wait_for_an_element_that_does_not_exist_is_named(decoder: ModuleOp) -
 def test_a_consumer_queued_before_its_producer_is_a_deadlock(plan_decoder: PlanDecoder) -> None:
     module = plan_decoder("sim", 1)
     graph = graph_of(module)
-    first, second = grid(graph, "argmax"), grid(graph, "select")
+    first, second = grid(graph, "embed_tokens"), grid(graph, "select")
     mutations.swap(graph, first, second)
     with pytest.raises(
         VerificationError,
-        match=r"deadlock: \d+ SMs wait for ever; .*@select\[0\] \(SM 0, position \d+\) waits for @\S+ of @argmax",
+        match=r"deadlock: \d+ SMs wait for ever; .*@select\[0\] \(SM 0, position \d+\) waits for @\S+ of @embed_tokens",
     ):
         Verify().apply(Context(), module)
 
@@ -162,9 +162,9 @@ def test_a_consumer_queued_before_its_producer_is_a_deadlock(plan_decoder: PlanD
 def test_a_shifted_read_races_with_the_neighbours_producer(plan_decoder: PlanDecoder) -> None:
     module = plan_decoder("h200", 1)
     graph = graph_of(module)
-    chosen = grid(graph, "argmax")
-    operand = [name.data for name in chosen.operand_names].index("x")
-    mutations.set_box(chosen, operand, (0, 0), (0, 64))
+    chosen = grid(graph, "attention")
+    operand = [name.data for name in chosen.operand_names].index("q")
+    mutations.set_box(chosen, operand, (0, 8), (0, 0))
     assert rule_of(module) == "race"
 
 
@@ -188,7 +188,7 @@ def test_a_widened_write_overlaps_its_neighbours(decoder: ModuleOp) -> None:
 def test_reading_in_place_what_other_tasks_of_the_grid_write_is_a_race(decoder: ModuleOp) -> None:
     chosen = grid(graph_of(decoder), "layers.0.self_attn.o_proj")
     names = [name.data for name in chosen.operand_names]
-    chosen.data[names.index("residual")].replace_all_uses_with(chosen.data[names.index("y")])
+    chosen.operands[names.index("residual")] = chosen.data[names.index("y")]
     mutations.set_box(chosen, names.index("residual"), (0, 0), (0, 8))
     with pytest.raises(VerificationError, match=r"race: .* by operand residual, .* by operand y"):
         Verify().apply(Context(), decoder)
@@ -196,10 +196,10 @@ def test_reading_in_place_what_other_tasks_of_the_grid_write_is_a_race(decoder: 
 
 @pytest.mark.parametrize("shift", [-16, 100_000])
 def test_a_box_outside_its_buffer_is_named(decoder: ModuleOp, shift: int) -> None:
-    chosen = grid(graph_of(decoder), "argmax")
+    chosen = grid(graph_of(decoder), "embed_tokens")
     mutations.set_box(chosen, 0, (0, shift), (0, 0))
     with pytest.raises(
-        VerificationError, match=r"bounds: @argmax\[0\] \(SM \d+, position \d+\) touches by operand x the box \["
+        VerificationError, match=r"bounds: @embed_tokens\[0\] \(SM \d+, position \d+\) touches by operand x the box \["
     ):
         Verify().apply(Context(), decoder)
 
@@ -241,9 +241,11 @@ def test_a_plan_without_a_step_event_is_rejected(decoder: ModuleOp) -> None:
 
 
 def test_a_task_on_an_sm_that_does_not_exist_is_named(decoder: ModuleOp) -> None:
-    chosen = grid(graph_of(decoder), "argmax")
+    chosen = grid(graph_of(decoder), "embed_tokens")
     chosen.placement = dense_i32([132] * chosen.num_tasks, (chosen.num_tasks,))
-    with pytest.raises(VerificationError, match=r"resources: @argmax\[0\] is placed on SM 132, h200 has SMs 0 to 131"):
+    with pytest.raises(
+        VerificationError, match=r"resources: @embed_tokens\[0\] is placed on SM 132, h200 has SMs 0 to 131"
+    ):
         Verify().apply(Context(), decoder)
 
 
@@ -263,10 +265,10 @@ def test_what_a_body_reads_before_its_wait_cannot_be_written_in_the_step(decoder
 
 def test_a_weight_is_never_written(decoder: ModuleOp) -> None:
     graph = graph_of(decoder)
-    chosen = grid(graph, "argmax")
+    chosen = grid(graph, "embed_tokens")
     (y,) = [v for v, box in zip(chosen.data, chosen.boxes, strict=True) if box.mode.writes][:1]
     y.owner.space = SpaceAttr(Space.WEIGHT)  # type: ignore[union-attr]
-    with pytest.raises(VerificationError, match=r"memory-model: @argmax\[0\] .* writes weight @"):
+    with pytest.raises(VerificationError, match=r"memory-model: @embed_tokens\[0\] .* writes weight @"):
         Verify().apply(Context(), decoder)
 
 

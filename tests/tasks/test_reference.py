@@ -78,7 +78,7 @@ def test_elementwise(name: str, seed: int) -> None:
 def test_linear(seed: int, norm: bool, bias: bool, residual: bool, activation: str) -> None:
     rows, k, gated = 3, 24, activation != "none"
     width = 16 if gated else 32
-    params = LinearParams(32, k, 2, rows, norm, 1e-5, bias, residual, activation, "bf16")
+    params = LinearParams(32, k, 4, 4, rows, norm, 1e-5, bias, residual, False, activation, "bf16")
     weight, add = normal(seed, 32, k), normal(seed + 1, 32)
     x, scale, rest = normal(seed + 2, rows, k), normal(seed + 3, k), normal(seed + 4, rows, width)
     y = np.zeros((rows, width), np.float32)
@@ -88,7 +88,7 @@ def test_linear(seed: int, norm: bool, bias: bool, residual: bool, activation: s
     if norm:
         wide = torch.nn.functional.rms_norm(wide, (k,), torch.from_numpy(scale), 1e-5)
     out = torch.nn.functional.linear(wide, torch.from_numpy(weight), torch.from_numpy(add) if bias else None)
-    if gated:  # 8 gate rows, then their 8 up rows, in each tile of 16
+    if gated:  # a tile of 8 gate rows, then one of their 8 up rows
         gate = torch.cat([out[:, 0:8], out[:, 16:24]], dim=1)
         up = torch.cat([out[:, 8:16], out[:, 24:32]], dim=1)
         out = TORCH["silu_mul" if activation == "silu_mul" else "gelu_tanh_mul"](gate, up)
@@ -223,7 +223,9 @@ def test_attention_in_splits_and_merged(seed: int, cached: int, count: int, spli
     if splits > 1:
         merged = np.zeros((count, GROUP * DIM), np.float32)
         parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
-        AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), parts, (0,))
+        for head in range(GROUP):
+            own = parts | {"out": merged[:, head * DIM : (head + 1) * DIM]}
+            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head,))
         out = merged
     np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
 

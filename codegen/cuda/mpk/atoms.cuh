@@ -1,6 +1,8 @@
 // Every PTX operation with an ordering, a scope or a hardware unit behind it, named by what it does.
 #pragma once
 
+#include "mpk/types.cuh"
+
 namespace mpk {
 
 __device__ __forceinline__ unsigned shared_address(const void* pointer) {
@@ -15,8 +17,37 @@ __device__ __forceinline__ unsigned load_acquire_gpu(const unsigned* pointer) {
 
 __device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
   unsigned value;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer) : "memory");
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer));
   return value;
+}
+
+// Each of the four words is read whole; nothing is said of their order.
+__device__ __forceinline__ Vector16 load_relaxed_gpu(const Vector16* pointer) {
+  Vector16 value;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.word[0]), "=r"(value.word[1]), "=r"(value.word[2]), "=r"(value.word[3])
+               : "l"(pointer));
+  return value;
+}
+
+__device__ __forceinline__ void store_relaxed_gpu(unsigned* pointer, unsigned value) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ void store_relaxed_gpu(Vector16* pointer, const Vector16& value) {
+  asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(pointer), "r"(value.word[0]),
+               "r"(value.word[1]), "r"(value.word[2]), "r"(value.word[3])
+               : "memory");
+}
+
+// Adds one to a counter in shared memory; the last of several arrivals sees what the others wrote before theirs.
+__device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter) {
+  unsigned before;
+  asm volatile("atom.acq_rel.cta.shared::cta.add.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "r"(shared_address(counter))
+               : "memory");
+  return before;
 }
 
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
@@ -60,6 +91,19 @@ __device__ __forceinline__ bool mbarrier_try_wait(unsigned long long* barrier, u
 
 __device__ __forceinline__ void fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// Between ordinary accesses to global memory and those of the copy engine, either way.
+__device__ __forceinline__ void fence_proxy_async_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+
+// Copies 16 bytes to shared memory, asynchronously; `wait` returns when all but the latest groups have arrived.
+__device__ __forceinline__ void async_copy_16(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+}
+__device__ __forceinline__ void async_copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ __forceinline__ void async_copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // L2 policy for bytes read once a step: they leave first, activations stay.

@@ -18,8 +18,31 @@ __device__ __forceinline__ float sum_over_lanes(float value) {
   return value;
 }
 
+__device__ __forceinline__ float sum_over_quad(float value) {
+  value += __shfl_xor_sync(0xFFFFFFFFu, value, 1);
+  return value + __shfl_xor_sync(0xFFFFFFFFu, value, 2);
+}
+
+// Sines and cosines of one position, for the pairs of a head that a lane holds.
+template <int kDim>
+struct Rotation {
+  static constexpr int kHalf = kDim / 2;
+  static constexpr int kPerLane = ceil_div(kHalf, 32);
+  float sine[kPerLane], cosine[kPerLane];
+
+  __device__ __forceinline__ void prepare(const float* inv_freq, int position, float scaling, int lane) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= kHalf) continue;
+      sincosf(static_cast<float>(position) * inv_freq[i], &sine[j], &cosine[j]);
+      sine[j] *= scaling;
+      cosine[j] *= scaling;
+    }
+  }
+};
+
 // One head of `kDim` values, element i and i + kDim / 2 in the same lane: root-mean-square norm, then rotation.
-// `x` may be null of norm or of frequencies: then that part is left out.
 template <int kDim>
 struct HeadPairs {
   static constexpr int kHalf = kDim / 2;
@@ -49,16 +72,12 @@ struct HeadPairs {
     }
   }
 
-  __device__ __forceinline__ void rotate(const float* inv_freq, int position, float scaling, int lane) {
+  __device__ __forceinline__ void rotate(const Rotation<kDim>& rotation) {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
-      const int i = lane + 32 * j;
-      if (i >= kHalf) continue;
-      float sine, cosine;
-      sincosf(static_cast<float>(position) * inv_freq[i], &sine, &cosine);
       const float a = low[j], b = high[j];
-      low[j] = scaling * (a * cosine - b * sine);
-      high[j] = scaling * (b * cosine + a * sine);
+      low[j] = a * rotation.cosine[j] - b * rotation.sine[j];
+      high[j] = b * rotation.cosine[j] + a * rotation.sine[j];
     }
   }
 

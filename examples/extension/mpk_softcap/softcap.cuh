@@ -14,7 +14,7 @@ struct Softcap {
     const int* row_count = mpk::operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     const int columns = min(kColumns, kTotal - task.index[0] * kColumns);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.thread; i < rows * columns; i += mpk::kConsumers) {
       const int row = i / columns, column = i % columns;
       const float x = mpk::operand<const float>(task, kX)[static_cast<size_t>(row) * task.row_stride[kX] + column];

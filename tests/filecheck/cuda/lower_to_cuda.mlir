@@ -22,23 +22,23 @@ sm.graph @step target "sim" {
 
 // CHECK:      cuda.source @step.cuda from @step target "sim" {
 // CHECK-NEXT:   cuda.include "mpk/tasks/elementwise.cuh"
-// CHECK-NEXT:   cuda.constant @kRingStages 14
+// CHECK-NEXT:   cuda.constant @kRingStages 13
 // CHECK-NEXT:   cuda.constant @kStageBytes 16384
 // CHECK-NEXT:   cuda.constant @kScratchBytes 0
 // CHECK-NEXT:   cuda.constant @kBlockThreads 320
-// CHECK-NEXT:   cuda.constant @kRuntimeSharedBytes 2048
-// CHECK-NEXT:   cuda.constant @kPanelBytes 73728
+// CHECK-NEXT:   cuda.constant @kRuntimeSharedBytes 3584
+// CHECK-NEXT:   cuda.constant @kPolledBytes 0
 // CHECK-NEXT:   cuda.constant @kStepEvent 4
-// CHECK-NEXT:   cuda.constant @kStepArrivals 2
+// CHECK-NEXT:   cuda.constant @kStepArrivals 4
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
 // CHECK-NEXT:   cuda.constant @kBulkLoads 1
 // CHECK-NEXT:   cuda.constant @kProfile 0
 // CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
 // CHECK-NEXT:   cuda.body 1 "mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
-// CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 320 shared_bytes 231424
+// CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 320 shared_bytes 216576
 // CHECK-NEXT: }
 
-// TEXT:      constexpr int kRingStages = 14;
+// TEXT:      constexpr int kRingStages = 13;
 // TEXT:      #include "mpk/runtime/kernel.cuh"
 // TEXT-NEXT: #include "mpk/tasks/elementwise.cuh"
 // TEXT:      switch (task.body) {

@@ -22,7 +22,7 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 32), [8, 32]>, #sm.box<write, (d0) -> (0, d0 * 32), [8, 32]>]
 }
 
-// CHECK:      sm.graph @step target "sim" arena_bytes 1024 {
+// CHECK:      sm.graph @step target "sim" arena_bytes 1024 polled_bytes 0 {
 // CHECK:      sm.buffer @t0 <scratch> offset 0
 // CHECK-NEXT: sm.buffer @t1 <scratch> offset 512
 // CHECK-NEXT: sm.buffer @t2 <scratch> offset 0

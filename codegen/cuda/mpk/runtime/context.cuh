@@ -1,57 +1,66 @@
-// What a task body sees: shared memory, the weight ring, and the wait for its events.
+// What a task body sees: shared memory, the weight ring, and the wait for what other tasks write.
 //
 // A block has three roles, each a branch of the kernel:
-//   consumers (warps 0..7)  run the bodies;
+//   consumers (warps 0..7)  run the bodies; no barrier stands between two tasks, so that a warp which is done with one
+//                           begins to wait for the next;
 //   loader    (warp 8)      walks the same queue ahead of them and streams weights into the ring; it waits for free
-//                           stages only, never for an event, because weights depend on nothing;
-//   signaller (warp 9)      after each task makes its writes visible and adds to its events, while consumers go on.
+//                           stages only, because weights depend on nothing;
+//   fetcher   (warp 9)      copies the records of tasks to shared memory, some ahead.
 #pragma once
 
 #include "mpk/abi.cuh"
-#include "mpk/atoms.cuh"
-#include "mpk/config.cuh"
-#include "mpk/types.cuh"
+#include "mpk/runtime/polling.cuh"
 
 namespace mpk {
 
 constexpr int kConsumerWarps = 8;
 constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
-constexpr int kSignallerWarp = kConsumerWarps + 1;
-static_assert(kBlockThreads == 32 * (kSignallerWarp + 1), "the launch must have a warp for every role");
+constexpr int kFetcherWarp = kConsumerWarps + 1;
+static_assert(kBlockThreads == 32 * (kFetcherWarp + 1), "the launch must have a warp for every role");
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
-constexpr int kTaskSlots = 4;  // a slot is rewritten only when the signaller is past it
+constexpr int kTaskSlots = 4;
+constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
-constexpr int kTaskBarrier = 2;
-constexpr int kPollsPerCheck = 256;
+constexpr int kPollsPerCheck = 1024;
+constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
 struct alignas(128) Shared {
   unsigned long long full[kRingStages];
   unsigned long long empty[kRingStages];
+  unsigned long long task_full[kTaskSlots];
+  unsigned long long task_empty[kTaskSlots];
   Task slot[kTaskSlots];
-  int stop[kTaskSlots];  // whether the launch stops after the slot's task: read by consumers and signaller alike
-  int aborted;
+  unsigned done[kTaskSlots];  // consumer warps that have left the slot's task
+  Task ahead[kRecordsAhead];  // records of the loader, which is some tasks ahead of the consumers
+  int stop[2];                // by parity of the step: whether the launch ends before it
+  int rows[2];                // by parity of the step: its active rows
+  int steps_loaded;           // steps that the loader has walked through to their end
+  int aborted;                // a wait ran out here or in another block: no further wait is made in this step
 };
 
 static_assert(sizeof(Shared) <= kRuntimeSharedBytes, "shared memory planned too small for the runtime");
 
-// Position in the ring; loader and consumers each keep one and advance it in the same order.
+// Position in a ring; both sides keep one and advance it in the same order.
+template <int kSize>
 struct RingPosition {
   int stage = 0;
   unsigned phase = 0;
 
   __device__ __forceinline__ void advance() {
-    if (++stage == kRingStages) {
+    if (++stage == kSize) {
       stage = 0;
       phase ^= 1;
     }
   }
 };
 
-__device__ inline void report(const Launch& launch, ErrorCode::Value code, int task, int step, unsigned event,
-                              unsigned count, unsigned target) {
+// What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
+// step must stay within the instruction cache.
+__device__ __noinline__ void report(const Launch& launch, ErrorCode::Value code, int task, int step, unsigned event,
+                                    unsigned count, unsigned target) {
   if (atomicAdd(launch.failures, 1u) != 0) return;
-  launch.error->code = code;
+  launch.error->code = static_cast<int>(code);
   launch.error->sm = blockIdx.x;
   launch.error->task = task;
   launch.error->step = step;
@@ -61,31 +70,54 @@ __device__ inline void report(const Launch& launch, ErrorCode::Value code, int t
   __threadfence_system();
 }
 
-// True when counter `event` has reached `target`; false when the wait ran out or another block failed.
-__device__ inline bool wait_event(const Launch& launch, unsigned event, unsigned target, int task, int step) {
-  const unsigned* counter = launch.events + static_cast<size_t>(event) * kEventStride;
-  unsigned count = 0;
+__device__ __forceinline__ bool has_aborted(const Shared& shared) {
+  return *static_cast<const volatile int*>(&shared.aborted) != 0;
+}
+
+constexpr unsigned long long kOutOfTime = ~0ull;
+
+// The time when a wait began to be long (`begin` unless 0), or kOutOfTime: when its time is over, or this or another
+// block has given up already.
+__device__ __noinline__ unsigned long long look_up(const Launch& launch, Shared& shared, unsigned long long begin) {
+  const unsigned long long now = global_timer_ns();
+  if (load_relaxed_gpu(launch.failures) != 0) shared.aborted = 1;
+  if (begin == 0) begin = now;
+  return has_aborted(shared) || now - begin > launch.spin_limit_ns ? kOutOfTime : begin;
+}
+
+// Counts the polls of one wait and looks up now and then whether to give up.
+struct Patience {
+  int polls = 0;
   unsigned long long begin = 0;
+
+  __device__ __forceinline__ bool ends(const Launch& launch, Shared& shared) {
+    if (++polls % kPollsPerCheck != 0) return false;
+    begin = look_up(launch, shared, begin);
+    return begin == kOutOfTime;
+  }
+};
+
+// Returns when counter `event` has reached `target`, or the wait has run out.
+__device__ __noinline__ void wait_event(const Launch& launch, Shared& shared, unsigned event, unsigned target, int task,
+                                        int step) {
+  const unsigned* counter = launch.events + static_cast<size_t>(event) * kEventStride;
+  Patience patience;
   while (true) {
     // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
-    for (int poll = 0; poll < kPollsPerCheck; ++poll) {
-      count = load_acquire_gpu(counter);
-      if (static_cast<int>(count - target) >= 0) return true;
-    }
-    if (begin == 0) begin = global_timer_ns();
-    if (load_relaxed_gpu(launch.failures) != 0) return false;  // not in the error record: that is host memory
-    if (global_timer_ns() - begin > launch.spin_limit_ns) {
+    const unsigned count = load_acquire_gpu(counter);
+    if (static_cast<int>(count - target) >= 0 || has_aborted(shared)) return;
+    if (patience.ends(launch, shared)) {
       report(launch, ErrorCode::kEventTimeout, task, step, event, count, target);
-      return false;
+      shared.aborted = 1;
+      return;
     }
   }
 }
 
-// Waits for a phase of a ring barrier. The loader and the consumers of one block feed each other, so running out of
-// time here is a fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
-__device__ __forceinline__ void ring_wait(const Launch& launch, unsigned long long* barrier, unsigned parity,
-                                          ErrorCode::Value code, int task, int step) {
-  if (mbarrier_try_wait(barrier, parity)) return;
+// Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
+// fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
+__device__ __noinline__ void ring_wait_long(const Launch& launch, unsigned long long* barrier, unsigned parity,
+                                            ErrorCode::Value code, int task, int step) {
   const unsigned long long begin = global_timer_ns();
   while (!mbarrier_try_wait(barrier, parity)) {
     if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
@@ -95,20 +127,37 @@ __device__ __forceinline__ void ring_wait(const Launch& launch, unsigned long lo
   }
 }
 
+__device__ __forceinline__ void ring_wait(const Launch& launch, unsigned long long* barrier, unsigned parity,
+                                          ErrorCode::Value code, int task, int step) {
+  if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(launch, barrier, parity, code, task, step);
+}
+
 struct Context {
   const Launch& launch;
   Shared& shared;
   char* ring;
-  char* scratch;
-  RingPosition position;
+  char* scratch_halves;
+  RingPosition<kRingStages> position;
   int thread;
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
+  int half = 0;
+  int active_rows = 0;           // of this step
+  int previous_rows = kAllRows;  // of the step before; unknown at the first
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
   __device__ __forceinline__ int lane() const { return thread % 32; }
   __device__ __forceinline__ void sync() const { barrier_sync(kConsumerBarrier, kConsumers); }
+
+  // Shared memory for a body, or for one pass of it. Between two calls every consumer must pass a `sync`: the half that
+  // a call returns was then left by all warps, although no barrier stands between tasks.
+  template <typename Scratch>
+  __device__ __forceinline__ Scratch& next_scratch() {
+    static_assert(sizeof(Scratch) <= kScratchBytes, "scratch planned too small");
+    half ^= 1;
+    return *reinterpret_cast<Scratch*>(scratch_halves + half * kScratchBytes);
+  }
 
   __device__ __forceinline__ void stamp(ProfilePhase::Value phase) const {
     if constexpr (kProfile) {
@@ -119,19 +168,96 @@ struct Context {
     }
   }
 
-  // Returns when all events of `task` have arrived and their producers' writes are visible to every consumer.
-  // False: the launch is being stopped, the body must return at once. Every body calls this exactly once, before
-  // it touches an operand that a task of the same step may have written.
-  __device__ __forceinline__ bool wait(const Task& task) {
+  // Returns when all events of `task` have arrived and their producers' writes are visible to the calling warp. Every
+  // warp calls this once, before it touches an operand that is not polled and that a task of the same step may have
+  // written. When the launch is being stopped it returns at once: what is read then may be anything, so a body must
+  // not use activations as addresses.
+  __device__ __forceinline__ void wait(const Task& task) {
     if (task.num_waits > 0) {
-      if (thread < task.num_waits) {
-        const unsigned target = task.wait_count[thread] * (epoch + 1);
-        if (!wait_event(launch, task.wait_event[thread], target, task_number, step)) shared.aborted = 1;
+      if (lane() < task.num_waits) {
+        const unsigned target = task.wait_count[lane()] * (epoch + 1);
+        wait_event(launch, shared, task.wait_event[lane()], target, task_number, step);
       }
-      sync();
+      __syncwarp();
+      stamp(ProfilePhase::kReady);
     }
-    stamp(ProfilePhase::kReady);
-    return shared.aborted == 0;
+  }
+
+  // Active rows among the `capacity` from `first` on.
+  __device__ __forceinline__ int rows_from(int first, int capacity) const {
+    return max(0, min(active_rows - first, capacity));
+  }
+
+  // Rows from `first` on that this step or the one before used: what must be made unwritten for the next step.
+  __device__ __forceinline__ int touched_rows_from(int first, int capacity) const {
+    return max(0, min(max(active_rows, previous_rows) - first, capacity));
+  }
+
+  // Whether the words of operand `slot` say themselves when they are written.
+  __device__ __forceinline__ bool is_polled(const Task& task, int slot) const { return task.polled >> slot & 1; }
+
+  // The operand's copy of this step, if it is polled.
+  template <typename T>
+  __device__ __forceinline__ T* current(const Task& task, int slot) const {
+    const size_t copy = is_polled(task, slot) && (epoch & 1) ? kPolledBytes : 0;
+    return reinterpret_cast<T*>(task.operand[slot] + copy);
+  }
+
+  // The copy that the next step will fill.
+  template <typename T>
+  __device__ __forceinline__ T* other(const Task& task, int slot) const {
+    return reinterpret_cast<T*>(task.operand[slot] + (epoch & 1 ? 0 : kPolledBytes));
+  }
+
+  // Starts loading words or vectors; `address(i)` is null where this lane needs none.
+  template <typename T, int kCount, typename Address>
+  __device__ __forceinline__ void begin_load(T (&values)[kCount], Address address) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const T* pointer = address(i);
+      values[i] = pointer ? load_relaxed_gpu(pointer) : T{};
+    }
+  }
+
+  // Loads again what was not written yet, until all lanes of the warp have everything.
+  template <typename T, int kCount, typename Address>
+  __device__ __forceinline__ void end_load(const Task& task, int slot, T (&values)[kCount], Address address) const {
+    if (!is_polled(task, slot)) return;
+    Patience patience;
+    while (true) {
+      bool missing = false;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) missing |= address(i) && !is_written(values[i]);
+      if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted(shared)) return;
+      if (patience.ends(launch, shared)) {
+        report(launch, ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
+        shared.aborted = 1;
+      }
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const T* pointer = address(i);
+        if (pointer && !is_written(values[i])) values[i] = load_relaxed_gpu(pointer);
+      }
+    }
+  }
+
+  template <typename T, int kCount, typename Address>
+  __device__ __forceinline__ void load(const Task& task, int slot, T (&values)[kCount], Address address) const {
+    begin_load(values, address);
+    end_load(task, slot, values, address);
+  }
+
+  // Writes `offset` (in units of T) of an operand, and makes the same place of the other copy unwritten.
+  // A place that this step does not use is only made unwritten: the step before may have used it.
+  template <typename T>
+  __device__ __forceinline__ void publish(const Task& task, int slot, size_t offset, const T& value,
+                                          bool used = true) const {
+    if (used) store_relaxed_gpu(current<T>(task, slot) + offset, value);
+    if (is_polled(task, slot)) {
+      T blank;
+      memory_set(blank);
+      store_relaxed_gpu(other<T>(task, slot) + offset, blank);
+    }
   }
 
   // The next stage of the weight ring, once the loader has filled it.
@@ -146,6 +272,10 @@ struct Context {
     if (lane() == 0) mbarrier_arrive(&shared.empty[position.stage]);
     position.advance();
   }
+
+ private:
+  static __device__ __forceinline__ void memory_set(unsigned& word) { word = kUnwritten; }
+  static __device__ __forceinline__ void memory_set(Vector16& vector) { vector = unwritten_vector(); }
 };
 
 // The loader's side of the ring: one lane issues all copies; without bulk loads, which race checkers do not follow, the
@@ -155,37 +285,75 @@ struct Loader {
   Shared& shared;
   char* ring;
   unsigned long long policy;
-  RingPosition position;
+  RingPosition<kRingStages> position;
   int task_number = 0;
   int step = 0;
+  int seen_step = -1;
 
-  // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
-  __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
+  // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
+  __device__ __forceinline__ char* begin_stage(unsigned bytes) {
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
       const unsigned long long begin = global_timer_ns();
       while (!mbarrier_try_wait(empty, parity)) {
-        if (*static_cast<volatile int*>(&shared.aborted)) return false;
+        if (shared_stop()) return nullptr;
         if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
           report(launch, ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
           __trap();
         }
       }
     }
-    unsigned long long* full = &shared.full[position.stage];
-    char* target = ring + position.stage * kStageBytes;
+    if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
+    return ring + position.stage * kStageBytes;
+  }
+
+  // Starts a copy of `bytes`, a multiple of 16, to somewhere in the stage.
+  __device__ __forceinline__ void copy(char* target, const void* source, unsigned bytes) {
     if constexpr (kBulkLoads) {
-      mbarrier_expect_bytes(full, bytes);
-      bulk_load(target, source, bytes, full, policy);
+      bulk_load(target, source, bytes, &shared.full[position.stage], policy);
     } else {
       for (unsigned offset = 16 * (threadIdx.x % 32); offset < bytes; offset += 16 * kLoaderLanes) {
-        *reinterpret_cast<Vector16*>(target + offset) = load_vector(source + offset);
+        const char* bytes_of_lane = static_cast<const char*>(source) + offset;
+        *reinterpret_cast<Vector16*>(target + offset) = load_vector(bytes_of_lane);
       }
-      mbarrier_arrive(full);
     }
+  }
+
+  __device__ __forceinline__ void end_stage() {
+    if constexpr (!kBulkLoads) mbarrier_arrive(&shared.full[position.stage]);
     position.advance();
+  }
+
+  // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
+  __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
+    char* stage = begin_stage(bytes);
+    if (stage == nullptr) return false;
+    copy(stage, source, bytes);
+    end_stage();
     return true;
+  }
+
+  // Waits until the step before is over on all SMs: from there on this thread may read, and copy, what it wrote.
+  __device__ __forceinline__ void wait_for_step() {
+    if (seen_step == step) return;
+    seen_step = step;
+    wait_event(launch, shared, kStepEvent, kStepArrivals * (launch.first_step + step), task_number, step);
+    fence_proxy_async_global();
+  }
+
+  // Waits for copies that no consumer will wait for: shared memory must not go while one is on its way.
+  __device__ __forceinline__ void drain() {
+    for (int i = 0; i < kRingStages; ++i) {
+      ring_wait(launch, &shared.full[position.stage], position.phase ^ 1, ErrorCode::kLoadTimeout, task_number, step);
+      position.advance();
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool shared_stop() const {
+    const volatile int* stop = shared.stop;
+    return stop[0] || stop[1];
   }
 };
 

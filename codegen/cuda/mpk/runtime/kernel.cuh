@@ -5,73 +5,147 @@
 
 namespace mpk {
 
+// A step is over for this block when the loader, too, has read what it reads of the step's state.
+__device__ __forceinline__ void wait_for_loader(const Context& context) {
+  const volatile int* steps_loaded = &context.shared.steps_loaded;
+  while (*steps_loaded <= context.step) {
+  }
+}
+
+// Ends a task for one warp: the last warp to leave makes the block's writes visible and adds to the task's events.
+__device__ __forceinline__ void leave_task(Context& context, int slot) {
+  Shared& shared = context.shared;
+  __syncwarp();
+  if (context.lane() == 0) {
+    const Task& task = shared.slot[slot];
+    if (task.flags & TaskFlag::kEndsStep) wait_for_loader(context);
+    if (task.num_signals > 0 && add_acquire_release_block(&shared.done[slot]) == kConsumerWarps - 1) {
+      shared.done[slot] = 0;
+      for (int i = 0; i < task.num_signals; ++i) {
+        add_release_gpu(context.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
+      }
+    }
+    mbarrier_arrive(&shared.task_empty[slot]);
+  }
+  context.stamp(ProfilePhase::kSignalled);
+}
+
+// Waits until every block has ended the step before. False: the launch stops here.
+__device__ __forceinline__ bool begin_step(Context& context, int step) {
+  Shared& shared = context.shared;
+  context.step = step;
+  context.epoch = context.launch.first_step + step;
+  const int parity = step & 1;
+  if (context.thread == 0) {
+    const int first_task = context.launch.queue_begin[blockIdx.x];
+    wait_event(context.launch, shared, kStepEvent, kStepArrivals * context.epoch, first_task, step);
+    shared.stop[parity] = shared.aborted;
+    shared.rows[parity] = context.launch.row_count ? *context.launch.row_count : kAllRows;
+  }
+  context.sync();
+  context.previous_rows = step == 0 ? kAllRows : context.active_rows;
+  context.active_rows = shared.rows[parity];
+  return shared.stop[parity] == 0;
+}
+
 // `Bodies` is printed for each program: its run and load switch on task.body.
 template <typename Bodies>
-__device__ void consume(Context& context, const Task* queue, int length) {
-  constexpr int kWords = sizeof(Task) / 4;
-  static_assert(kWords <= kConsumers, "one word a thread");
-  const unsigned* words = reinterpret_cast<const unsigned*>(queue);
-  const Launch& launch = context.launch;
-  const int first_task = launch.queue_begin[blockIdx.x];
-  auto fetch = [&](int i) { return context.thread < kWords ? words[i * kWords + context.thread] : 0u; };
-  auto keep = [&](int slot, unsigned word) {
-    if (context.thread < kWords) reinterpret_cast<unsigned*>(&context.shared.slot[slot])[context.thread] = word;
-  };
-  int slot = 0;  // goes on from step to step: only so is a slot never rewritten while the signaller reads it
-  keep(slot, fetch(0));
-  for (int step = 0; step < launch.num_steps; ++step) {
-    context.step = step;
-    context.epoch = launch.first_step + step;
-    if (context.thread == 0 && !wait_event(launch, kStepEvent, kStepArrivals * context.epoch, first_task, step)) {
-      context.shared.aborted = 1;
-    }
-    context.sync();
-    for (int i = 0; i < length; ++i) {
+__device__ void consume(Context& context, int length) {
+  Shared& shared = context.shared;
+  const int first_task = context.launch.queue_begin[blockIdx.x];
+  RingPosition<kTaskSlots> slots;
+  for (int step = 0; step < context.launch.num_steps; ++step) {
+    if (!begin_step(context, step)) return;
+    for (int i = 0; i < length; ++i, slots.advance()) {
       context.task_number = first_task + i;
-      const Task& task = context.shared.slot[slot];
-      const unsigned next = fetch(i + 1 < length ? i + 1 : 0);
+      ring_wait(context.launch, &shared.task_full[slots.stage], slots.phase, ErrorCode::kFetchTimeout,
+                context.task_number, step);
+      const Task& task = shared.slot[slots.stage];
+      if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
-      if (context.shared.aborted == 0) Bodies::run(context, task);
+      Bodies::run(context, task);
       context.stamp(ProfilePhase::kComputed);
-      const int following = (slot + 1) % kTaskSlots;
-      keep(following, next);
-      if (context.thread == 0) context.shared.stop[slot] = context.shared.aborted;
-      barrier_sync(kTaskBarrier, kConsumers + 32);
-      if (context.shared.stop[slot]) return;
-      slot = following;
+      leave_task(context, slots.stage);
     }
   }
 }
 
-__device__ inline void signal(const Launch& launch, Shared& shared, int length) {
+// Copies task records to shared memory, as many ahead as there are slots, the next one in registers.
+__device__ inline void fetch(const Launch& launch, Shared& shared, const Task* queue, int length) {
+  constexpr int kWords = sizeof(Task) / 4, kPerLane = ceil_div(kWords, 32);
   const int lane = threadIdx.x % 32;
-  const int first_task = launch.queue_begin[blockIdx.x];
-  int slot = 0;
+  const unsigned* words = reinterpret_cast<const unsigned*>(queue);
+  unsigned mine[kPerLane];
+  auto read = [&](int i) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) mine[j] = lane + 32 * j < kWords ? __ldg(&words[i * kWords + lane + 32 * j]) : 0;
+  };
+  const volatile int* stop = shared.stop;
+  RingPosition<kTaskSlots> slots;
+  read(0);
   for (int step = 0; step < launch.num_steps; ++step) {
-    for (int i = 0; i < length; ++i, slot = (slot + 1) % kTaskSlots) {
-      barrier_sync(kTaskBarrier, kConsumers + 32);
-      if (shared.stop[slot]) return;
-      const Task& task = shared.slot[slot];
-      if (lane < task.num_signals) {
-        add_release_gpu(launch.events + static_cast<size_t>(task.signal_event[lane]) * kEventStride);
+    for (int i = 0; i < length; ++i, slots.advance()) {
+      while (!mbarrier_try_wait(&shared.task_empty[slots.stage], slots.phase ^ 1)) {
+        if (stop[0] || stop[1]) return;
       }
-      if constexpr (kProfile) {
-        const size_t record = static_cast<size_t>(step) * kNumTasks + first_task + i;
-        if (lane == 0) launch.profile[record * ProfilePhase::kCount + ProfilePhase::kSignalled] = global_timer_ns();
+      unsigned* slot = reinterpret_cast<unsigned*>(&shared.slot[slots.stage]);
+#pragma unroll
+      for (int j = 0; j < kPerLane; ++j) {
+        if (lane + 32 * j < kWords) slot[lane + 32 * j] = mine[j];
       }
+      __syncwarp();
+      if (lane == 0) mbarrier_arrive(&shared.task_full[slots.stage]);
+      read(i + 1 < length ? i + 1 : 0);
     }
   }
 }
 
+// The whole warp copies records, kRecordsAhead - 1 ahead; the lanes of the loader stream what a task asks for.
 template <typename Bodies>
 __device__ void load(Loader& loader, const Task* queue, int length) {
+  constexpr int kVectors = sizeof(Task) / 16;
+  static_assert(kVectors <= 32 && sizeof(Task) % 16 == 0, "a lane copies 16 bytes of a record");
+  const int lane = threadIdx.x % 32;
+  auto begin_copy = [&](int i) {
+    const char* record = reinterpret_cast<const char*>(&queue[i % length]) + 16 * lane;
+    char* slot = reinterpret_cast<char*>(&loader.shared.ahead[i % kRecordsAhead]) + 16 * lane;
+    if (lane < kVectors) async_copy_16(slot, record);
+    async_copy_commit();
+  };
+  for (int i = 0; i < kRecordsAhead - 1; ++i) begin_copy(i);
+  int number = 0;  // goes on from step to step
   for (int step = 0; step < loader.launch.num_steps; ++step) {
     loader.step = step;
-    for (int i = 0; i < length; ++i) {
+    for (int i = 0; i < length; ++i, ++number) {
       loader.task_number = loader.launch.queue_begin[blockIdx.x] + i;
-      if (!Bodies::load(loader, queue[i])) return;
+      begin_copy(number + kRecordsAhead - 1);
+      async_copy_wait<kRecordsAhead - 1>();
+      __syncwarp();
+      bool goes_on = true;
+      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, loader.shared.ahead[number % kRecordsAhead]);
+      if (!__all_sync(0xFFFFFFFFu, goes_on)) {
+        if (lane < kLoaderLanes) loader.drain();
+        return;
+      }
     }
+    if (lane == 0) *static_cast<volatile int*>(&loader.shared.steps_loaded) = step + 1;
   }
+}
+
+__device__ inline void initialize(Shared& shared) {
+  for (int stage = 0; stage < kRingStages; ++stage) {
+    mbarrier_init(&shared.full[stage], kLoaderLanes);
+    mbarrier_init(&shared.empty[stage], kConsumerWarps);
+  }
+  for (int slot = 0; slot < kTaskSlots; ++slot) {
+    mbarrier_init(&shared.task_full[slot], 1);
+    mbarrier_init(&shared.task_empty[slot], kConsumerWarps);
+    shared.done[slot] = 0;
+  }
+  shared.stop[0] = shared.stop[1] = 0;
+  shared.steps_loaded = 0;
+  shared.aborted = 0;
+  fence_mbarrier_init();
 }
 
 template <typename Bodies>
@@ -79,31 +153,22 @@ __device__ void run_kernel(const Launch& launch) {
   extern __shared__ char dynamic_shared[];
   char* ring = dynamic_shared;
   char* scratch = ring + kRingStages * kStageBytes;
-  Shared& shared = *reinterpret_cast<Shared*>(scratch + kScratchBytes);
+  Shared& shared = *reinterpret_cast<Shared*>(scratch + 2 * kScratchBytes);
   const int begin = launch.queue_begin[blockIdx.x];
   const int length = launch.queue_begin[blockIdx.x + 1] - begin;
   const Task* queue = launch.tasks + begin;
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < kRingStages; ++stage) {
-      mbarrier_init(&shared.full[stage], kLoaderLanes);
-      mbarrier_init(&shared.empty[stage], kConsumerWarps);
-    }
-    shared.aborted = 0;
-    fence_mbarrier_init();
-  }
+  if (threadIdx.x == 0) initialize(shared);
   __syncthreads();
   if (length == 0) return;
   const int warp = threadIdx.x / 32;
   if (warp < kConsumerWarps) {
     Context context{launch, shared, ring, scratch, {}, static_cast<int>(threadIdx.x)};
-    consume<Bodies>(context, queue, length);
+    consume<Bodies>(context, length);
   } else if (warp == kLoaderWarp) {
-    if (threadIdx.x % 32 < kLoaderLanes) {
-      Loader loader{launch, shared, ring, evict_first_policy(), {}};
-      load<Bodies>(loader, queue, length);
-    }
+    Loader loader{launch, shared, ring, evict_first_policy(), {}};
+    load<Bodies>(loader, queue, length);
   } else {
-    signal(launch, shared, length);
+    fetch(launch, shared, queue, length);
   }
 }
 

@@ -12,12 +12,11 @@ struct Advance {
   struct Scratch {
     int requests[kBatch][RequestColumn::kCount];
   };
-  static_assert(sizeof(Scratch) <= kScratchBytes, "Advance: scratch planned too small");
   static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
   static __device__ void run(Context& context, const Task& task) {
-    Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
-    if (!context.wait(task)) return;
+    Scratch& scratch = context.next_scratch<Scratch>();
+    context.wait(task);
     keep_tokens(context, scratch, task);
     context.sync();
     if (context.thread == 0) assign(scratch, task);
@@ -29,18 +28,35 @@ struct Advance {
   // One thread a request; only its last row can carry a token to keep.
   static __device__ void keep_tokens(Context& context, Scratch& scratch, const Task& task) {
     const int b = context.thread;
+    const int sampled = load_sampled(context, task, b);
     if (b >= kBatch) return;
     int (&request)[RequestColumn::kCount] = scratch.requests[b];
     const int* state = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
     for (int c = 0; c < RequestColumn::kCount; ++c) request[c] = state[c];
     const int count = request[RequestColumn::kNumRows];
     if (count == 0) return;
-    const int row = request[RequestColumn::kFirstRow] + count - 1;
+    const int row = last_row(task, b);
     request[RequestColumn::kCached] += count;
     if (!operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kSamples]) return;
-    const int token = operand<const int>(task, kSampled)[row];
-    operand<int>(task, kHistory)[b * kMaxLength + request[RequestColumn::kKnown]++] = token;
-    if ((false || ... || (token == kStopTokens))) request[RequestColumn::kStopLength] = request[RequestColumn::kKnown];
+    operand<int>(task, kHistory)[b * kMaxLength + request[RequestColumn::kKnown]++] = sampled;
+    if ((false || ... || (sampled == kStopTokens)))
+      request[RequestColumn::kStopLength] = request[RequestColumn::kKnown];
+  }
+
+  static __device__ int last_row(const Task& task, int b) {
+    const int* request = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
+    return request[RequestColumn::kFirstRow] + request[RequestColumn::kNumRows] - 1;
+  }
+
+  // What was chosen for the last row of request `b`; all lanes of a warp wait together.
+  static __device__ int load_sampled(const Context& context, const Task& task, int b) {
+    const bool active =
+        b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
+    unsigned token[1];
+    context.load(task, kSampled, token, [&](int) -> const unsigned* {
+      return active ? context.current<const unsigned>(task, kSampled) + last_row(task, b) : nullptr;
+    });
+    return static_cast<int>(token[0]);
   }
 
   static __device__ int pending(const int (&request)[RequestColumn::kCount]) {

@@ -1,4 +1,5 @@
-// The splits of one KV head's attention put together; the maxima are in powers of two, as attention.cuh leaves them.
+// The splits of one query head's attention put together; the maxima are in powers of two, as attention.cuh leaves them.
+// A thread adds some splits of two neighbouring elements; the parts meet in shared memory and are added in their order.
 #pragma once
 
 #include "mpk/runtime/context.cuh"
@@ -9,32 +10,94 @@ template <int kGroup, int kHeadDim, int kSplits, int kRows>
 struct AttentionMerge {
   enum Operand { kPartial, kMaxSum, kRowCount, kOut };
 
+  static constexpr int kPairs = kHeadDim / 2;
+  static constexpr int kParts = kConsumers / round_up(kPairs, 32);
+  static constexpr int kPartSplits = ceil_div(kSplits, kParts);
+
+  struct Scratch {
+    float2 sum[kParts][kPairs];
+    float highest[kParts], total[kParts];
+  };
+
   static __device__ void run(Context& context, const Task& task) {
-    const int* row_count = operand<const int>(task, kRowCount);
-    const int rows = row_count ? *row_count : kRows;
-    if (!context.wait(task)) return;
-    for (int i = context.thread; i < rows * kGroup * kHeadDim; i += kConsumers) {
-      const int row = i / (kGroup * kHeadDim), element = i % (kGroup * kHeadDim), head = element / kHeadDim;
-      const float* partial =
-          operand<const float>(task, kPartial) + static_cast<size_t>(row) * task.row_stride[kPartial];
-      const float* max_sum = operand<const float>(task, kMaxSum) + static_cast<size_t>(row) * task.row_stride[kMaxSum];
-      float values[kSplits], maxima[kSplits], highest = kNegativeInfinity;
-#pragma unroll
-      for (int s = 0; s < kSplits; ++s) {
-        values[s] = partial[s * kGroup * kHeadDim + element];
-        maxima[s] = max_sum[2 * (s * kGroup + head)];
-        highest = fmaxf(highest, maxima[s]);
-      }
-      float total = 0.0f, sum = 0.0f;
-#pragma unroll
-      for (int s = 0; s < kSplits; ++s) {
-        const float weight = exp2f(maxima[s] - highest);
-        total += weight * max_sum[2 * (s * kGroup + head) + 1];
-        sum += weight * values[s];
-      }
-      operand<bf16>(task, kOut)[static_cast<size_t>(row) * task.row_stride[kOut] + element] =
-          from_float<bf16>(sum / total);
+    const int rows = context.rows_from(0, kRows);
+    context.wait(task);
+    const int pair = context.thread % round_up(kPairs, 32);
+    for (int row = 0; row < context.touched_rows_from(0, kRows); ++row) {
+      unsigned merged = 0;
+      if (row < rows) merged = merge(context, task, row, pair, context.thread / round_up(kPairs, 32));
+      const size_t offset = static_cast<size_t>(row) * task.row_stride[kOut] / 2 + pair;
+      if (context.thread < kPairs) context.publish(task, kOut, offset, merged, row < rows);
     }
+  }
+
+ private:
+  struct Address {
+    const unsigned* first;
+    int stride, left;  // words from split to split; splits of this thread
+
+    __device__ __forceinline__ const unsigned* operator()(int i) const {
+      return i / 2 < left ? first + i / 2 * stride + i % 2 : nullptr;
+    }
+  };
+
+  static __device__ unsigned merge(Context& context, const Task& task, int row, int pair, int part) {
+    Scratch& scratch = context.next_scratch<Scratch>();
+    const int head = task.index[0] % kGroup, first = part * kPartSplits;
+    const int mine = min(kPartSplits, kSplits - first);
+    const Address value_at{context.current<const unsigned>(task, kPartial) +
+                               static_cast<size_t>(row) * task.row_stride[kPartial] +
+                               (first * kGroup + head) * kHeadDim + 2 * pair,
+                           kGroup * kHeadDim, pair < kPairs ? mine : 0};
+    const Address state_at{context.current<const unsigned>(task, kMaxSum) +
+                               static_cast<size_t>(row) * task.row_stride[kMaxSum] + 2 * (first * kGroup + head),
+                           2 * kGroup, mine};
+    unsigned values[2 * kPartSplits], states[2 * kPartSplits];  // two elements; maximum and sum
+    context.begin_load(values, value_at);
+    context.begin_load(states, state_at);
+    context.end_load(task, kPartial, values, value_at);
+    context.end_load(task, kMaxSum, states, state_at);
+    context.stamp(ProfilePhase::kReady);
+    add_splits(scratch, values, states, mine, pair, part);
+    context.sync();
+    return context.thread < kPairs ? add_parts(scratch, pair) : 0;
+  }
+
+  static __device__ __forceinline__ void add_splits(Scratch& scratch, const unsigned (&values)[2 * kPartSplits],
+                                                    const unsigned (&states)[2 * kPartSplits], int mine, int pair,
+                                                    int part) {
+    float highest = kNegativeInfinity, total = 0.0f;
+    float2 sum = {};
+#pragma unroll
+    for (int s = 0; s < kPartSplits; ++s) {
+      if (s < mine) highest = fmaxf(highest, __uint_as_float(states[2 * s]));
+    }
+#pragma unroll
+    for (int s = 0; s < kPartSplits; ++s) {
+      if (s >= mine) break;
+      const float weight = exp2f(__uint_as_float(states[2 * s]) - highest);
+      total += weight * __uint_as_float(states[2 * s + 1]);
+      sum = {sum.x + weight * __uint_as_float(values[2 * s]), sum.y + weight * __uint_as_float(values[2 * s + 1])};
+    }
+    if (pair < kPairs) scratch.sum[part][pair] = sum;
+    if (pair == 0) {
+      scratch.highest[part] = highest;
+      scratch.total[part] = total;
+    }
+  }
+
+  static __device__ __forceinline__ unsigned add_parts(const Scratch& scratch, int pair) {
+    float highest = kNegativeInfinity, total = 0.0f;
+    float2 sum = {};
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) highest = fmaxf(highest, scratch.highest[p]);
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) {
+      const float weight = exp2f(scratch.highest[p] - highest);
+      total += weight * scratch.total[p];
+      sum = {sum.x + weight * scratch.sum[p][pair].x, sum.y + weight * scratch.sum[p][pair].y};
+    }
+    return pack_bf16(sum.x / total, sum.y / total);
   }
 };
 

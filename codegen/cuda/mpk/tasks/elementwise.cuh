@@ -56,7 +56,7 @@ struct Elementwise {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     const int columns = min(kColumns, kTotal - task.index[0] * kColumns);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.thread; i < rows * columns; i += kConsumers) {
       const int row = i / columns, column = i % columns;
       const float a = at(task, kA, row, column);

@@ -12,7 +12,7 @@ struct Gather {
   static __device__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long step = IdAxis::step(task.row_stride[kX]);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.thread; i < block.rows * block.columns; i += kConsumers) {
       const auto at = block.template element<Result>(i / block.columns, i % block.columns);
       const int id = wrapped(*locate<Ids>(task, kIds, at), IdAxis::kLength);

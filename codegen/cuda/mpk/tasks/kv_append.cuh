@@ -10,7 +10,7 @@ struct KvAppend {
   enum Operand { kCache, kNew, kRowState, kPageTable };
 
   static __device__ void run(Context& context, const Task& task) {
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int row = context.warp(); row < kRows; row += kConsumerWarps) {
       const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;
       const int request = state[RowColumn::kRequest], position = state[RowColumn::kPosition];

@@ -1,11 +1,15 @@
-// y = activation(norm(x) W^T + bias) + residual for some 16-row tiles of W, on tensor cores at any row count.
+// y = activation(norm(x) W^T + bias) + residual for some 8-row tiles of W, on tensor cores at any row count.
 //
-// W streams through the ring in stages of 16 rows by 512 columns, packed so that lane (r, q) of a warp finds rows r and
-// r + 8, columns 8q..8q+7 of a 32-column block in two 16-byte words. The order of columns inside a product does not
-// matter as long as both sides agree, so x needs no packing: its lane reads columns 8q..8q+7 of row r by one load.
-// The 8 warps share K; their partial sums meet in shared memory and are added in order of warps.
+// x is the product's A (16 rows, those beyond the step's are zero), W its B (8 columns). W streams through the ring in
+// stages of 8 rows by 1024 columns, packed so that lane (r, q) of a warp finds row r, columns 8q..8q+7 of a 32-column
+// block in one 16-byte word. The order of columns inside a product does not matter as long as both sides agree, so x
+// needs no packing either: its lane reads columns 8q..8q+7 of row r, straight from memory to registers.
+//
+// The 8 warps share K: each waits for its own columns of x only. Their partial sums meet in shared memory behind the
+// one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
 #pragma once
 
+#include "mpk/best.cuh"
 #include "mpk/math.cuh"
 #include "mpk/runtime/context.cuh"
 
@@ -15,45 +19,52 @@ namespace Activation {
 enum Value : int { kNone, kSiluMul, kGeluMul };
 }
 
-constexpr int kTileRows = 16;
+constexpr int kTileRows = 8;
 constexpr int kBlockColumns = 32;
+constexpr int kBlockBytes = 2 * kTileRows * kBlockColumns;
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
+constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
 
-template <int kN, int kK, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, Activation::Value kActivation,
-          typename Out>
+template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
+          Activation::Value kActivation, typename Out>
 struct Linear {
-  enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY };
+  enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY, kBestValue, kBestColumn };
 
   static constexpr int kPaddedK = round_up(kK, kBlockColumns);
   static constexpr unsigned kTileBytes = kPaddedK * kTileRows * 2;
   static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
-  static constexpr int kOutputColumns = kActivation == Activation::kNone ? kN : kN / 2;
-  static constexpr int kRowGroups = ceil_div(kRows, 8);
-  static constexpr int kChunks = ceil_div(kPaddedK, kStageColumns);
   static constexpr bool kGated = kActivation != Activation::kNone;
-  // Rows of x in shared memory start 64 bytes apart modulo 128, so that eight rows' loads meet in no bank.
-  static __host__ __device__ constexpr int stride_of(int columns) { return round_up(columns, 64) + 32; }
-  // All of x if it fits, else panels of some chunks; a panel then serves all tiles before the next one is read.
-  static constexpr bool kOnePanel = kRows * stride_of(kPaddedK) * 2 <= kPanelBytes;
-  static constexpr int kGroup = kOnePanel ? 1 : kTiles;
-  static constexpr int kColumns = kGated ? 8 : kTileRows;                  // of y that a tile makes
-  static constexpr int kOutputs = ceil_div(kRows * kColumns, kConsumers);  // of a thread in a tile
-  static constexpr int kInFlight = kRows > 8 ? 8 : 4;                      // vectors of a lane between load and use
+  static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
+  static constexpr int kHalves = ceil_div(kRows, 8);  // of the product's 16 rows that hold any
+  static constexpr int kChunks = ceil_div(kPaddedK, kStageColumns);
+  static constexpr int kTaskColumns = kTaskTiles * kTileRows / (kGated ? 2 : 1);  // of y
+  static constexpr int kPairs = kTiles * kTileRows / (kGated ? 4 : 2);            // a lane finishes two columns
+  static constexpr int kPartialStride = kTiles * kTileRows + 8;  // so that rows meet in no bank of shared memory
+  static_assert(kRows <= 16, "Linear: a product holds 16 rows");
+  static_assert(kPairs <= 32, "Linear: a warp finishes a row of a pass");
+  static_assert(!kGated || (kTiles % 2 == 0 && kTaskTiles % 2 == 0),
+                "Linear: a gate's tile and its up tile go together");
 
   struct Scratch {
-    alignas(16) char panel[kOnePanel ? kRows * stride_of(kPaddedK) * 2 : kPanelBytes];
-    float partial[2][kConsumerWarps][kRowGroups * 8][kTileRows];
-    float squares[kRowGroups * 8][kConsumerWarps];
+    float partial[kConsumerWarps][8 * kHalves][kPartialStride];
+    float squares[8 * kHalves][kConsumerWarps];
   };
-  static_assert(sizeof(Scratch) <= kScratchBytes, "Linear: scratch planned too small");
+
+  struct Best {
+    float value[kHalves];
+    int column[kHalves];
+  };
 
   static __device__ bool load(Loader& loader, const Task& task) {
-    const int tiles = min(kTiles, kTotalTiles - __ldg(&task.index[0]) * kTiles);
-    const char* first = reinterpret_cast<const char*>(__ldg(&task.operand[kWeight]));
-    for (int group = 0; group < tiles; group += kGroup) {
+    const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
+    const int task_tiles = min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
+#pragma unroll 1
+    for (int begin = 0; begin < task_tiles; begin += kTiles) {
+#pragma unroll 1
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         const int columns = min(kStageColumns, kPaddedK - chunk * kStageColumns);
-        for (int t = group; t < min(group + kGroup, tiles); ++t) {
+#pragma unroll 1
+        for (int t = begin; t < min(begin + kTiles, task_tiles); ++t) {
           const char* source = first + static_cast<size_t>(t) * kTileBytes + chunk * kStageBytes;
           if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
         }
@@ -63,199 +74,277 @@ struct Linear {
   }
 
   static __device__ void run(Context& context, const Task& task, float eps) {
-    Scratch& scratch = *reinterpret_cast<Scratch*>(context.scratch);
-    const int tiles = min(kTiles, kTotalTiles - task.index[0] * kTiles);
-    const int* row_count = operand<const int>(task, kRowCount);
-    const int rows = row_count ? *row_count : kRows;  // written at the end of the step before: no wait needed
-    if (!context.wait(task)) return;
-    const int chunks_a_panel = panel_chunks(rows);
-    const bool keep = (task.flags & TaskFlag::kKeepActivation) && chunks_a_panel >= kChunks;
-    int buffer = 0;
-    for (int group = 0; group < tiles; group += kGroup) {
-      float sums[kGroup][kRowGroups][4] = {};
-      float residuals[kGroup][kOutputs] = {};
-      if constexpr (kResidual) load_residuals(context, task, rows, group, tiles, residuals);
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        if (chunk % chunks_a_panel == 0 && !(keep && group == 0) && (group == 0 || chunks_a_panel < kChunks)) {
-          load_panel(context, scratch, task, rows, chunk, min(chunks_a_panel, kChunks - chunk));
-        }
-        multiply_chunk(context, scratch, rows, chunk, chunks_a_panel, min(kGroup, tiles - group), sums);
-      }
+    const int rows = context.rows_from(task.index[1] * kRows, kRows);
+    context.wait(task);
+    const int task_tiles = min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
+    Best best;
 #pragma unroll
-      for (int t = 0; t < kGroup; ++t) {
-        if (group + t >= tiles) break;
-        finish_tile(context, scratch, task, rows, group + t, sums[t], residuals[t], buffer, eps);
-        buffer ^= 1;
-      }
+    for (int h = 0; h < kHalves; ++h) best.value[h] = kNegativeInfinity, best.column[h] = 0;
+#pragma unroll 1
+    for (int begin = 0; begin < task_tiles; begin += kTiles) {
+      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, best);
     }
+    if constexpr (kBest) publish_best(context, task, rows, best);
   }
 
  private:
-  static __device__ int panel_chunks(int rows) {
-    if constexpr (kOnePanel) return kChunks;
-    const int fitting = (kPanelBytes / 2 / max(rows, 1) - 32) / kStageColumns;
-    return max(1, min(fitting, kChunks));
+  // A warp's columns of one chunk of x, as the product's A operand.
+  struct Chunk {
+    Vector16 x[kWarpBlocks * kHalves];
+  };
+
+  // Where this lane's part of block i / kHalves of the chunk and row lane / 4 + 8 * (i % kHalves) lies.
+  struct ChunkAddress {
+    const bf16* x;  // first row of the lane, first column of the chunk's lane
+    unsigned row_stride;
+    int rows, columns;  // left from there
+
+    __device__ __forceinline__ const Vector16* operator()(int i) const {
+      const int half = i % kHalves, column = i / kHalves * kConsumerWarps * kBlockColumns;
+      if (8 * half >= rows || column >= columns) return nullptr;
+      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(8 * half) * row_stride + column);
+    }
+  };
+
+  static __device__ __forceinline__ ChunkAddress chunk_address(const Context& context, const Task& task, int rows,
+                                                               int chunk) {
+    const int row = context.lane() / 4;
+    const int column = chunk * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
+    const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
+    return {x, task.row_stride[kX], rows - row, kK - column};
   }
 
-  static __device__ int panel_stride(int chunks_a_panel) {
-    return stride_of(min(kPaddedK, chunks_a_panel * kStageColumns));
+  static __device__ __forceinline__ void load_norm(const Context& context, const Task& task, int chunk,
+                                                   Vector16 (&norm)[kWarpBlocks]) {
+    const int first = chunk * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
+#pragma unroll
+    for (int i = 0; i < kWarpBlocks; ++i) {
+      const int column = first + i * kConsumerWarps * kBlockColumns;
+      norm[i] = column < kK ? load_vector(operand<const bf16>(task, kNormWeight) + column) : Vector16{};
+    }
   }
 
-  // Warps that share a row of x: all eight for one row, one each from five rows on.
-  static __device__ __forceinline__ int warps_a_row(int rows) {
-    return rows == 1 ? kConsumerWarps : rows == 2 ? kConsumerWarps / 2 : rows <= 4 ? kConsumerWarps / 4 : 1;
-  }
-
-  // Copies columns of the active rows to shared memory; with a norm, times its weight, and sums the squares.
-  static __device__ void load_panel(Context& context, Scratch& scratch, const Task& task, int rows, int chunk,
-                                    int chunks) {
-    const int first = chunk * kStageColumns;
-    const int columns = min(chunks * kStageColumns, kPaddedK - first);
-    const int stride = panel_stride(kOnePanel ? kChunks : panel_chunks(rows));
-    if (chunk > 0) context.sync();  // the panel before is read to its end
-    const int sharing = warps_a_row(rows);
-    const int part = context.warp() % sharing;
-    for (int row = context.warp() / sharing; row < rows; row += kConsumerWarps / sharing) {
-      const bf16* x = operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first;
-      bf16* panel = reinterpret_cast<bf16*>(scratch.panel) + row * stride;
-      float squares = 0.0f;
-      for (int base = 8 * 32 * part; base < columns; base += 8 * 32 * sharing * kInFlight) {
-        load_vectors(context, task, x, panel, first, base + 8 * context.lane(), columns, 8 * 32 * sharing, squares);
-      }
-      if constexpr (kNorm) {
-        squares = sum_over_lanes(squares);
-        float& total = scratch.squares[row][part];
-        if (context.lane() == 0) total = chunk == 0 ? squares : total + squares;
-      }
+  static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
+                                                  float eps, Best& best) {
+    Scratch& scratch = context.next_scratch<Scratch>();
+    unsigned residual[kHalves] = {};
+    if constexpr (kResidual) context.begin_load(residual, residual_address(context, task, rows, begin, tiles));
+    float sums[kTiles][4] = {};
+    float squares[kHalves] = {};
+    Chunk next;
+    context.begin_load(next.x, chunk_address(context, task, rows, 0));
+#pragma unroll 1
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      Chunk current = next;
+      Vector16 norm[kWarpBlocks];
+      if constexpr (kNorm) load_norm(context, task, chunk, norm);
+      context.end_load(task, kX, current.x, chunk_address(context, task, rows, chunk));
+      if (chunk == 0 && begin == 0) context.stamp(ProfilePhase::kReady);
+      if (chunk + 1 < kChunks) context.begin_load(next.x, chunk_address(context, task, rows, chunk + 1));
+      if constexpr (kNorm) scale(current, norm, squares);
+      multiply(context, current, chunk, tiles, sums);
+    }
+    store_partial(context, scratch, rows, sums, squares);
+    if constexpr (kResidual) {
+      context.end_load(task, kResidualRows, residual, residual_address(context, task, rows, begin, tiles));
     }
     context.sync();
-  }
-
-  // kInFlight vectors of one row, all loads issued before the first use.
-  static __device__ __forceinline__ void load_vectors(Context& context, const Task& task, const bf16* x, bf16* panel,
-                                                      int first, int column, int columns, int step, float& squares) {
-    Vector16 values[kInFlight] = {}, weights[kNorm ? kInFlight : 1] = {};
 #pragma unroll
-    for (int i = 0; i < kInFlight; ++i) {
-      const int c = column + i * step;
-      if (c >= columns || first + c >= kK) continue;
-      values[i] = load_vector(x + c);
-      if constexpr (kNorm) weights[i] = load_vector(operand<const bf16>(task, kNormWeight) + first + c);
-    }
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) {
-      const int c = column + i * step;
-      if (c >= columns) continue;
-      if constexpr (kNorm) scale_by(values[i], weights[i], squares);
-      *reinterpret_cast<Vector16*>(panel + c) = values[i];
+    for (int h = 0; h < kHalves; ++h) {
+      const int row = context.warp() + 8 * h;
+      if (row < context.touched_rows_from(task.index[1] * kRows, kRows))
+        finish_row(context, scratch, task, row, row < rows, begin, tiles, eps, residual[h], h, best);
     }
   }
 
-  static __device__ __forceinline__ void scale_by(Vector16& values, const Vector16& weights, float& squares) {
-    float value[8], weight[8];
-    unpack(values, value);
-    unpack(weights, weight);
+  // Times the norm's weight; the squares of x are summed on the way.
+  static __device__ __forceinline__ void scale(Chunk& chunk, const Vector16 (&norm)[kWarpBlocks],
+                                               float (&squares)[kHalves]) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) squares += value[i] * value[i];
+    for (int i = 0; i < kWarpBlocks * kHalves; ++i) {
+      float value[8], weight[8];
+      unpack(chunk.x[i], value);
+      unpack(norm[i / kHalves], weight);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      values.word[i] = pack_bf16(value[2 * i] * weight[2 * i], value[2 * i + 1] * weight[2 * i + 1]);
+      for (int j = 0; j < 8; ++j) squares[i % kHalves] += value[j] * value[j];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        chunk.x[i].word[j] = pack_bf16(value[2 * j] * weight[2 * j], value[2 * j + 1] * weight[2 * j + 1]);
+      }
     }
   }
 
-  static __device__ __forceinline__ void multiply_chunk(Context& context, const Scratch& scratch, int rows, int chunk,
-                                                        int chunks_a_panel, int tiles,
-                                                        float (&sums)[kGroup][kRowGroups][4]) {
-    const int lane = context.lane(), row = lane / 4, quad = lane % 4;
-    const int blocks = min(kStageColumns, kPaddedK - chunk * kStageColumns) / kBlockColumns;
-    const int stride = panel_stride(chunks_a_panel);
-    const bf16* panel = reinterpret_cast<const bf16*>(scratch.panel);
-    const bf16* x = panel + row * stride + (chunk % chunks_a_panel) * kStageColumns + 8 * quad;
+  // The weights of a stage are in registers before the products of the one before begin. Two chains of products a tile,
+  // so that one need not wait for the other; their sum has a fixed order.
+  static __device__ __forceinline__ void multiply(Context& context, const Chunk& chunk, int number, int tiles,
+                                                  float (&sums)[kTiles][4]) {
+    const int blocks = min(kStageColumns, kPaddedK - number * kStageColumns) / kBlockColumns;
+    Vector16 weights[2][kWarpBlocks];
+    load_weights(context, blocks, weights[0]);
 #pragma unroll
-    for (int t = 0; t < kGroup; ++t) {
+    for (int t = 0; t < kTiles; ++t) {
       if (t >= tiles) break;
-      const char* stage = context.acquire_stage();
+      if (t + 1 < tiles) load_weights(context, blocks, weights[(t + 1) % 2]);
+      const Vector16(&w)[kWarpBlocks] = weights[t % 2];
+      float chain[4] = {};
 #pragma unroll
-      for (int i = 0; i < kStageColumns / kBlockColumns / kConsumerWarps; ++i) {
-        const int block = context.warp() + i * kConsumerWarps;
-        if (block >= blocks) break;
-        const Vector16 upper = load_vector(stage + block * 1024 + lane * 16);
-        const Vector16 lower = load_vector(stage + block * 1024 + 512 + lane * 16);
-#pragma unroll
-        for (int g = 0; g < kRowGroups; ++g) {
-          if (g > 0 && 8 * g >= rows) break;
-          Vector16 b = {};
-          if (8 * g + row < rows) b = load_vector(x + 8 * g * stride + block * kBlockColumns);
-          mma_m16n8k16(sums[t][g], upper.word[0], lower.word[0], upper.word[1], lower.word[1], b.word[0], b.word[1]);
-          mma_m16n8k16(sums[t][g], upper.word[2], lower.word[2], upper.word[3], lower.word[3], b.word[2], b.word[3]);
-        }
+      for (int i = 0; i < kWarpBlocks; ++i) {
+        multiply_block(chunk, i, 0, w[i], sums[t]);
+        multiply_block(chunk, i, 1, w[i], chain);
       }
-      context.release_stage();
+#pragma unroll
+      for (int j = 0; j < 2 * kHalves; ++j) sums[t][j] += chain[j];
     }
   }
 
-  // What the thread will add to its outputs, fetched while the products run.
-  static __device__ __forceinline__ void load_residuals(Context& context, const Task& task, int rows, int group,
-                                                        int tiles, float (&residuals)[kGroup][kOutputs]) {
-    const bf16* residual = operand<const bf16>(task, kResidualRows);
+  static __device__ __forceinline__ void load_weights(Context& context, int blocks, Vector16 (&w)[kWarpBlocks]) {
+    const char* stage = context.acquire_stage() + context.warp() * kBlockBytes + context.lane() * 16;
 #pragma unroll
-    for (int t = 0; t < kGroup; ++t) {
-#pragma unroll
-      for (int j = 0; j < kOutputs; ++j) {
-        const int i = context.thread + j * kConsumers, row = i / kColumns;
-        const int column = (group + t) * kColumns + i % kColumns;
-        if (row >= rows || group + t >= tiles || task.index[0] * kTiles * kColumns + column >= kOutputColumns) continue;
-        residuals[t][j] = to_float(residual[static_cast<size_t>(row) * task.row_stride[kResidualRows] + column]);
-      }
+    for (int i = 0; i < kWarpBlocks; ++i) {
+      const bool inside = kPaddedK % kStageColumns == 0 || context.warp() + i * kConsumerWarps < blocks;
+      w[i] = inside ? load_vector(stage + i * kConsumerWarps * kBlockBytes) : Vector16{};
     }
+    context.release_stage();
   }
 
-  // Adds the warps' partial sums and writes one tile of y.
-  static __device__ void finish_tile(Context& context, Scratch& scratch, const Task& task, int rows, int tile,
-                                     const float (&sums)[kRowGroups][4], const float (&residuals)[kOutputs], int buffer,
-                                     float eps) {
-    const int lane = context.lane();
-    auto& partial = scratch.partial[buffer];
+  // One of the two products of a block.
+  static __device__ __forceinline__ void multiply_block(const Chunk& chunk, int block, int product, const Vector16& w,
+                                                        float (&sum)[4]) {
+    const unsigned (&low)[4] = chunk.x[block * kHalves].word;
+    const unsigned (&high)[4] = chunk.x[block * kHalves + kHalves - 1].word;
+    mma_m16n8k16(sum, low[2 * product], kHalves > 1 ? high[2 * product] : 0, low[2 * product + 1],
+                 kHalves > 1 ? high[2 * product + 1] : 0, w.word[2 * product], w.word[2 * product + 1]);
+  }
+
+  static __device__ __forceinline__ void store_partial(const Context& context, Scratch& scratch, int rows,
+                                                       const float (&sums)[kTiles][4],
+                                                       const float (&squares)[kHalves]) {
+    const int lane = context.lane(), quad = lane % 4;
 #pragma unroll
-    for (int g = 0; g < kRowGroups; ++g) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        partial[context.warp()][8 * g + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sums[g][i];
+    for (int h = 0; h < kHalves; ++h) {
+      const int row = lane / 4 + 8 * h;
+      if constexpr (kNorm) {
+        const float sum = sum_over_quad(squares[h]);
+        if (quad == 0) scratch.squares[row][context.warp()] = sum;
       }
-    }
-    context.sync();
-#pragma unroll
-    for (int j = 0; j < kOutputs; ++j) {
-      const int i = context.thread + j * kConsumers, row = i / kColumns, column = i % kColumns;
       if (row >= rows) continue;
-      const int output = tile * kColumns + column;  // relative to the task's first column of y
-      const int weight_row = task.index[0] * kTiles * kTileRows + tile * kTileRows + column;
-      if (weight_row >= kN) continue;
-      const float scale = kNorm ? norm_scale(scratch, row, warps_a_row(rows), eps) : 1.0f;
-      float value = finish(scratch, task, buffer, row, tile * kTileRows + column, column, scale);
-      if constexpr (kGated) {
-        const float up = finish(scratch, task, buffer, row, tile * kTileRows + column + 8, column + 8, scale);
-        value = (kActivation == Activation::kSiluMul ? silu(value) : gelu_tanh(value)) * up;
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        float2 pair = {sums[t][2 * h], sums[t][2 * h + 1]};
+        *reinterpret_cast<float2*>(&scratch.partial[context.warp()][row][t * kTileRows + 2 * quad]) = pair;
       }
-      if constexpr (kResidual) value += residuals[j];
-      operand<Out>(task, kY)[static_cast<size_t>(row) * task.row_stride[kY] + output] = from_float<Out>(value);
     }
   }
 
-  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, int parts, float eps) {
+  // Column of y, from the task's first, of this lane's pair in the pass whose first tile is `begin`.
+  static __device__ __forceinline__ int pair_column(const Context& context, int begin) {
+    return begin * kTileRows / (kGated ? 2 : 1) + 2 * context.lane();
+  }
+
+  static __device__ __forceinline__ bool has_pair(const Context& context, const Task& task, int begin, int tiles) {
+    const int first = task.index[0] * kTaskColumns;
+    return context.lane() < tiles * kTileRows / (kGated ? 4 : 2) &&
+           first + pair_column(context, begin) < kOutputColumns;
+  }
+
+  struct ResidualAddress {
+    const bf16* first;
+    unsigned row_stride;
+    int rows;  // left from the lane's first
+
+    __device__ __forceinline__ const unsigned* operator()(int half) const {
+      if (8 * half >= rows) return nullptr;
+      return reinterpret_cast<const unsigned*>(first + static_cast<size_t>(8 * half) * row_stride);
+    }
+  };
+
+  static __device__ __forceinline__ ResidualAddress residual_address(const Context& context, const Task& task, int rows,
+                                                                     int begin, int tiles) {
+    const unsigned stride = task.row_stride[kResidualRows];
+    const bf16* first = context.current<const bf16>(task, kResidualRows) +
+                        static_cast<size_t>(context.warp()) * stride + pair_column(context, begin);
+    return {first, stride, has_pair(context, task, begin, tiles) ? rows - context.warp() : 0};
+  }
+
+  static __device__ __forceinline__ void finish_row(const Context& context, const Scratch& scratch, const Task& task,
+                                                    int row, bool used, int begin, int tiles, float eps,
+                                                    unsigned residual, int half, Best& best) {
+    if (!has_pair(context, task, begin, tiles)) return;
+    const int column = pair_column(context, begin);
+    float2 value = {};
+    if (used) {
+      const float scale = kNorm ? norm_scale(scratch, row, eps) : 1.0f;
+      const int pair = context.lane(), tile = kGated ? pair / 4 * 2 : pair / 4;
+      value = finish(scratch, task, row, begin + tile, begin, pair % 4, scale);
+      if constexpr (kGated) {
+        const float2 up = finish(scratch, task, row, begin + tile + 1, begin, pair % 4, scale);
+        value = {activation(value.x) * up.x, activation(value.y) * up.y};
+      }
+      if constexpr (kResidual) value = {value.x + low_half(residual), value.y + high_half(residual)};
+    }
+    const int first = task.index[0] * kTaskColumns;
+    const bool second = first + column + 1 < kOutputColumns;
+    if constexpr (kBest) {
+      if (used) keep_best(best.value[half], best.column[half], value.x, first + column);
+      if (used && second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
+    }
+    store_pair(context, task, static_cast<size_t>(row) * task.row_stride[kY] + column, value, used, second);
+  }
+
+  static __device__ __forceinline__ float activation(float gate) {
+    return kActivation == Activation::kSiluMul ? silu(gate) : gelu_tanh(gate);
+  }
+
+  // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.
+  static __device__ __forceinline__ void store_pair(const Context& context, const Task& task, size_t offset,
+                                                    float2 value, bool used, bool second) {
+    if constexpr (sizeof(Out) == 2) {
+      context.publish(task, kY, offset / 2, pack_bf16(value.x, second ? value.y : 0.0f), used);
+    } else if (used) {
+      float* y = operand<float>(task, kY) + offset;
+      y[0] = value.x;
+      if (second) y[1] = value.y;
+    }
+  }
+
+  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, float eps) {
     float squares = 0.0f;
-    for (int part = 0; part < parts; ++part) squares += scratch.squares[row][part];
+#pragma unroll
+    for (int w = 0; w < kConsumerWarps; ++w) squares += scratch.squares[row][w];
     return rsqrtf(squares / kK + eps);
   }
 
-  static __device__ __forceinline__ float finish(const Scratch& scratch, const Task& task, int buffer, int row,
-                                                 int weight_row, int column, float scale) {
-    float sum = 0.0f;
+  // Two neighbouring columns of a tile, summed over the warps.
+  static __device__ __forceinline__ float2 finish(const Scratch& scratch, const Task& task, int row, int tile,
+                                                  int begin, int pair, float scale) {
+    float2 sum = {};
 #pragma unroll
-    for (int w = 0; w < kConsumerWarps; ++w) sum += scratch.partial[buffer][w][row][column];
-    sum *= scale;
-    if constexpr (kBias) sum += to_float(operand<const bf16>(task, kBiasVector)[weight_row]);
+    for (int w = 0; w < kConsumerWarps; ++w) {
+      const int column = (tile - begin) * kTileRows + 2 * pair;
+      const float2 part = *reinterpret_cast<const float2*>(&scratch.partial[w][row][column]);
+      sum = {sum.x + part.x, sum.y + part.y};
+    }
+    sum = {sum.x * scale, sum.y * scale};
+    if constexpr (kBias) {
+      const bf16* bias = operand<const bf16>(task, kBiasVector) + tile * kTileRows + 2 * pair;
+      const bool second = (task.index[0] * kTaskTiles + tile) * kTileRows + 2 * pair + 1 < kN;
+      sum = {sum.x + to_float(bias[0]), sum.y + (second ? to_float(bias[1]) : 0.0f)};
+    }
     return sum;
+  }
+
+  // The largest value of each row among all passes of the task, with its column.
+  static __device__ __forceinline__ void publish_best(const Context& context, const Task& task, int rows, Best& best) {
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+      const int row = context.warp() + 8 * h;
+      best_of_lanes(best.value[h], best.column[h]);
+      if (row >= context.touched_rows_from(0, kRows) || context.lane() != 0) continue;
+      context.publish(task, kBestValue, static_cast<size_t>(row) * task.row_stride[kBestValue],
+                      __float_as_uint(best.value[h]), row < rows);
+      context.publish(task, kBestColumn, static_cast<size_t>(row) * task.row_stride[kBestColumn],
+                      static_cast<unsigned>(best.column[h]), row < rows);
+    }
   }
 };
 

@@ -32,7 +32,7 @@ struct Map {
 
   static __device__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.thread; i < block.rows * block.columns; i += kConsumers) {
       const auto at = block.template element<Result>(i / block.columns, i % block.columns);
       store(locate<Y>(task, kY, at), Expression::of(Load{task, at}));

@@ -13,7 +13,7 @@ struct Matmul {
   static __device__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long lhs_step = LhsAxis::step(task.row_stride[kLhs]), rhs_step = RhsAxis::step(task.row_stride[kRhs]);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.thread; i < block.rows * block.columns; i += kConsumers) {
       const auto at = block.template element<Result>(i / block.columns, i % block.columns);
       const auto* lhs = locate<Lhs>(task, kLhs, at);

@@ -72,7 +72,7 @@ struct Normalize {
 
   static __device__ void run(Context& context, const Task& task, float eps) {
     const TaskBlock block(task);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int row = context.warp(); row < block.rows; row += kConsumerWarps) {
       const auto x = [&](int column) {
         return to_value(*locate<X>(task, kX, block.template element<Result>(row, column)));

@@ -62,7 +62,7 @@ struct Reduce {
     const TaskBlock block(task);
     const long long step = ReducedAxis::step(task.row_stride[kX]);
     const int lane = context.lane(), active = min(32, ReducedAxis::kLength);
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.warp(); i < block.rows * block.columns; i += kConsumerWarps) {
       const auto at = block.template element<Result>(i / block.columns, i % block.columns);
       const auto* x = locate<X>(task, kX, at);

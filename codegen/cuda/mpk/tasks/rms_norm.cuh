@@ -13,7 +13,7 @@ struct RmsNorm {
   static __device__ void run(Context& context, const Task& task, float eps) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
-    if (!context.wait(task)) return;
+    context.wait(task);
     const bf16* weight = operand<const bf16>(task, kWeight);
     for (int i = context.warp(); i < rows * kGroups; i += kConsumerWarps) {
       const int row = i / kGroups, first = i % kGroups * kWidth;

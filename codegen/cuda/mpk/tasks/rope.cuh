@@ -13,13 +13,15 @@ struct Rope {
   static __device__ void run(Context& context, const Task& task, float scaling) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
-    if (!context.wait(task)) return;
+    context.wait(task);
     for (int i = context.warp(); i < rows * kHeads; i += kConsumerWarps) {
       const int row = i / kHeads, first = i % kHeads * kHeadDim;
       const int position = operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kPosition];
       HeadPairs<kHeadDim> head;
       head.load(operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first, context.lane());
-      head.rotate(operand<const float>(task, kInvFreq), position, scaling, context.lane());
+      Rotation<kHeadDim> rotation;
+      rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, context.lane());
+      head.rotate(rotation);
       head.store(operand<bf16>(task, kY) + static_cast<size_t>(row) * task.row_stride[kY] + first, 1.0f,
                  context.lane());
     }

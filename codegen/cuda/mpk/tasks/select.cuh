@@ -1,7 +1,8 @@
 // The chunks of an argmax put together; a warp takes a row.
 #pragma once
 
-#include "mpk/tasks/argmax.cuh"
+#include "mpk/best.cuh"
+#include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
@@ -9,19 +10,43 @@ template <int kChunks, int kRows>
 struct Select {
   enum Operand { kValue, kColumn, kRowCount, kY };
 
+  static constexpr int kPerLane = ceil_div(kChunks, 32);
+
   static __device__ void run(Context& context, const Task& task) {
-    const int* row_count = operand<const int>(task, kRowCount);
-    const int rows = row_count ? *row_count : kRows;
-    if (!context.wait(task)) return;
-    for (int row = context.warp(); row < rows; row += kConsumerWarps) {
-      const float* values = operand<const float>(task, kValue) + row * task.row_stride[kValue];
-      const int* columns = operand<const int>(task, kColumn) + row * task.row_stride[kColumn];
-      float value = kNegativeInfinity;
-      int column = 0;
-      for (int c = context.lane(); c < kChunks; c += 32) keep_best(value, column, values[c], columns[c]);
-      best_of_lanes(value, column);
-      if (context.lane() == 0) operand<int>(task, kY)[row] = column;
+    const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
+    context.wait(task);
+    for (int row = context.warp(); row < touched; row += kConsumerWarps) {
+      const int column = row < rows ? best_column(context, task, row) : 0;
+      if (context.lane() == 0) context.publish(task, kY, row, static_cast<unsigned>(column), row < rows);
     }
+  }
+
+ private:
+  static __device__ int best_column(const Context& context, const Task& task, int row) {
+    unsigned values[kPerLane], columns[kPerLane];
+    auto value_at = [&](int i) { return word_at(context, task, kValue, row, i); };
+    auto column_at = [&](int i) { return word_at(context, task, kColumn, row, i); };
+    context.begin_load(values, value_at);
+    context.begin_load(columns, column_at);
+    context.end_load(task, kValue, values, value_at);
+    context.end_load(task, kColumn, columns, column_at);
+    float value = kNegativeInfinity;
+    int column = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (context.lane() + 32 * i < kChunks) {
+        keep_best(value, column, __uint_as_float(values[i]), static_cast<int>(columns[i]));
+      }
+    }
+    best_of_lanes(value, column);
+    return column;
+  }
+
+  static __device__ __forceinline__ const unsigned* word_at(const Context& context, const Task& task, Operand slot,
+                                                            int row, int i) {
+    const int chunk = context.lane() + 32 * i;
+    if (chunk >= kChunks) return nullptr;
+    return context.current<const unsigned>(task, slot) + static_cast<size_t>(row) * task.row_stride[slot] + chunk;
   }
 };
 

@@ -1,0 +1,25 @@
+// Operands that carry their own readiness: until a 4-byte word of a polled buffer is written in a step it holds
+// kUnwritten, so that the load that fetches the data is the wait. No counter, no fence, no second trip to memory.
+//
+// A polled buffer exists twice, kPolledBytes apart; steps take turns. Who writes a word in one copy also makes it
+// kUnwritten in the other, which every reader has left since the step before ended and no writer enters before this
+// step ends. No arithmetic yields kUnwritten: it is a NaN, and not the one that conversions and operations make.
+#pragma once
+
+#include "mpk/atoms.cuh"
+#include "mpk/config.cuh"
+
+namespace mpk {
+
+constexpr unsigned kUnwritten = 0xFFFFFFFFu;
+
+__device__ __forceinline__ bool is_written(unsigned word) { return word != kUnwritten; }
+
+__device__ __forceinline__ bool is_written(const Vector16& vector) {
+  return is_written(vector.word[0]) && is_written(vector.word[1]) && is_written(vector.word[2]) &&
+         is_written(vector.word[3]);
+}
+
+__device__ __forceinline__ Vector16 unwritten_vector() { return {kUnwritten, kUnwritten, kUnwritten, kUnwritten}; }
+
+}  // namespace mpk
