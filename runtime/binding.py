@@ -82,7 +82,7 @@ def box_offsets(buffer: Buffer, offsets: Array) -> Array:
     """
     shape = buffer.padded_shape or buffer.shape
     offsets = offsets[:, : len(shape)].astype(np.int64)
-    if buffer.layout is Layout.MMA_ROWS_8 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
+    if buffer.layout is Layout.MMA_ROWS_16 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
         raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
     strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
     return offsets @ strides

@@ -21,7 +21,7 @@ ParameterLoader: TypeAlias = "Callable[[str], torch.Tensor]"
 Parameters: TypeAlias = "Mapping[str, torch.Tensor] | ParameterLoader"
 """Parameters by name; a loader reads one when asked, so that a large model is never whole in host memory."""
 
-TILE_ROWS, BLOCK_COLUMNS = 8, 32
+TILE_ROWS, BLOCK_COLUMNS = 16, 32
 
 
 def weights_of(program: Program) -> tuple[Buffer, ...]:
@@ -67,8 +67,9 @@ def packed_weight(buffer: Buffer, weight: torch.Tensor) -> torch.Tensor:
     if buffer.layout is Layout.ROW_MAJOR:
         return padded.reshape(-1)
     n, k = padded.shape
-    tiles = padded.reshape(n // TILE_ROWS, TILE_ROWS, k // BLOCK_COLUMNS, BLOCK_COLUMNS)
-    return tiles.transpose(1, 2).reshape(-1)
+    halves, rows, quads, products, words, pair = 2, 8, 4, 2, 2, 2
+    tiles = padded.reshape(n // TILE_ROWS, halves, rows, k // BLOCK_COLUMNS, quads, products, words, pair)
+    return tiles.permute(0, 3, 5, 2, 4, 6, 1, 7).reshape(-1)
 
 
 def padded_weight(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

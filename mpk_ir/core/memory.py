@@ -22,7 +22,8 @@ class Layout(StrEnum):
     """Order of a buffer's elements in device memory."""
 
     ROW_MAJOR = "row_major"
-    MMA_ROWS_8 = "mma_rows_8"
-    """A weight [N, K] in tiles of 8 rows, padded to 8 rows and 32 columns. A tile is contiguous, and in it each block
-    of 32 columns, in the order [row % 8][quad][8 columns], so that lane 4 * (row % 8) + quad of a warp reads its
-    operands of two m16n8k16 products by one 16-byte load (see codegen/cuda/mpk/tasks/linear.cuh)."""
+    MMA_ROWS_16 = "mma_rows_16"
+    """A weight [N, K] in tiles of 16 rows, padded to 16 rows and 32 columns. A tile is contiguous, and in it each block
+    of 32 columns, which two m16n8k16 products take: in the order [product][row % 8][quad][word][row / 8][2 columns],
+    column 8 * quad + 4 * product + 2 * word, so that lane 4 * (row % 8) + quad of a warp reads its whole operand of one
+    product by one 16-byte load (see codegen/cuda/mpk/tasks/linear.cuh)."""

@@ -12,7 +12,7 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_8`, because it is
+    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_16`, because it is
     the weight of the output head too."""
 
     columns: int

@@ -1,4 +1,4 @@
-"""`linear`: rows of activations times 8-row tiles of a weight, with norm before and bias, gate, residual after."""
+"""`linear`: rows of activations times 16-row tiles of a weight, with norm before and bias, gate, residual after."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 from .math import gelu_tanh, rms_scale, silu
 
-TILE_ROWS = 8
-"""Rows of a weight tile: N of the tensor-core product m16n8k16."""
+TILE_ROWS = 16
+"""Rows of a weight tile: M of the tensor-core product m16n8k16."""
 MAX_ROWS = 16
-"""Rows of activations: M of m16n8k16."""
-MAX_TILES = 8
-"""Of a pass: more would keep too many accumulators in registers."""
-GATE_BLOCK = TILE_ROWS
-"""Gate rows, then up rows: a tile of the one beside a tile of the other (``Pack.interleave`` of a gated weight)."""
+"""Rows of activations: twice N of m16n8k16."""
+MAX_TILES = 4
+"""Of a pass: a warp finishes a row of it, a lane two columns."""
+GATE_BLOCK = 8
+"""Gate rows, then up rows: half a tile of each (``Pack.interleave`` of a gated weight)."""
 CONSUMER_WARPS = 8
 
 
 @dataclass(frozen=True)
 class LinearParams(Params):
-    """y[rows, n] = act(norm(x[rows, k]) · Wᵀ + bias) + residual, for ``tiles`` tiles of 8 weight rows a task,
+    """y[rows, n] = act(norm(x[rows, k]) · Wᵀ + bias) + residual, for ``tiles`` tiles of 16 weight rows a task,
     ``pass_tiles`` of them at once.
 
-    With ``activation`` silu_mul or gelu_mul a gate tile and the up tile behind it make 8 columns of y. With ``best``
+    With ``activation`` silu_mul or gelu_mul the 8 gate rows and 8 up rows of a tile make 8 columns of y. With ``best``
     the task also says which of its columns is largest in each row, and its value.
     """
 
@@ -92,7 +92,7 @@ class Linear(TaskKind[LinearParams]):
 
     def scratch_bytes(self, params: LinearParams) -> int:
         rows = -(-params.rows // 8) * 8
-        return CONSUMER_WARPS * rows * (params.pass_tiles * TILE_ROWS + 8 + 1) * 4
+        return CONSUMER_WARPS * rows * (params.pass_tiles * TILE_ROWS + 4 + 1) * 4
 
     def reference(self, params: LinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]

@@ -29,8 +29,8 @@ from ...tasks.base import Access, Params, TaskKind
 from .decisions import Decisions
 from .views import Axes, by_first, by_last, same_place
 
-WEIGHT_TILE = (8, 32)
-"""Rows and columns that a weight in `Layout.MMA_ROWS_8` is padded to."""
+WEIGHT_TILE = (16, 32)
+"""Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
 VECTOR = 8
 """Elements the kernel moves at once: the last dimension of every row-major buffer is padded to it."""
 
@@ -139,7 +139,7 @@ class GraphBuilder:
                 "interleave": IntegerAttr(interleave, i64),
                 "layout": LayoutAttr(layout),
             }
-            if layout is Layout.MMA_ROWS_8:
+            if layout is Layout.MMA_ROWS_16:
                 padded = [round_up(size, tile) for size, tile in zip(shape, WEIGHT_TILE, strict=True)]
                 props["padded"] = DenseArrayBase.from_list(i64, padded)
             name = weight_name(sources)

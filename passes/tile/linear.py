@@ -58,22 +58,18 @@ def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
     _emit(form, op.results[0], builder)
 
 
-def choose_tiles(num_units: int, unit: int, k: int, target: Target) -> tuple[int, str]:
-    """(tiles of 8 rows a task, why) for ``num_units`` units of ``unit`` tiles that stay together.
-
-    A task an SM: the units are dealt evenly.
-    """
-    tiles = ceil(num_units / target.num_sms) * unit
-    tasks = ceil(num_units * unit / tiles)
+def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
+    """(tiles of 16 rows a task, why) for ``num_tiles`` tiles: a task an SM, dealt evenly."""
+    tiles = ceil(num_tiles / target.num_sms)
+    tasks = ceil(num_tiles / tiles)
     task_us = tiles * TILE_ROWS * k * 2 / target.sm_bytes_per_us + target.task_overhead_us
     return tiles, f"{tiles} tiles a task: {tasks} tasks on {target.num_sms} SMs, {task_us:.2f} us each"
 
 
-def tiles_at_once(tiles: int, unit: int, target: Target) -> int:
-    """Tiles of one pass: a task too large for the accumulators of one takes several. On a CPU, where there are no
-    accumulators to run out of, a task is one pass."""
+def tiles_at_once(tiles: int, target: Target) -> int:
+    """Tiles of one pass: a task of more takes several. On a CPU, where nothing bounds a pass, a task is one."""
     passes = ceil(tiles / MAX_TILES) if target is not SIM else 1
-    return ceil(tiles / unit / passes) * unit
+    return ceil(tiles / passes)
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
@@ -87,17 +83,14 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
             "linear: expected a parameter as weight, found a computed value",
             advice="weights are packed before the launch and streamed ahead of every event",
         )
-    unit = 2 if form.activation != "none" else 1
     num_tiles = ceil(n / TILE_ROWS)
-    choices = range(unit, ceil(num_tiles / unit) * unit + 1, unit)
-    planned = choose_tiles(ceil(num_tiles / unit), unit, k, builder.target)
-    tiles = builder.decisions.choose("tiles", choices, *planned)
-    pass_tiles = tiles_at_once(tiles, unit, builder.target)
+    planned = choose_tiles(num_tiles, k, builder.target)
+    tiles = builder.decisions.choose("tiles", range(1, num_tiles + 1), *planned)
     params = LinearParams(
         n=n,
         k=k,
         tiles=tiles,
-        pass_tiles=pass_tiles,
+        pass_tiles=tiles_at_once(tiles, builder.target),
         rows=min(rows, MAX_ROWS) if builder.target is not SIM else rows,
         norm=form.norm_weight is not None,
         eps=form.eps,

@@ -36,7 +36,7 @@ def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
     assert isinstance(op, tg.EmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
-    packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_8
+    packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
     shape = tensor_shape(op.ids)
     params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed)
     operands = [

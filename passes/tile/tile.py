@@ -142,7 +142,7 @@ def _bind_results(op: Operation, builder: GraphBuilder, outputs: list[tuple[SSAV
         case ParamOp():
             sources = op.source_names
             shape = tensor_shape(op.result)
-            layout = Layout.MMA_ROWS_8 if _is_linear_weight(op.result) else Layout.ROW_MAJOR
+            layout = Layout.MMA_ROWS_16 if _is_linear_weight(op.result) else Layout.ROW_MAJOR
             buffer = builder.weight(sources, op.interleave.value.data, op.result, layout)
             builder.views[op.result] = View(buffer, 0, shape[1] if len(shape) == 2 else 0)
         case ConstantOp():

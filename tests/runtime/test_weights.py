@@ -17,10 +17,10 @@ from mpk_ir.runtime.weights import interleave_halves, packed_weight
 
 
 def tiled(shape: tuple[int, int], padded: tuple[int, int]) -> Buffer:
-    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_8, padded, Pack(("w",)))
+    return Buffer("w", Space.WEIGHT, shape, BF16, Layout.MMA_ROWS_16, padded, Pack(("w",)))
 
 
-def naive_mma_rows_8(weight: torch.Tensor, n: int, k: int) -> list[float]:
+def naive_mma_rows_16(weight: torch.Tensor, n: int, k: int) -> list[float]:
     elements: list[float] = []
     for tile in range(n // 8):
         for block in range(k // 32):
@@ -34,12 +34,12 @@ def naive_mma_rows_8(weight: torch.Tensor, n: int, k: int) -> list[float]:
 
 @settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 50), k=st.integers(1, 70), seed=st.integers(0, 1000))
-def test_mma_rows_8_is_the_order_of_its_definition(n: int, k: int, seed: int) -> None:
+def test_mma_rows_16_is_the_order_of_its_definition(n: int, k: int, seed: int) -> None:
     weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed)).bfloat16()
     padded = (-(-n // 8) * 8, -(-k // 32) * 32)
     packed = packed_weight(tiled((n, k), padded), weight)
     assert packed.dtype is torch.bfloat16
-    assert packed.tolist() == naive_mma_rows_8(weight, *padded)
+    assert packed.tolist() == naive_mma_rows_16(weight, *padded)
 
 
 @settings(deadline=None, max_examples=30)

@@ -5,6 +5,13 @@
 
 namespace mpk {
 
+// Two products of bf16 at once, each rounded once: what a product in fp32 rounds to.
+__device__ __forceinline__ unsigned multiply_bf16x2(unsigned a, unsigned b) {
+  unsigned product;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
 
 __device__ __forceinline__ float gelu_tanh(float x) {

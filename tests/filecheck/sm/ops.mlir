@@ -5,7 +5,7 @@
 // Every form of every op, type and attribute, through text in both syntaxes.
 sm.graph @step target "sim" metadata {batch = 1 : i64} arena_bytes 1024 {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
-  %w = sm.buffer @w <weight> layout <mma_rows_8> padded [48, 32] sources ["gate", "up"] interleave 8 : !sm.buffer<[40, 32], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> padded [48, 32] sources ["gate", "up"] interleave 8 : !sm.buffer<[40, 32], bf16>
   %k = sm.buffer @k <weight> constant dense<[1.0, 2.0]> : tensor<2xf32> : !sm.buffer<[2], f32>
   %s = sm.buffer @s <state> : !sm.buffer<[4, 2, 16, 32], bf16>
   %y = sm.buffer @y <scratch> offset 256 : !sm.buffer<[8, 32], bf16>
@@ -26,7 +26,7 @@ sm.graph @step target "sim" metadata {batch = 1 : i64} arena_bytes 1024 {
 
 // CHECK:      sm.graph @step target "sim" metadata {batch = 1 : i64} arena_bytes 1024 {
 // CHECK-NEXT: sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
-// CHECK-NEXT: sm.buffer @w <weight> layout <mma_rows_8> padded [48, 32] sources ["gate", "up"] interleave 8 : !sm.buffer<[40, 32], bf16>
+// CHECK-NEXT: sm.buffer @w <weight> layout <mma_rows_16> padded [48, 32] sources ["gate", "up"] interleave 8 : !sm.buffer<[40, 32], bf16>
 // CHECK-NEXT: sm.buffer @k <weight> constant dense<[1.000000e+00, 2.000000e+00]> : tensor<2xf32> : !sm.buffer<[2], f32>
 // CHECK-NEXT: sm.buffer @s <state> : !sm.buffer<[4, 2, 16, 32], bf16>
 // CHECK-NEXT: sm.buffer @y <scratch> offset 256 : !sm.buffer<[8, 32], bf16>
@@ -40,6 +40,6 @@ sm.graph @step target "sim" metadata {batch = 1 : i64} arena_bytes 1024 {
 // GENERIC: "sm.graph"() <{
 // GENERIC: "sm.buffer"() <{sym_name = "w"
 // GENERIC-SAME: space = #sm.space<weight>
-// GENERIC-SAME: layout = #sm.layout<mma_rows_8>
+// GENERIC-SAME: layout = #sm.layout<mma_rows_16>
 // GENERIC: "sm.event"() <{
 // GENERIC: "sm.grid"(%x, %y, %e) <{

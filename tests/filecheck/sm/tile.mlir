@@ -11,7 +11,7 @@ func.func @step(%x: tensor<8x32xbf16>) -> tensor<8x64xbf16> {
 
 // CHECK:      sm.graph @step target "sim" {
 // CHECK-NEXT: %[[X:.*]] = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
-// CHECK-NEXT: %[[W:.*]] = sm.buffer @w <weight> layout <mma_rows_8> padded [64, 32] sources ["w"] : !sm.buffer<[64, 32], bf16>
+// CHECK-NEXT: %[[W:.*]] = sm.buffer @w <weight> layout <mma_rows_16> padded [64, 32] sources ["w"] : !sm.buffer<[64, 32], bf16>
 // CHECK-NEXT: %[[R:.*]] = sm.buffer @result0 <output> : !sm.buffer<[8, 64], bf16>
 // CHECK-NEXT: %[[Y:.*]] = sm.buffer @w.out <scratch> : !sm.buffer<[8, 64], bf16>
 // CHECK-NEXT: sm.grid @w "linear" {n = 64 : i64, k = 32 : i64, tiles = 2 : i64, {{.*}}} over [4] operands ["x", "weight", "y"](%[[X]], %[[W]], %[[Y]] : {{.*}}) boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> ((d0 * 16), 0), [16, 32]>, #sm.box<write, (d0) -> (0, (d0 * 16)), [8, 16]>] reason "2 tiles a task: {{.*}}"

@@ -1,12 +1,12 @@
-// y = activation(norm(x) W^T + bias) + residual for some 8-row tiles of W, on tensor cores at any row count.
+// y = activation(norm(x) W^T + bias) + residual for some 16-row tiles of W, on tensor cores at any row count.
 //
-// x is the product's A (16 rows, those beyond the step's are zero), W its B (8 columns). W streams through the ring in
-// stages of 8 rows by 1024 columns, packed so that lane (r, q) of a warp finds row r, columns 8q..8q+7 of a 32-column
-// block in one 16-byte word. The order of columns inside a product does not matter as long as both sides agree, so x
-// needs no packing either: its lane reads columns 8q..8q+7 of row r, straight from memory to registers.
+// W is the product's A (16 rows), x its B (8 rows of activations a product). W streams through the ring in stages of 16
+// rows by 512 columns, packed so that one 16-byte word is a lane's whole A operand. The order of columns inside a
+// product does not matter as long as both sides agree, so x needs no packing: lane (row, quad) reads columns 8 * quad ..
+// 8 * quad + 7 of a 32-column block, the B operands of two products, straight from memory to registers.
 //
-// The 8 warps share K: each waits for its own columns of x only. Their partial sums meet in shared memory behind the
-// one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
+// The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared memory
+// behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
 #pragma once
 
 #include "mpk/best.cuh"
@@ -19,11 +19,13 @@ namespace Activation {
 enum Value : int { kNone, kSiluMul, kGeluMul };
 }
 
-constexpr int kTileRows = 8;
+constexpr int kTileRows = 16;
 constexpr int kBlockColumns = 32;
-constexpr int kBlockBytes = 2 * kTileRows * kBlockColumns;
+constexpr int kProducts = kBlockColumns / 16;                    // of a block
+constexpr int kProductBytes = 2 * kTileRows * 16;                // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
+constexpr int kMostSegmentVectors = 16;                          // of x that a lane keeps in registers
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
           Activation::Value kActivation, typename Out>
@@ -35,15 +37,16 @@ struct Linear {
   static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
   static constexpr bool kGated = kActivation != Activation::kNone;
   static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
-  static constexpr int kHalves = ceil_div(kRows, 8);  // of the product's 16 rows that hold any
-  static constexpr int kChunks = ceil_div(kPaddedK, kStageColumns);
-  static constexpr int kTaskColumns = kTaskTiles * kTileRows / (kGated ? 2 : 1);  // of y
-  static constexpr int kPairs = kTiles * kTileRows / (kGated ? 4 : 2);            // a lane finishes two columns
-  static constexpr int kPartialStride = kTiles * kTileRows + 8;  // so that rows meet in no bank of shared memory
-  static_assert(kRows <= 16, "Linear: a product holds 16 rows");
+  static constexpr int kHalves = ceil_div(kRows, 8);  // products that share an A operand
+  static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
+  static constexpr int kSegments = ceil_div(kStages * kWarpBlocks * kHalves, kMostSegmentVectors);
+  static constexpr int kSegmentStages = ceil_div(kStages, kSegments);
+  static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
+  static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
+  static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
+  static constexpr int kPartialStride = kTiles * kTileRows + 4;  // so that a quad's stores meet in no bank
+  static_assert(kRows <= 16, "Linear: two products hold 16 rows");
   static_assert(kPairs <= 32, "Linear: a warp finishes a row of a pass");
-  static_assert(!kGated || (kTiles % 2 == 0 && kTaskTiles % 2 == 0),
-                "Linear: a gate's tile and its up tile go together");
 
   struct Scratch {
     float partial[kConsumerWarps][8 * kHalves][kPartialStride];
@@ -57,16 +60,19 @@ struct Linear {
 
   static __device__ bool load(Loader& loader, const Task& task) {
     const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
-    const int task_tiles = min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
+    const int task_tiles = tiles_of(task);
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        const int columns = min(kStageColumns, kPaddedK - chunk * kStageColumns);
+      for (int segment = 0; segment < kStages; segment += kSegmentStages) {
 #pragma unroll 1
         for (int t = begin; t < min(begin + kTiles, task_tiles); ++t) {
-          const char* source = first + static_cast<size_t>(t) * kTileBytes + chunk * kStageBytes;
-          if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
+#pragma unroll 1
+          for (int stage = segment; stage < min(segment + kSegmentStages, kStages); ++stage) {
+            const unsigned columns = min(kStageColumns, kPaddedK - stage * kStageColumns);
+            const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
+            if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
+          }
         }
       }
     }
@@ -76,75 +82,103 @@ struct Linear {
   static __device__ void run(Context& context, const Task& task, float eps) {
     const int rows = context.rows_from(task.index[1] * kRows, kRows);
     context.wait(task);
-    const int task_tiles = min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
+    const int task_tiles = tiles_of(task);
     Best best;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) best.value[h] = kNegativeInfinity, best.column[h] = 0;
+    Segment x;
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
-      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, best);
+      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, x, best);
     }
     if constexpr (kBest) publish_best(context, task, rows, best);
   }
 
  private:
-  // A warp's columns of one chunk of x, as the product's A operand.
-  struct Chunk {
-    Vector16 x[kWarpBlocks * kHalves];
+  // A warp's columns of a segment of x, as B operands, and what is known of the squares of x's rows: the diagonals of
+  // the products of x with itself.
+  struct Segment {
+    Vector16 x[kSegmentStages * kWarpBlocks * kHalves];
+    float squares[kHalves][4];
+
+    __device__ __forceinline__ const Vector16& at(int stage, int block, int half) const {
+      return x[(stage * kWarpBlocks + block) * kHalves + half];
+    }
   };
 
-  // Where this lane's part of block i / kHalves of the chunk and row lane / 4 + 8 * (i % kHalves) lies.
-  struct ChunkAddress {
-    const bf16* x;  // first row of the lane, first column of the chunk's lane
+  static __device__ __forceinline__ int tiles_of(const Task& task) {
+    return min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
+  }
+
+  // First column of this lane in a segment, and the distance from there to its block `i` of all it has in the segment.
+  static __device__ __forceinline__ int lane_column(const Context& context, int first_stage) {
+    return first_stage * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
+  }
+  static constexpr int kBlockDistance = kConsumerWarps * kBlockColumns;
+
+  // Where this lane's vector i of a segment lies: block i / kHalves, row lane / 4 + 8 * (i % kHalves).
+  struct SegmentAddress {
+    const bf16* x;  // the lane's first row and column
     unsigned row_stride;
     int rows, columns;  // left from there
 
     __device__ __forceinline__ const Vector16* operator()(int i) const {
-      const int half = i % kHalves, column = i / kHalves * kConsumerWarps * kBlockColumns;
+      const int half = i % kHalves, column = i / kHalves * kBlockDistance;
       if (8 * half >= rows || column >= columns) return nullptr;
       return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(8 * half) * row_stride + column);
     }
   };
 
-  static __device__ __forceinline__ ChunkAddress chunk_address(const Context& context, const Task& task, int rows,
-                                                               int chunk) {
-    const int row = context.lane() / 4;
-    const int column = chunk * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
+  static __device__ __forceinline__ void load_segment(const Context& context, const Task& task, int rows,
+                                                      int first_stage, Segment& segment) {
+    const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
-    return {x, task.row_stride[kX], rows - row, kK - column};
+    const SegmentAddress address{x, task.row_stride[kX], rows - row, kK - column};
+    context.begin_load(segment.x, address);
+    if constexpr (kNorm) {
+      Vector16 norm[kSegmentStages * kWarpBlocks];
+#pragma unroll
+      for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
+        const bf16* weight = operand<const bf16>(task, kNormWeight) + column + i * kBlockDistance;
+        norm[i] = column + i * kBlockDistance < kK ? load_vector(weight) : Vector16{};
+      }
+      context.end_load(task, kX, segment.x, address);
+      scale(segment, norm);
+    } else {
+      context.end_load(task, kX, segment.x, address);
+    }
   }
 
-  static __device__ __forceinline__ void load_norm(const Context& context, const Task& task, int chunk,
-                                                   Vector16 (&norm)[kWarpBlocks]) {
-    const int first = chunk * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
+  // Adds the squares of x, then multiplies it by the norm's weight.
+  static __device__ __forceinline__ void scale(Segment& segment,
+                                               const Vector16 (&norm)[kSegmentStages * kWarpBlocks]) {
 #pragma unroll
-    for (int i = 0; i < kWarpBlocks; ++i) {
-      const int column = first + i * kConsumerWarps * kBlockColumns;
-      norm[i] = column < kK ? load_vector(operand<const bf16>(task, kNormWeight) + column) : Vector16{};
+    for (int i = 0; i < kSegmentStages * kWarpBlocks * kHalves; ++i) {
+      unsigned (&x)[4] = segment.x[i].word;
+#pragma unroll
+      for (int p = 0; p < kProducts; ++p) {
+        mma_m16n8k16(segment.squares[i % kHalves], x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], norm[i / kHalves].word[j]);
     }
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
-                                                  float eps, Best& best) {
+                                                  float eps, Segment& x, Best& best) {
     Scratch& scratch = context.next_scratch<Scratch>();
     unsigned residual[kHalves] = {};
     if constexpr (kResidual) context.begin_load(residual, residual_address(context, task, rows, begin, tiles));
-    float sums[kTiles][4] = {};
-    float squares[kHalves] = {};
-    Chunk next;
-    context.begin_load(next.x, chunk_address(context, task, rows, 0));
 #pragma unroll 1
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      Chunk current = next;
-      Vector16 norm[kWarpBlocks];
-      if constexpr (kNorm) load_norm(context, task, chunk, norm);
-      context.end_load(task, kX, current.x, chunk_address(context, task, rows, chunk));
-      if (chunk == 0 && begin == 0) context.stamp(ProfilePhase::kReady);
-      if (chunk + 1 < kChunks) context.begin_load(next.x, chunk_address(context, task, rows, chunk + 1));
-      if constexpr (kNorm) scale(current, norm, squares);
-      multiply(context, current, chunk, tiles, sums);
+    for (int stage = 0; stage < kStages; stage += kSegmentStages) {
+      if (begin == 0 || kSegments > 1) {
+        if (stage == 0) clear(x.squares);
+        load_segment(context, task, rows, stage, x);
+        if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
+      }
+      multiply(context, scratch, x, stage, rows, tiles);
     }
-    store_partial(context, scratch, rows, sums, squares);
+    if constexpr (kNorm) store_squares(context, scratch, x);
     if constexpr (kResidual) {
       context.end_load(task, kResidualRows, residual, residual_address(context, task, rows, begin, tiles));
     }
@@ -157,94 +191,121 @@ struct Linear {
     }
   }
 
-  // Times the norm's weight; the squares of x are summed on the way.
-  static __device__ __forceinline__ void scale(Chunk& chunk, const Vector16 (&norm)[kWarpBlocks],
-                                               float (&squares)[kHalves]) {
+  static __device__ __forceinline__ void clear(float (&sums)[kHalves][4]) {
 #pragma unroll
-    for (int i = 0; i < kWarpBlocks * kHalves; ++i) {
-      float value[8], weight[8];
-      unpack(chunk.x[i], value);
-      unpack(norm[i / kHalves], weight);
+    for (int h = 0; h < kHalves; ++h) {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) squares[i % kHalves] += value[j] * value[j];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        chunk.x[i].word[j] = pack_bf16(value[2 * j] * weight[2 * j], value[2 * j + 1] * weight[2 * j + 1]);
-      }
+      for (int j = 0; j < 4; ++j) sums[h][j] = 0.0f;
     }
   }
 
-  // The weights of a stage are in registers before the products of the one before begin. Two chains of products a tile,
-  // so that one need not wait for the other; their sum has a fixed order.
-  static __device__ __forceinline__ void multiply(Context& context, const Chunk& chunk, int number, int tiles,
-                                                  float (&sums)[kTiles][4]) {
-    const int blocks = min(kStageColumns, kPaddedK - number * kStageColumns) / kBlockColumns;
-    Vector16 weights[2][kWarpBlocks];
-    load_weights(context, blocks, weights[0]);
+  // Multiplies the tiles of a pass by a segment of x. The weights of a stage are in registers before the products of the
+  // one before begin. Two chains of products a tile, so that one need not wait for the other; their sum has a fixed
+  // order.
+  static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x,
+                                                  int first_stage, int rows, int tiles) {
+    const int stages = min(kSegmentStages, kStages - first_stage);
+    int stages_left = tiles * stages - 1;
+    Vector16 next[kWarpBlocks * kProducts];
+    load_weights(context, first_stage, next);
+#pragma unroll 1
+    for (int t = 0; t < tiles; ++t) {
+      float sums[kProducts][kHalves][4];
 #pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      if (t >= tiles) break;
-      if (t + 1 < tiles) load_weights(context, blocks, weights[(t + 1) % 2]);
-      const Vector16(&w)[kWarpBlocks] = weights[t % 2];
-      float chain[4] = {};
+      for (int p = 0; p < kProducts; ++p) clear(sums[p]);
+      if (kSegments > 1 && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
 #pragma unroll
-      for (int i = 0; i < kWarpBlocks; ++i) {
-        multiply_block(chunk, i, 0, w[i], sums[t]);
-        multiply_block(chunk, i, 1, w[i], chain);
+      for (int s = 0; s < kSegmentStages; ++s) {
+        if (kStages % kSegmentStages && s >= stages) break;
+        Vector16 weights[kWarpBlocks * kProducts];
+#pragma unroll
+        for (int i = 0; i < kWarpBlocks * kProducts; ++i) weights[i] = next[i];
+        if (stages_left-- > 0) load_weights(context, first_stage + (s + 1 < stages ? s + 1 : 0), next);
+        multiply_stage(x, s, weights, sums);
       }
 #pragma unroll
-      for (int j = 0; j < 2 * kHalves; ++j) sums[t][j] += chain[j];
+      for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[1][h][j];
+      }
+      store_partial(context, scratch, rows, t, sums[0]);
     }
   }
 
-  static __device__ __forceinline__ void load_weights(Context& context, int blocks, Vector16 (&w)[kWarpBlocks]) {
-    const char* stage = context.acquire_stage() + context.warp() * kBlockBytes + context.lane() * 16;
+  static __device__ __forceinline__ void load_weights(Context& context, int stage,
+                                                      Vector16 (&weights)[kWarpBlocks * kProducts]) {
+    const char* bytes = context.acquire_stage() + context.lane() * 16;
+    const int blocks = (kPaddedK - stage * kStageColumns) / kBlockColumns;
 #pragma unroll
-    for (int i = 0; i < kWarpBlocks; ++i) {
-      const bool inside = kPaddedK % kStageColumns == 0 || context.warp() + i * kConsumerWarps < blocks;
-      w[i] = inside ? load_vector(stage + i * kConsumerWarps * kBlockBytes) : Vector16{};
+    for (int i = 0; i < kWarpBlocks * kProducts; ++i) {
+      const int block = context.warp() + i / kProducts * kConsumerWarps;
+      const bool inside = kPaddedK % kStageColumns == 0 || block < blocks;
+      weights[i] = inside ? load_vector(bytes + (block * kProducts + i % kProducts) * kProductBytes) : Vector16{};
     }
     context.release_stage();
   }
 
-  // One of the two products of a block.
-  static __device__ __forceinline__ void multiply_block(const Chunk& chunk, int block, int product, const Vector16& w,
-                                                        float (&sum)[4]) {
-    const unsigned (&low)[4] = chunk.x[block * kHalves].word;
-    const unsigned (&high)[4] = chunk.x[block * kHalves + kHalves - 1].word;
-    mma_m16n8k16(sum, low[2 * product], kHalves > 1 ? high[2 * product] : 0, low[2 * product + 1],
-                 kHalves > 1 ? high[2 * product + 1] : 0, w.word[2 * product], w.word[2 * product + 1]);
+  static __device__ __forceinline__ void multiply_stage(const Segment& x, int stage,
+                                                        const Vector16 (&weights)[kWarpBlocks * kProducts],
+                                                        float (&sums)[kProducts][kHalves][4]) {
+#pragma unroll
+    for (int i = 0; i < kWarpBlocks; ++i) {
+#pragma unroll
+      for (int p = 0; p < kProducts; ++p) {
+        const unsigned (&w)[4] = weights[i * kProducts + p].word;
+#pragma unroll
+        for (int h = 0; h < kHalves; ++h) {
+          const unsigned (&b)[4] = x.at(stage, i, h).word;
+          mma_m16n8k16(sums[p][h], w[0], w[1], w[2], w[3], b[2 * p], b[2 * p + 1]);
+        }
+      }
+    }
   }
 
-  static __device__ __forceinline__ void store_partial(const Context& context, Scratch& scratch, int rows,
-                                                       const float (&sums)[kTiles][4],
-                                                       const float (&squares)[kHalves]) {
-    const int lane = context.lane(), quad = lane % 4;
+  // A lane's sums are rows lane / 4 and lane / 4 + 8 of the tile, for two neighbouring rows of x.
+  template <typename Visit>
+  static __device__ __forceinline__ void visit_partial(const Context& context, Scratch& scratch, int rows, int tile,
+                                                       float (&sums)[kHalves][4], Visit visit) {
+    const int column = tile * kTileRows + context.lane() / 4;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
-      const int row = lane / 4 + 8 * h;
-      if constexpr (kNorm) {
-        const float sum = sum_over_quad(squares[h]);
-        if (quad == 0) scratch.squares[row][context.warp()] = sum;
-      }
-      if (row >= rows) continue;
+      const int row = 8 * h + context.lane() % 4 * 2;
 #pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        float2 pair = {sums[t][2 * h], sums[t][2 * h + 1]};
-        *reinterpret_cast<float2*>(&scratch.partial[context.warp()][row][t * kTileRows + 2 * quad]) = pair;
+      for (int j = 0; j < 4; ++j) {
+        if (row + j % 2 < rows) {
+          visit(sums[h][j], scratch.partial[context.warp()][row + j % 2][column + j / 2 * 8]);
+        }
       }
+    }
+  }
+
+  static __device__ __forceinline__ void add_partial(const Context& context, Scratch& scratch, int rows, int tile,
+                                                     float (&sums)[kHalves][4]) {
+    visit_partial(context, scratch, rows, tile, sums, [](float& sum, float& partial) { sum += partial; });
+  }
+
+  static __device__ __forceinline__ void store_partial(const Context& context, Scratch& scratch, int rows, int tile,
+                                                       float (&sums)[kHalves][4]) {
+    visit_partial(context, scratch, rows, tile, sums, [](float& sum, float& partial) { partial = sum; });
+  }
+
+  static __device__ __forceinline__ void store_squares(const Context& context, Scratch& scratch, const Segment& x) {
+    const int row = context.lane() / 4;
+    if (context.lane() % 4 != row / 2) return;
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+      scratch.squares[row + 8 * h][context.warp()] = row % 2 ? x.squares[h][1] : x.squares[h][0];
     }
   }
 
   // Column of y, from the task's first, of this lane's pair in the pass whose first tile is `begin`.
   static __device__ __forceinline__ int pair_column(const Context& context, int begin) {
-    return begin * kTileRows / (kGated ? 2 : 1) + 2 * context.lane();
+    return begin * kTileColumns + 2 * context.lane();
   }
 
   static __device__ __forceinline__ bool has_pair(const Context& context, const Task& task, int begin, int tiles) {
     const int first = task.index[0] * kTaskColumns;
-    return context.lane() < tiles * kTileRows / (kGated ? 4 : 2) &&
-           first + pair_column(context, begin) < kOutputColumns;
+    return context.lane() < tiles * kTileColumns / 2 && first + pair_column(context, begin) < kOutputColumns;
   }
 
   struct ResidualAddress {
@@ -274,10 +335,11 @@ struct Linear {
     float2 value = {};
     if (used) {
       const float scale = kNorm ? norm_scale(scratch, row, eps) : 1.0f;
-      const int pair = context.lane(), tile = kGated ? pair / 4 * 2 : pair / 4;
-      value = finish(scratch, task, row, begin + tile, begin, pair % 4, scale);
+      const int tile = context.lane() / (kTileColumns / 2), pair = context.lane() % (kTileColumns / 2);
+      const int row_of_weight = tile * kTileRows + 2 * pair;  // of the pass; a gate's up row is 8 further
+      value = finish(scratch, task, row, row_of_weight, begin, scale);
       if constexpr (kGated) {
-        const float2 up = finish(scratch, task, row, begin + tile + 1, begin, pair % 4, scale);
+        const float2 up = finish(scratch, task, row, row_of_weight + kTileColumns, begin, scale);
         value = {activation(value.x) * up.x, activation(value.y) * up.y};
       }
       if constexpr (kResidual) value = {value.x + low_half(residual), value.y + high_half(residual)};
@@ -314,20 +376,20 @@ struct Linear {
     return rsqrtf(squares / kK + eps);
   }
 
-  // Two neighbouring columns of a tile, summed over the warps.
-  static __device__ __forceinline__ float2 finish(const Scratch& scratch, const Task& task, int row, int tile,
-                                                  int begin, int pair, float scale) {
+  // Two neighbouring rows of the pass's weights, times x's row, summed over the warps.
+  static __device__ __forceinline__ float2 finish(const Scratch& scratch, const Task& task, int row, int weight_row,
+                                                  int begin, float scale) {
     float2 sum = {};
 #pragma unroll
     for (int w = 0; w < kConsumerWarps; ++w) {
-      const int column = (tile - begin) * kTileRows + 2 * pair;
-      const float2 part = *reinterpret_cast<const float2*>(&scratch.partial[w][row][column]);
+      const float2 part = *reinterpret_cast<const float2*>(&scratch.partial[w][row][weight_row]);
       sum = {sum.x + part.x, sum.y + part.y};
     }
     sum = {sum.x * scale, sum.y * scale};
     if constexpr (kBias) {
-      const bf16* bias = operand<const bf16>(task, kBiasVector) + tile * kTileRows + 2 * pair;
-      const bool second = (task.index[0] * kTaskTiles + tile) * kTileRows + 2 * pair + 1 < kN;
+      const int of_task = begin * kTileRows + weight_row;
+      const bf16* bias = operand<const bf16>(task, kBiasVector) + of_task;
+      const bool second = task.index[0] * kTaskTiles * kTileRows + of_task + 1 < kN;
       sum = {sum.x + to_float(bias[0]), sum.y + (second ? to_float(bias[1]) : 0.0f)};
     }
     return sum;
