@@ -67,7 +67,7 @@ class Linear(TaskKind[LinearParams]):
         Operand("x", polled=True),
         Operand("weight", streamed=True),
         Operand("bias", optional=True),
-        Operand("norm_weight", optional=True),
+        Operand("norm_weight", optional=True, streamed=True),
         Operand("residual", optional=True, polled=True),
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE, polled=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -22,13 +24,11 @@ def tiled(shape: tuple[int, int], padded: tuple[int, int]) -> Buffer:
 
 def naive_mma_rows_16(weight: torch.Tensor, n: int, k: int) -> list[float]:
     elements: list[float] = []
-    for tile in range(n // 8):
-        for block in range(k // 32):
-            for row in range(8):
-                for column in range(32):  # quad t, then e: 8 * t + e counts up
-                    i, j = 8 * tile + row, 32 * block + column
-                    inside = i < weight.shape[0] and j < weight.shape[1]
-                    elements.append(float(weight[i, j]) if inside else 0.0)
+    words = product(range(n // 16), range(k // 32), range(2), range(8), range(4), range(2), range(2), range(2))
+    for tile, block, product_number, row, quad, word, half, element in words:
+        i, j = 16 * tile + 8 * half + row, 32 * block + 8 * quad + 4 * product_number + 2 * word + element
+        inside = i < weight.shape[0] and j < weight.shape[1]
+        elements.append(float(weight[i, j]) if inside else 0.0)
     return elements
 
 
@@ -36,7 +36,7 @@ def naive_mma_rows_16(weight: torch.Tensor, n: int, k: int) -> list[float]:
 @given(n=st.integers(1, 50), k=st.integers(1, 70), seed=st.integers(0, 1000))
 def test_mma_rows_16_is_the_order_of_its_definition(n: int, k: int, seed: int) -> None:
     weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed)).bfloat16()
-    padded = (-(-n // 8) * 8, -(-k // 32) * 32)
+    padded = (-(-n // 16) * 16, -(-k // 32) * 32)
     packed = packed_weight(tiled((n, k), padded), weight)
     assert packed.dtype is torch.bfloat16
     assert packed.tolist() == naive_mma_rows_16(weight, *padded)

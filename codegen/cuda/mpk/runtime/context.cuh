@@ -137,8 +137,8 @@ struct Context {
   Shared& shared;
   char* ring;
   char* scratch_halves;
-  RingPosition<kRingStages> position;
   int thread;
+  RingPosition<kRingStages> acquired = {}, released = {};
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
@@ -262,15 +262,18 @@ struct Context {
 
   // The next stage of the weight ring, once the loader has filled it.
   __device__ __forceinline__ const char* acquire_stage() {
-    ring_wait(launch, &shared.full[position.stage], position.phase, ErrorCode::kLoadTimeout, task_number, step);
-    return ring + position.stage * kStageBytes;
+    ring_wait(launch, &shared.full[acquired.stage], acquired.phase, ErrorCode::kLoadTimeout, task_number, step);
+    const char* stage = ring + acquired.stage * kStageBytes;
+    acquired.advance();
+    return stage;
   }
 
-  // Gives the stage back; every consumer warp calls it once a stage.
+  // Gives the oldest stage back; every consumer warp calls it once a stage. What was loaded from it must have been used:
+  // an arrival overtakes loads from shared memory that are under way, and the loader then overwrites what they read.
   __device__ __forceinline__ void release_stage() {
     __syncwarp();
-    if (lane() == 0) mbarrier_arrive(&shared.empty[position.stage]);
-    position.advance();
+    if (lane() == 0) mbarrier_arrive(&shared.empty[released.stage]);
+    released.advance();
   }
 
  private:

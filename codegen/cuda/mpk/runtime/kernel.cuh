@@ -162,7 +162,7 @@ __device__ void run_kernel(const Launch& launch) {
   if (length == 0) return;
   const int warp = threadIdx.x / 32;
   if (warp < kConsumerWarps) {
-    Context context{launch, shared, ring, scratch, {}, static_cast<int>(threadIdx.x)};
+    Context context{launch, shared, ring, scratch, static_cast<int>(threadIdx.x)};
     consume<Bodies>(context, length);
   } else if (warp == kLoaderWarp) {
     Loader loader{launch, shared, ring, evict_first_policy(), {}};

@@ -25,7 +25,7 @@ constexpr int kProducts = kBlockColumns / 16;                    // of a block
 constexpr int kProductBytes = 2 * kTileRows * 16;                // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
-constexpr int kMostSegmentVectors = 16;                          // of x that a lane keeps in registers
+constexpr int kMostSegmentVectors = 8;                           // of x that a lane keeps in registers
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
           Activation::Value kActivation, typename Out>
@@ -65,6 +65,7 @@ struct Linear {
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
       for (int segment = 0; segment < kStages; segment += kSegmentStages) {
+        if (kNorm && loads_segment(begin) && !load_norm(loader, task, segment)) return false;
 #pragma unroll 1
         for (int t = begin; t < min(begin + kTiles, task_tiles); ++t) {
 #pragma unroll 1
@@ -110,7 +111,17 @@ struct Linear {
     return min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
   }
 
-  // First column of this lane in a segment, and the distance from there to its block `i` of all it has in the segment.
+  // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
+  static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegments > 1; }
+
+  // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
+  static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, int first_stage) {
+    const int first = first_stage * kStageColumns;
+    return loader.load_stage(reinterpret_cast<const char*>(operand<const bf16>(task, kNormWeight) + first),
+                             2 * min(kK - first, kSegmentStages * kStageColumns));
+  }
+
+  // First column of this lane from a stage on; its next block is kBlockDistance further.
   static __device__ __forceinline__ int lane_column(const Context& context, int first_stage) {
     return first_stage * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
   }
@@ -129,39 +140,34 @@ struct Linear {
     }
   };
 
-  static __device__ __forceinline__ void load_segment(const Context& context, const Task& task, int rows,
+  static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows,
                                                       int first_stage, Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
     const SegmentAddress address{x, task.row_stride[kX], rows - row, kK - column};
     context.begin_load(segment.x, address);
-    if constexpr (kNorm) {
-      Vector16 norm[kSegmentStages * kWarpBlocks];
-#pragma unroll
-      for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
-        const bf16* weight = operand<const bf16>(task, kNormWeight) + column + i * kBlockDistance;
-        norm[i] = column + i * kBlockDistance < kK ? load_vector(weight) : Vector16{};
-      }
-      context.end_load(task, kX, segment.x, address);
-      scale(segment, norm);
-    } else {
-      context.end_load(task, kX, segment.x, address);
-    }
+    context.end_load(task, kX, segment.x, address);
+    if constexpr (kNorm) scale(context, segment);
   }
 
   // Adds the squares of x, then multiplies it by the norm's weight.
-  static __device__ __forceinline__ void scale(Segment& segment,
-                                               const Vector16 (&norm)[kSegmentStages * kWarpBlocks]) {
+  static __device__ __forceinline__ void scale(Context& context, Segment& segment) {
+    const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
 #pragma unroll
-    for (int i = 0; i < kSegmentStages * kWarpBlocks * kHalves; ++i) {
-      unsigned (&x)[4] = segment.x[i].word;
+    for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
+      const Vector16 weight = load_vector(norm + 2 * i * kBlockDistance);
 #pragma unroll
-      for (int p = 0; p < kProducts; ++p) {
-        mma_m16n8k16(segment.squares[i % kHalves], x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
+      for (int h = 0; h < kHalves; ++h) {
+        unsigned (&x)[4] = segment.x[i * kHalves + h].word;
+#pragma unroll
+        for (int p = 0; p < kProducts; ++p) {
+          mma_m16n8k16(segment.squares[h], x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], norm[i / kHalves].word[j]);
     }
+    context.release_stage();
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
@@ -171,7 +177,7 @@ struct Linear {
     if constexpr (kResidual) context.begin_load(residual, residual_address(context, task, rows, begin, tiles));
 #pragma unroll 1
     for (int stage = 0; stage < kStages; stage += kSegmentStages) {
-      if (begin == 0 || kSegments > 1) {
+      if (loads_segment(begin)) {
         if (stage == 0) clear(x.squares);
         load_segment(context, task, rows, stage, x);
         if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
@@ -222,6 +228,7 @@ struct Linear {
         for (int i = 0; i < kWarpBlocks * kProducts; ++i) weights[i] = next[i];
         if (stages_left-- > 0) load_weights(context, first_stage + (s + 1 < stages ? s + 1 : 0), next);
         multiply_stage(x, s, weights, sums);
+        context.release_stage();
       }
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
@@ -242,7 +249,6 @@ struct Linear {
       const bool inside = kPaddedK % kStageColumns == 0 || block < blocks;
       weights[i] = inside ? load_vector(bytes + (block * kProducts + i % kProducts) * kProductBytes) : Vector16{};
     }
-    context.release_stage();
   }
 
   static __device__ __forceinline__ void multiply_stage(const Segment& x, int stage,
