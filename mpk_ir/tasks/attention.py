@@ -14,6 +14,9 @@ from .math import rms_scale, rope
 
 SPLIT_BLOCK = 16
 """Positions a split is a multiple of."""
+MMA_HEADS = 8
+"""Query heads of one tensor-core product."""
+CONSUMER_WARPS = 8
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ class Attention(TaskKind[AttentionParams]):
         return cache_bytes / target.sm_bytes_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: AttentionParams) -> int:
-        heads_per_pass = next(h for h in range(min(params.group, 8), 0, -1) if params.group % h == 0)
-        raw_bytes = 2 * (params.group + 4) * params.head_dim
-        return raw_bytes + 4 * (params.group * params.head_dim + 8 * heads_per_pass * (params.head_dim + 2)) + 16
+        new_heads = params.group + (2 if params.append else 0)
+        bf16_bytes = 2 * (new_heads + params.group + 2) * params.head_dim
+        return bf16_bytes + 4 * CONSUMER_WARPS * min(params.group, MMA_HEADS) * (params.head_dim + 2) + 16
 
     def reference(self, params: AttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         split = index[2]

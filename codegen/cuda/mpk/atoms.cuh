@@ -79,7 +79,17 @@ __device__ __forceinline__ void mbarrier_expect_bytes(unsigned long long* barrie
                : "memory");
 }
 
-// Whether the phase of parity `parity` has ended; waits a short, hardware-chosen time first.
+// Whether the phase of parity `parity` has ended.
+__device__ __forceinline__ bool mbarrier_test_wait(unsigned long long* barrier, unsigned parity) {
+  unsigned done;
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+  return done != 0;
+}
+
+// The same, but waits a short, hardware-chosen time first.
 __device__ __forceinline__ bool mbarrier_try_wait(unsigned long long* barrier, unsigned parity) {
   unsigned done;
   asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"

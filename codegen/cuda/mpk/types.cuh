@@ -37,6 +37,10 @@ __device__ __forceinline__ bf16 from_float<bf16>(float value) {
 __device__ __forceinline__ float low_half(unsigned word) { return __uint_as_float(word << 16); }
 __device__ __forceinline__ float high_half(unsigned word) { return __uint_as_float(word & 0xFFFF0000u); }
 
+// The low, or the high, halves of two words.
+__device__ __forceinline__ unsigned low_halves(unsigned a, unsigned b) { return __byte_perm(a, b, 0x5410); }
+__device__ __forceinline__ unsigned high_halves(unsigned a, unsigned b) { return __byte_perm(a, b, 0x7632); }
+
 // Eight bf16 as floats.
 __device__ __forceinline__ void unpack(const Vector16& vector, float (&out)[8]) {
 #pragma unroll

@@ -132,13 +132,21 @@ __device__ __forceinline__ void ring_wait(const Launch& launch, unsigned long lo
   if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(launch, barrier, parity, code, task, step);
 }
 
+__device__ __noinline__ void wait_for_stages(const Launch& launch, Shared& shared, RingPosition<kRingStages> position,
+                                             int count, int task, int step) {
+  for (int i = 0; i < count; ++i, position.advance()) {
+    ring_wait(launch, &shared.full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
+  }
+}
+
 struct Context {
   const Launch& launch;
   Shared& shared;
   char* ring;
   char* scratch_halves;
   int thread;
-  RingPosition<kRingStages> acquired = {}, released = {};
+  RingPosition<kRingStages> acquired = {};  // the next stage to take
+  int released = 0;                         // the next to give back
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
@@ -260,20 +268,36 @@ struct Context {
     }
   }
 
-  // The next stage of the weight ring, once the loader has filled it.
-  __device__ __forceinline__ const char* acquire_stage() {
-    ring_wait(launch, &shared.full[acquired.stage], acquired.phase, ErrorCode::kLoadTimeout, task_number, step);
-    const char* stage = ring + acquired.stage * kStageBytes;
-    acquired.advance();
-    return stage;
+  // The next stages of the weight ring, once the loader has filled them.
+  template <int kCount>
+  __device__ __forceinline__ void acquire_stages(const char* (&stages)[kCount]) {
+    static_assert(kCount <= kRingStages, "the ring is too small");
+    RingPosition<kRingStages> position = acquired;
+    bool full = true;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i, position.advance()) {
+      stages[i] = ring + position.stage * kStageBytes;
+      full &= mbarrier_test_wait(&shared.full[position.stage], position.phase);
+    }
+    if (!full) wait_for_stages(launch, shared, acquired, kCount, task_number, step);
+    acquired = position;
   }
 
-  // Gives the oldest stage back; every consumer warp calls it once a stage. What was loaded from it must have been used:
-  // an arrival overtakes loads from shared memory that are under way, and the loader then overwrites what they read.
-  __device__ __forceinline__ void release_stage() {
+  __device__ __forceinline__ const char* acquire_stage() {
+    const char* stages[1];
+    acquire_stages(stages);
+    return stages[0];
+  }
+
+  // Gives the oldest stages back; every consumer warp does it once a stage. What was loaded from them must have been
+  // used: an arrival overtakes loads from shared memory that are under way, and the loader then overwrites what they
+  // read.
+  template <int kCount = 1>
+  __device__ __forceinline__ void release_stages() {
     __syncwarp();
-    if (lane() == 0) mbarrier_arrive(&shared.empty[released.stage]);
-    released.advance();
+    const int stage = released + lane();
+    if (lane() < kCount) mbarrier_arrive(&shared.empty[stage < kRingStages ? stage : stage - kRingStages]);
+    released = released + kCount < kRingStages ? released + kCount : released + kCount - kRingStages;
   }
 
  private:

@@ -1,7 +1,10 @@
-// Attention of one request's rows over one KV head and one split of the positions, on CUDA cores.
+// Attention of one request's rows over one KV head and one split of the positions, on tensor cores.
 //
-// kHeadDim / 8 lanes hold a position's key, 8 elements each; the warps' lane groups take positions in turn, each with
-// its own running maximum and sum (online softmax), and are merged in a fixed order at the end.
+// Warps take blocks of 16 positions in turn, each with its own running maximum and sum (online softmax), and are merged
+// in a fixed order at the end. Scores are queries (A, a row a query head, up to 8) times keys (B); outputs are values
+// transposed (A) times the weights that the scores became (B), so that a lane's scores are its operand of the second
+// product as they stand. The order of the columns in the first product, of the rows in the second and of the positions
+// inside a block is free as long as both operands agree, so keys and values are read as they lie, 16 bytes a lane.
 #pragma once
 
 #include "mpk/math.cuh"
@@ -30,36 +33,39 @@ struct Attention {
 
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
-  static constexpr int kLanes = kHeadDim / 8;   // that hold one position
-  static constexpr int kPerWarp = 32 / kLanes;  // positions a warp takes at once
-  static constexpr int kStride = kPerWarp * kConsumerWarps;
-  static __host__ __device__ constexpr int heads_per_pass() {  // query heads whose state fits in registers
-    int heads = min_of(kGroup, 8);
-    while (kGroup % heads) --heads;
-    return heads;
-  }
-  static constexpr int kPass = heads_per_pass();
-  static constexpr int kRound = 2;  // positions of a lane group in flight
+  static constexpr int kBlock = 16;                          // positions of two products
+  static constexpr int kRound = kBlock * kConsumerWarps;     // positions that all warps take at once
+  static constexpr int kPass = min_of(kGroup, 8);            // query heads of a product
+  static constexpr int kLanes = kHeadDim / 8;                // that hold a head, 16 bytes each
+  static constexpr int kKeyParts = ceil_div(kHeadDim, 32);   // of a key, 16 bytes a lane, for two products each
+  static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
   static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes;
-  static constexpr int kStageRounds = kStagePositions / kStride;
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
   static_assert(kLanes >= 2 && kLanes <= 32 && (kLanes & (kLanes - 1)) == 0, "Attention: head size must be 16..256");
+  static_assert(kStagePositions % kBlock == 0, "Attention: a block must not cross stages");
 
   static constexpr int kNewHeads = kGroup + (kAppend ? 2 : 0);  // of a row: its queries, then its key and value
 
   struct Scratch {
     alignas(16) bf16 raw[kNewHeads][kHeadDim];
+    alignas(16) bf16 q[kGroup][kHeadDim];
     alignas(16) bf16 key[kHeadDim], value[kHeadDim];  // of the row
-    float q[kGroup][kHeadDim];
-    float sum[kConsumerWarps][kPass][kHeadDim];
+    alignas(16) float sum[kConsumerWarps][kPass][kHeadDim];
     float highest[kConsumerWarps][kPass];
     float total[kConsumerWarps][kPass];
   };
 
+  // Of one warp. Lane (g, q): maximum and its part of the sum of query head g; outputs of heads 2q and 2q + 1.
   struct State {
-    float highest[kPass], total[kPass], sum[kPass][8];
+    float highest, total;
+    float sum[kValueParts][4][4];
+  };
+
+  // The queries of a pass as A operands: rows 8 .. 15 are zero.
+  struct Queries {
+    Vector16 part[kKeyParts];
   };
 
   // Keys and values of earlier steps go through the ring, some positions a stage, keys first. Only where one row uses
@@ -93,23 +99,11 @@ struct Attention {
     for (int row = 0; row < range.count; ++row) {
       const int position = range.cached + row;
       const bool mine = position >= range.begin && position < range.end;
-      prepare_row(context, scratch, task, range.first_row + row, position, mine, {scale, eps, scaling});
-      const int visible = min(range.end, position + 1);
+      prepare_row(context, scratch, task, range.first_row + row, position, mine, {eps, scaling});
       for (int head = 0; head < kGroup; head += kPass) {
-        float q[kPass][8];
-        load_queries(context, scratch, head, q);
-        State state;
-        clear(state);
-        if (range.streams) {
-          attend_streamed(context, range, q, state);
-          if (mine && kAppend) attend_new(context, scratch, q, state);
-        }
-        const int stored = !range.streams ? range.begin : kAppend ? visible : max(range.begin, range.cached);
-        attend_stored(context, task, stored, visible, q, state);
-        merge_lanes(state);
-        store_partial(context, scratch, state);
+        const int warps = attend(context, scratch, task, range, position, mine, head, scale * kLog2E);
         context.sync();
-        write(context, scratch, task, range.first_row + row, head);
+        write(context, scratch, task, range.first_row + row, head, warps);
         if (row + 1 < range.count || head + kPass < kGroup) context.sync();
       }
     }
@@ -119,7 +113,7 @@ struct Attention {
 
  private:
   struct Numbers {
-    float scale, eps, rotary_scaling;
+    float eps, rotary_scaling;
   };
 
   // Rows of the request in this step, and positions of the split: begin .. end, of which those before old_end are of
@@ -149,8 +143,8 @@ struct Attention {
     return static_cast<size_t>(page) * kKvHeads * kPageSize * kHeadDim + position % kPageSize * kHeadDim;
   }
 
-  // One head a warp: queries go to shared memory in fp32, scaled so that the softmax can use powers of two; the row's
-  // key and value go to the cache, if its position is `mine`.
+  // One head a warp: queries go to shared memory; the row's key and value go there and to the cache, if its position is
+  // `mine`.
   static __device__ void prepare_row(Context& context, Scratch& scratch, const Task& task, int row, int position,
                                      bool mine, Numbers numbers) {
     const int lane = context.lane();
@@ -169,7 +163,7 @@ struct Attention {
         if constexpr (kRotary) values.rotate(rotation);
       }
       if (head < kGroup) {
-        values.store(scratch.q[head], numbers.scale * kLog2E, lane);
+        values.store(scratch.q[head], 1.0f, lane);
       } else {
         values.store(head == kGroup ? scratch.key : scratch.value, 1.0f, lane);
         values.store(operand<bf16>(task, head == kGroup ? kKCache : kVCache) + cache_offset(task, position), 1.0f,
@@ -193,187 +187,236 @@ struct Attention {
     __syncwarp();
   }
 
-  static __device__ __forceinline__ void load_queries(const Context& context, const Scratch& scratch, int head,
-                                                      float (&q)[kPass][8]) {
-#pragma unroll
-    for (int h = 0; h < kPass; ++h) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) q[h][i] = scratch.q[head + h][8 * (context.lane() % kLanes) + i];
+  // The heads from `head` on over the positions that a row sees; returns how many warps have a part of it.
+  static __device__ __forceinline__ int attend(Context& context, Scratch& scratch, const Task& task, const Range& range,
+                                               int position, bool mine, int head, float scale) {
+    const Queries queries = load_queries(context, scratch, head);
+    State state;
+    clear(state);
+    int blocks = 0;
+    if (range.streams) blocks = attend_streamed(context, range, queries, scale, state);
+    const int end = min(range.end, position + 1);
+    if (range.streams && kAppend) {
+      if (mine) attend_new(context, scratch, queries, scale, blocks++, state);
+    } else {
+      const int begin = range.streams ? max(range.begin, range.cached) : range.begin;
+      blocks = attend_stored(context, task, begin, end, queries, scale, blocks, state);
     }
+    const int warps = min(blocks, kConsumerWarps);
+    if (context.warp() < warps) store_partial(context, scratch, head, state);
+    return warps;
+  }
+
+  static __device__ __forceinline__ Queries load_queries(const Context& context, const Scratch& scratch, int head) {
+    const int mine = head + context.lane() / 4, column = context.lane() % 4 * 8;
+    Queries queries;
+#pragma unroll
+    for (int i = 0; i < kKeyParts; ++i) {
+      const bool inside = mine < kGroup && context.lane() / 4 < kPass && 32 * i + column < kHeadDim;
+      queries.part[i] = inside ? load_vector(&scratch.q[mine][32 * i + column]) : Vector16{};
+    }
+    return queries;
   }
 
   static __device__ __forceinline__ void clear(State& state) {
+    state.highest = kNegativeInfinity;
+    state.total = 0.0f;
 #pragma unroll
-    for (int h = 0; h < kPass; ++h) {
-      state.highest[h] = kNegativeInfinity;
-      state.total[h] = 0.0f;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) state.sum[h][i] = 0.0f;
+    for (int i = 0; i < kValueParts * 16; ++i) state.sum[i / 16][i / 4 % 4][i % 4] = 0.0f;
+  }
+
+  // Where the keys and values of a block's positions lie; those at `count` and beyond are not to be read.
+  struct SharedRows {
+    const char* keys;
+    const char* values;
+    __device__ __forceinline__ const char* key(int position) const { return keys + position * kPositionBytes; }
+    __device__ __forceinline__ const char* value(int position) const { return values + position * kPositionBytes; }
+  };
+
+  struct StoredRows {
+    const Task& task;
+    int first;
+    __device__ __forceinline__ const char* key(int position) const { return row(kKCache, position); }
+    __device__ __forceinline__ const char* value(int position) const { return row(kVCache, position); }
+
+   private:
+    __device__ __forceinline__ const char* row(Operand cache, int position) const {
+      return operand<const char>(task, cache) + cache_offset(task, first + position) * sizeof(bf16);
     }
-  }
+  };
 
-  // Of the positions that a warp takes at once, this lane's.
-  static __device__ __forceinline__ int lane_position(const Context& context) {
-    return context.warp() * kPerWarp + context.lane() / kLanes;
-  }
-
-  static __device__ __forceinline__ void attend_streamed(Context& context, const Range& range,
-                                                         const float (&q)[kPass][8], State& state) {
-    const int mine = lane_position(context), part = context.lane() % kLanes;
+  // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on.
+  static __device__ __forceinline__ int attend_streamed(Context& context, const Range& range, const Queries& queries,
+                                                        float scale, State& state) {
+    int blocks = 0;
     for (int p = range.begin; p < range.old_end; p += kStagePositions) {
       const char* stage = context.acquire_stage();
       const int count = min(kStagePositions, range.old_end - p);
-      Vector16 key[kStageRounds], value[kStageRounds];
-#pragma unroll
-      for (int u = 0; u < kStageRounds; ++u) {
-        const int position = mine + u * kStride;
-        const char* source = stage + (position < count ? position : 0) * kPositionBytes + 16 * part;
-        key[u] = load_vector(source);
-        value[u] = load_vector(source + kStageBytes / 2);
+      for (int begin = 0; begin < count; begin += kBlock, ++blocks) {
+        if (blocks % kConsumerWarps != context.warp()) continue;
+        const char* keys = stage + begin * kPositionBytes;
+        attend_block(context, SharedRows{keys, keys + kStageBytes / 2}, count - begin, queries, scale, state);
       }
-      add_positions(q, key, value, mine, count, state);
-      context.release_stage();
+      context.release_stages();
     }
+    return blocks;
   }
 
   // The one position of this step, from shared memory.
   static __device__ __forceinline__ void attend_new(const Context& context, const Scratch& scratch,
-                                                    const float (&q)[kPass][8], State& state) {
-    if (context.warp() != 0) return;
-    const int part = context.lane() % kLanes;
-    const Vector16 key[1] = {load_vector(&scratch.key[8 * part])}, value[1] = {load_vector(&scratch.value[8 * part])};
-    add_positions(q, key, value, lane_position(context), 1, state);
+                                                    const Queries& queries, float scale, int block, State& state) {
+    if (block % kConsumerWarps != context.warp()) return;
+    const SharedRows rows{reinterpret_cast<const char*>(scratch.key), reinterpret_cast<const char*>(scratch.value)};
+    attend_block(context, rows, 1, queries, scale, state);
   }
 
-  // Positions begin .. end from the cache in memory. All lanes of a warp run the same number of rounds: the reductions
-  // need them together. A round's loads are all issued before the first use.
-  static __device__ void attend_stored(Context& context, const Task& task, int begin, int end,
-                                       const float (&q)[kPass][8], State& state) {
-    const int part = context.lane() % kLanes;
-    const bf16* keys = operand<const bf16>(task, kKCache) + 8 * part;
-    const bf16* values = operand<const bf16>(task, kVCache) + 8 * part;
-    for (int base = begin; base < end; base += kStride * kRound) {
-      Vector16 key[kRound], value[kRound];
-      const int mine = base + lane_position(context);
+  // Positions begin .. end from the cache in memory.
+  static __device__ __forceinline__ int attend_stored(const Context& context, const Task& task, int begin, int end,
+                                                      const Queries& queries, float scale, int blocks, State& state) {
+    for (int p = begin; p < end; p += kBlock, ++blocks) {
+      if (blocks % kConsumerWarps != context.warp()) continue;
+      attend_block(context, StoredRows{task, p}, end - p, queries, scale, state);
+    }
+    return blocks;
+  }
+
+  // Up to 16 positions, of which `count` are there.
+  template <typename Rows>
+  static __device__ __forceinline__ void attend_block(const Context& context, const Rows& rows, int count,
+                                                      const Queries& queries, float scale, State& state) {
+    const int quad = context.lane() % 4;
+    Vector16 value[4][kValueParts];
+    load_values(context, rows, count, value);
+    float score[2][4];
 #pragma unroll
-      for (int u = 0; u < kRound; ++u) {
-        const int position = mine + u * kStride;
-        const size_t offset = cache_offset(task, position < end ? position : begin);
-        key[u] = load_vector(keys + offset);
-        value[u] = load_vector(values + offset);
+    for (int tile = 0; tile < 2; ++tile) {
+      add_scores(context, rows, count, tile, queries, score[tile]);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const bool valid = 8 * tile + 2 * quad + j < count;
+        score[tile][j] = valid ? score[tile][j] * scale : 2.0f * kNegativeInfinity;
       }
-      add_positions(q, key, value, mine, end, state);
+    }
+    const float highest = max_over_quad(fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1])));
+    rescale(context, fmaxf(highest, state.highest), state);
+    unsigned weights[2];
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) {
+      const float low = exp2f(score[tile][0] - state.highest), high = exp2f(score[tile][1] - state.highest);
+      state.total += low + high;
+      weights[tile] = pack_bf16(low, high);
+    }
+    add_values(value, weights, state);
+  }
+
+  // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
+  template <typename Rows>
+  static __device__ __forceinline__ void add_scores(const Context& context, const Rows& rows, int count, int tile,
+                                                    const Queries& queries, float (&score)[4]) {
+    const int position = 8 * tile + context.lane() / 4, column = context.lane() % 4 * 16;
+    const char* source = rows.key(position < count ? position : 0) + column;
+    float chain[4] = {};
+    score[0] = score[1] = score[2] = score[3] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kKeyParts; ++i) {
+      const unsigned (&q)[4] = queries.part[i].word;
+      const bool inside = kHeadDim % 32 == 0 || 64 * i + column < kPositionBytes;
+      const Vector16 key = inside ? load_vector(source + 64 * i) : Vector16{};
+      mma_m16n8k16(score, q[0], 0, q[1], 0, key.word[0], key.word[1]);
+      mma_m16n8k16(chain, q[2], 0, q[3], 0, key.word[2], key.word[3]);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) score[j] += chain[j];
+  }
+
+  static __device__ __forceinline__ float max_over_quad(float value) {
+    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 1));
+    return fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 2));
+  }
+
+  // Makes sums relative to a new maximum. The lanes of head g know its factor, those that sum for it fetch it.
+  static __device__ __forceinline__ void rescale(const Context& context, float highest, State& state) {
+    const float factor = exp2f(state.highest - highest);
+    state.highest = highest;
+    state.total *= factor;
+    const int quad = context.lane() % 4;
+    const float even = __shfl_sync(0xFFFFFFFFu, factor, 8 * quad);
+    const float odd = __shfl_sync(0xFFFFFFFFu, factor, 8 * quad + 4);
+#pragma unroll
+    for (int i = 0; i < kValueParts * 4; ++i) {
+      float (&sum)[4] = state.sum[i / 4][i % 4];
+      sum[0] *= even, sum[1] *= odd, sum[2] *= even, sum[3] *= odd;
     }
   }
 
-  // Every kStride-th position from `first` on, as far as it lies before `end`.
-  template <int kCount>
-  static __device__ __forceinline__ void add_positions(const float (&q)[kPass][8], const Vector16 (&key)[kCount],
-                                                       const Vector16 (&value)[kCount], int first, int end,
-                                                       State& state) {
-    float score[kPass][kCount];
+  // Lane (g, q) takes columns 8g .. 8g + 7 of each 64, of positions 2q, 2q + 1, 2q + 8 and 2q + 9.
+  template <typename Rows>
+  static __device__ __forceinline__ void load_values(const Context& context, const Rows& rows, int count,
+                                                     Vector16 (&value)[4][kValueParts]) {
+    const int column = context.lane() / 4 * 16;
 #pragma unroll
-    for (int u = 0; u < kCount; ++u) add_scores(q, key[u], first + u * kStride < end, u, score);
+    for (int i = 0; i < 4; ++i) {
+      const int position = i / 2 * 8 + context.lane() % 4 * 2 + i % 2;
+      const char* source = rows.value(position < count ? position : 0) + column;
 #pragma unroll
-    for (int h = 0; h < kPass; ++h) rescale(state, h, score[h]);
-#pragma unroll
-    for (int u = 0; u < kCount; ++u) add_values(state, value[u], u, score);
-  }
-
-  // score[h][u] = query h times the key; far below any other where there is no position.
-  template <int kCount>
-  static __device__ __forceinline__ void add_scores(const float (&q)[kPass][8], const Vector16& vector, bool valid,
-                                                    int u, float (&score)[kPass][kCount]) {
-    float key[8];
-    unpack(vector, key);
-#pragma unroll
-    for (int h = 0; h < kPass; ++h) {
-      float product = 0.0f;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) product += q[h][i] * key[i];
-      product = sum_over_lanes<kLanes>(product);
-      score[h][u] = valid ? product : 2.0f * kNegativeInfinity;
-    }
-  }
-
-  // Scores become weights relative to the new maximum; what was summed before is scaled to it.
-  template <int kCount>
-  static __device__ __forceinline__ void rescale(State& state, int h, float (&score)[kCount]) {
-    float highest = state.highest[h];
-#pragma unroll
-    for (int u = 0; u < kCount; ++u) highest = fmaxf(highest, score[u]);
-    const float old = exp2f(state.highest[h] - highest);
-    state.highest[h] = highest;
-    state.total[h] *= old;
-#pragma unroll
-    for (int u = 0; u < kCount; ++u) {
-      score[u] = exp2f(score[u] - highest);
-      state.total[h] += score[u];
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) state.sum[h][i] *= old;
-  }
-
-  template <int kCount>
-  static __device__ __forceinline__ void add_values(State& state, const Vector16& vector, int u,
-                                                    const float (&weight)[kPass][kCount]) {
-    float value[8];
-    unpack(vector, value);
-#pragma unroll
-    for (int h = 0; h < kPass; ++h) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) state.sum[h][i] += weight[h][u] * value[i];
-    }
-  }
-
-  // The lane groups of a warp become one state, the same in every group.
-  static __device__ __forceinline__ void merge_lanes(State& state) {
-#pragma unroll
-    for (int offset = kLanes; offset < 32; offset *= 2) {
-#pragma unroll
-      for (int h = 0; h < kPass; ++h) {
-        const float highest = fmaxf(state.highest[h], __shfl_xor_sync(0xFFFFFFFFu, state.highest[h], offset));
-        const float weight = exp2f(state.highest[h] - highest);
-        state.highest[h] = highest;
-        const float total = state.total[h] * weight;
-        state.total[h] = total + __shfl_xor_sync(0xFFFFFFFFu, total, offset);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const float sum = state.sum[h][i] * weight;
-          state.sum[h][i] = sum + __shfl_xor_sync(0xFFFFFFFFu, sum, offset);
-        }
+      for (int part = 0; part < kValueParts; ++part) {
+        const bool inside = kHeadDim % 64 == 0 || 128 * part + column < kPositionBytes;
+        value[i][part] = inside ? load_vector(source + 128 * part) : Vector16{};
       }
     }
   }
 
-  static __device__ __forceinline__ void store_partial(Context& context, Scratch& scratch, const State& state) {
-    const int lane = context.lane(), warp = context.warp();
-    if (lane >= kLanes) return;
+  // Product j of a part: row g of A is column 8g + 2j of the values, row g + 8 the column behind it.
+  static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts], const unsigned (&weights)[2],
+                                                    State& state) {
 #pragma unroll
-    for (int h = 0; h < kPass; ++h) {
+    for (int part = 0; part < kValueParts; ++part) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) scratch.sum[warp][h][8 * lane + i] = state.sum[h][i];
-      if (lane == 0) {
-        scratch.highest[warp][h] = state.highest[h];
-        scratch.total[warp][h] = state.total[h];
+      for (int j = 0; j < 4; ++j) {
+        const unsigned a = value[0][part].word[j], b = value[1][part].word[j];
+        const unsigned c = value[2][part].word[j], d = value[3][part].word[j];
+        mma_m16n8k16(state.sum[part][j], low_halves(a, b), high_halves(a, b), low_halves(c, d), high_halves(c, d),
+                     weights[0], weights[1]);
       }
     }
+  }
+
+  static __device__ __forceinline__ void store_partial(const Context& context, Scratch& scratch, int head,
+                                                       const State& state) {
+    const int warp = context.warp(), group = context.lane() / 4, quad = context.lane() % 4;
+    const int heads = min(kPass, kGroup - head);
+#pragma unroll
+    for (int i = 0; i < kValueParts * 4; ++i) {
+      const int column = i / 4 * 64 + 8 * group + i % 4 * 2;
+      if (kHeadDim % 64 && column >= kHeadDim) continue;
+      const float (&sum)[4] = state.sum[i / 4][i % 4];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (2 * quad + j >= heads) continue;
+        *reinterpret_cast<float2*>(&scratch.sum[warp][2 * quad + j][column]) = float2{sum[j], sum[2 + j]};
+      }
+    }
+    const float total = sum_over_quad(state.total);
+    if (quad > 0 || group >= heads) return;
+    scratch.highest[warp][group] = state.highest;
+    scratch.total[warp][group] = total;
   }
 
   // Merges the warps in order; one split writes the output, several write what attention_merge needs. A thread makes
   // two neighbouring elements.
-  static __device__ void write(Context& context, const Scratch& scratch, const Task& task, int row, int head) {
-    for (int i = context.thread; i < kPass * kHeadDim / 2; i += kConsumers) {
+  static __device__ void write(Context& context, const Scratch& scratch, const Task& task, int row, int head,
+                               int warps) {
+    const int heads = min(kPass, kGroup - head);
+    for (int i = context.thread; i < heads * kHeadDim / 2; i += kConsumers) {
       const int h = i / (kHeadDim / 2), d = i % (kHeadDim / 2) * 2;
       float highest = kNegativeInfinity, total = 0.0f;
       float2 sum = {};
-#pragma unroll
-      for (int w = 0; w < kConsumerWarps; ++w) highest = fmaxf(highest, scratch.highest[w][h]);
-#pragma unroll
-      for (int w = 0; w < kConsumerWarps; ++w) {
+      for (int w = 0; w < warps; ++w) highest = fmaxf(highest, scratch.highest[w][h]);
+      for (int w = 0; w < warps; ++w) {
         const float weight = exp2f(scratch.highest[w][h] - highest);
+        const float2 part = *reinterpret_cast<const float2*>(&scratch.sum[w][h][d]);
         total += weight * scratch.total[w][h];
-        sum = {sum.x + weight * scratch.sum[w][h][d], sum.y + weight * scratch.sum[w][h][d + 1]};
+        sum = {sum.x + weight * part.x, sum.y + weight * part.y};
       }
       publish_pair(context, task, row, head + h, d, sum, highest, total);
     }

@@ -25,7 +25,22 @@ constexpr int kProducts = kBlockColumns / 16;                    // of a block
 constexpr int kProductBytes = 2 * kTileRows * 16;                // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
-constexpr int kMostSegmentVectors = 8;                           // of x that a lane keeps in registers
+constexpr int kMostSegmentVectors = 12;                          // of x that a lane keeps in registers
+constexpr int kMostGroupVectors = 20;                            // of x and of the weights taken at once
+
+constexpr int kStageVectors = kWarpBlocks * kProducts;            // of weights that a lane takes of a stage
+
+__host__ __device__ constexpr int largest_divisor(int total, int most) {
+  int share = min_of(total, max_of(most, 1));
+  while (total % share) --share;
+  return share;
+}
+
+// The largest divisor of `total` up to `most`, if it is more than half of that; else `most`.
+__host__ __device__ constexpr int even_share(int total, int most) {
+  const int share = largest_divisor(total, most);
+  return 2 * share > min_of(total, most) ? share : min_of(total, most);
+}
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
           Activation::Value kActivation, typename Out>
@@ -39,8 +54,13 @@ struct Linear {
   static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
   static constexpr int kHalves = ceil_div(kRows, 8);  // products that share an A operand
   static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
-  static constexpr int kSegments = ceil_div(kStages * kWarpBlocks * kHalves, kMostSegmentVectors);
-  static constexpr int kSegmentStages = ceil_div(kStages, kSegments);
+  static constexpr int kSegmentStages = even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
+  static constexpr int kSegmentVectors = kSegmentStages * kWarpBlocks * kHalves;
+  // Stages whose weights are in registers at once; an uneven last segment is walked stage by stage.
+  static constexpr int kGroupStages =
+      kStages % kSegmentStages ? 1
+                               : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
+  static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
   static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
@@ -99,7 +119,7 @@ struct Linear {
   // A warp's columns of a segment of x, as B operands, and what is known of the squares of x's rows: the diagonals of
   // the products of x with itself.
   struct Segment {
-    Vector16 x[kSegmentStages * kWarpBlocks * kHalves];
+    Vector16 x[kSegmentVectors];
     float squares[kHalves][4];
 
     __device__ __forceinline__ const Vector16& at(int stage, int block, int half) const {
@@ -112,7 +132,7 @@ struct Linear {
   }
 
   // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
-  static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegments > 1; }
+  static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegmentStages < kStages; }
 
   // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
   static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, int first_stage) {
@@ -167,7 +187,7 @@ struct Linear {
         for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
     }
-    context.release_stage();
+    context.release_stages();
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
@@ -205,65 +225,68 @@ struct Linear {
     }
   }
 
-  // Multiplies the tiles of a pass by a segment of x. The weights of a stage are in registers before the products of the
-  // one before begin. Two chains of products a tile, so that one need not wait for the other; their sum has a fixed
-  // order.
+  // Multiplies the tiles of a pass by a segment of x.
   static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x,
                                                   int first_stage, int rows, int tiles) {
-    const int stages = min(kSegmentStages, kStages - first_stage);
-    int stages_left = tiles * stages - 1;
-    Vector16 next[kWarpBlocks * kProducts];
-    load_weights(context, first_stage, next);
 #pragma unroll 1
     for (int t = 0; t < tiles; ++t) {
-      float sums[kProducts][kHalves][4];
+      float sums[kChains][kHalves][4];
 #pragma unroll
-      for (int p = 0; p < kProducts; ++p) clear(sums[p]);
-      if (kSegments > 1 && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
+      for (int c = 0; c < kChains; ++c) clear(sums[c]);
+      if (kSegmentStages < kStages && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
 #pragma unroll
-      for (int s = 0; s < kSegmentStages; ++s) {
-        if (kStages % kSegmentStages && s >= stages) break;
-        Vector16 weights[kWarpBlocks * kProducts];
-#pragma unroll
-        for (int i = 0; i < kWarpBlocks * kProducts; ++i) weights[i] = next[i];
-        if (stages_left-- > 0) load_weights(context, first_stage + (s + 1 < stages ? s + 1 : 0), next);
-        multiply_stage(x, s, weights, sums);
-        context.release_stage();
+      for (int s = 0; s < kSegmentStages; s += kGroupStages) {
+        if (kStages % kSegmentStages && first_stage + s >= kStages) break;
+        multiply_group(context, x, first_stage, s, sums);
       }
 #pragma unroll
-      for (int h = 0; h < kHalves; ++h) {
+      for (int c = 1; c < kChains; ++c) {  // in a fixed order
 #pragma unroll
-        for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[1][h][j];
+        for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[c][h][j];
+        }
       }
       store_partial(context, scratch, rows, t, sums[0]);
     }
   }
 
-  static __device__ __forceinline__ void load_weights(Context& context, int stage,
-                                                      Vector16 (&weights)[kWarpBlocks * kProducts]) {
-    const char* bytes = context.acquire_stage() + context.lane() * 16;
+  // Stages s .. s + kGroupStages of a segment.
+  static __device__ __forceinline__ void multiply_group(Context& context, const Segment& x, int first_stage, int s,
+                                                        float (&sums)[kChains][kHalves][4]) {
+    const char* stages[kGroupStages];
+    context.acquire_stages(stages);
+    Vector16 weights[kGroupStages][kStageVectors];
+#pragma unroll
+    for (int g = 0; g < kGroupStages; ++g) load_weights(context, stages[g], first_stage + s + g, weights[g]);
+#pragma unroll
+    for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
+    context.template release_stages<kGroupStages>();
+  }
+
+  static __device__ __forceinline__ void load_weights(const Context& context, const char* bytes, int stage,
+                                                      Vector16 (&weights)[kStageVectors]) {
     const int blocks = (kPaddedK - stage * kStageColumns) / kBlockColumns;
 #pragma unroll
-    for (int i = 0; i < kWarpBlocks * kProducts; ++i) {
+    for (int i = 0; i < kStageVectors; ++i) {
       const int block = context.warp() + i / kProducts * kConsumerWarps;
       const bool inside = kPaddedK % kStageColumns == 0 || block < blocks;
-      weights[i] = inside ? load_vector(bytes + (block * kProducts + i % kProducts) * kProductBytes) : Vector16{};
+      const char* product = bytes + (block * kProducts + i % kProducts) * kProductBytes;
+      weights[i] = inside ? load_vector(product + context.lane() * 16) : Vector16{};
     }
   }
 
   static __device__ __forceinline__ void multiply_stage(const Segment& x, int stage,
-                                                        const Vector16 (&weights)[kWarpBlocks * kProducts],
-                                                        float (&sums)[kProducts][kHalves][4]) {
+                                                        const Vector16 (&weights)[kStageVectors],
+                                                        float (&sums)[kChains][kHalves][4]) {
 #pragma unroll
-    for (int i = 0; i < kWarpBlocks; ++i) {
+    for (int i = 0; i < kStageVectors; ++i) {
+      const unsigned (&w)[4] = weights[i].word;
+      const int p = i % kProducts;
 #pragma unroll
-      for (int p = 0; p < kProducts; ++p) {
-        const unsigned (&w)[4] = weights[i * kProducts + p].word;
-#pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-          const unsigned (&b)[4] = x.at(stage, i, h).word;
-          mma_m16n8k16(sums[p][h], w[0], w[1], w[2], w[3], b[2 * p], b[2 * p + 1]);
-        }
+      for (int h = 0; h < kHalves; ++h) {
+        const unsigned (&b)[4] = x.at(stage, i / kProducts, h).word;
+        mma_m16n8k16(sums[i % kChains][h], w[0], w[1], w[2], w[3], b[2 * p], b[2 * p + 1]);
       }
     }
   }
