@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import FloatAttr
 
 from ..dialects.cuda import BodyOp, IncludeOp, SourceOp
 
-DISPATCH = "run(mpk::Context& context, const mpk::Task& task)"
+DISPATCH = "run(const mpk::Context& context, int body, int slot)"
 LOAD = "load(mpk::Loader& loader, const mpk::Task& task)"
 
 
@@ -30,9 +30,9 @@ def _lines(source: SourceOp) -> Iterator[str]:
     bodies = source.ops_of(BodyOp)
     yield ""
     yield "struct Bodies {"
-    yield from _switch(f"void {DISPATCH}", [_run_case(body) for body in bodies], "")
+    yield from _switch(f"mpk::Progress {DISPATCH}", "body", [_run_case(body) for body in bodies], "context.progress")
     streaming = [body for body in bodies if body.streams.value.data]
-    yield from _switch(f"bool {LOAD}", [_load_case(body) for body in streaming], "return true;")
+    yield from _switch(f"bool {LOAD}", "task.body", [_load_case(body) for body in streaming], "true")
     yield "};"
     yield ""
     kernel = source.kernel
@@ -42,19 +42,18 @@ def _lines(source: SourceOp) -> Iterator[str]:
     yield "}"
 
 
-def _switch(signature: str, cases: list[str], otherwise: str) -> Iterator[str]:
+def _switch(signature: str, body: str, cases: list[str], otherwise: str) -> Iterator[str]:
     yield f"  static __device__ __forceinline__ {signature} {{"
-    yield "    switch (task.body) {"
+    yield f"    switch ({body}) {{"
     yield from (f"      {case}" for case in cases)
     yield "    }"
-    if otherwise:
-        yield f"    {otherwise}"
+    yield f"    return {otherwise};"
     yield "  }"
 
 
 def _run_case(body: BodyOp) -> str:
     arguments = "".join(f", {_float(argument)}" for argument in body.arguments)
-    return f"case {body.number.value.data}: return {body.type_name.data}::run(context, task{arguments});"
+    return f"case {body.number.value.data}: return mpk::run_body<{body.type_name.data}>(context, slot{arguments});"
 
 
 def _load_case(body: BodyOp) -> str:

@@ -26,6 +26,7 @@ constexpr int kPollsPerCheck = 1024;
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
 struct alignas(128) Shared {
+  Launch launch;
   unsigned long long full[kRingStages];
   unsigned long long empty[kRingStages];
   unsigned long long task_full[kTaskSlots];
@@ -40,6 +41,14 @@ struct alignas(128) Shared {
 };
 
 static_assert(sizeof(Shared) <= kRuntimeSharedBytes, "shared memory planned too small for the runtime");
+
+// Shared memory: the ring, two scratches, the runtime's own. Their addresses are constants, known in every function.
+extern __shared__ char dynamic_shared[];
+__device__ __forceinline__ char* ring_stage(int stage) { return dynamic_shared + stage * kStageBytes; }
+__device__ __forceinline__ char* scratch_half(int half) {
+  return dynamic_shared + kRingStages * kStageBytes + half * kScratchBytes;
+}
+__device__ __forceinline__ Shared& block_shared() { return *reinterpret_cast<Shared*>(scratch_half(2)); }
 
 // Position in a ring; both sides keep one and advance it in the same order.
 template <int kSize>
@@ -57,8 +66,9 @@ struct RingPosition {
 
 // What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
 // step must stay within the instruction cache.
-__device__ __noinline__ void report(const Launch& launch, ErrorCode::Value code, int task, int step, unsigned event,
-                                    unsigned count, unsigned target) {
+__device__ __noinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
+                                    unsigned target) {
+  const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) != 0) return;
   launch.error->code = static_cast<int>(code);
   launch.error->sm = blockIdx.x;
@@ -70,19 +80,20 @@ __device__ __noinline__ void report(const Launch& launch, ErrorCode::Value code,
   __threadfence_system();
 }
 
-__device__ __forceinline__ bool has_aborted(const Shared& shared) {
-  return *static_cast<const volatile int*>(&shared.aborted) != 0;
+__device__ __forceinline__ bool has_aborted() {
+  return *static_cast<const volatile int*>(&block_shared().aborted) != 0;
 }
 
 constexpr unsigned long long kOutOfTime = ~0ull;
 
 // The time when a wait began to be long (`begin` unless 0), or kOutOfTime: when its time is over, or this or another
 // block has given up already.
-__device__ __noinline__ unsigned long long look_up(const Launch& launch, Shared& shared, unsigned long long begin) {
+__device__ __noinline__ unsigned long long look_up(unsigned long long begin) {
+  Shared& shared = block_shared();
   const unsigned long long now = global_timer_ns();
-  if (load_relaxed_gpu(launch.failures) != 0) shared.aborted = 1;
+  if (load_relaxed_gpu(shared.launch.failures) != 0) shared.aborted = 1;
   if (begin == 0) begin = now;
-  return has_aborted(shared) || now - begin > launch.spin_limit_ns ? kOutOfTime : begin;
+  return has_aborted() || now - begin > shared.launch.spin_limit_ns ? kOutOfTime : begin;
 }
 
 // Counts the polls of one wait and looks up now and then whether to give up.
@@ -90,24 +101,24 @@ struct Patience {
   int polls = 0;
   unsigned long long begin = 0;
 
-  __device__ __forceinline__ bool ends(const Launch& launch, Shared& shared) {
+  __device__ __forceinline__ bool ends() {
     if (++polls % kPollsPerCheck != 0) return false;
-    begin = look_up(launch, shared, begin);
+    begin = look_up(begin);
     return begin == kOutOfTime;
   }
 };
 
 // Returns when counter `event` has reached `target`, or the wait has run out.
-__device__ __noinline__ void wait_event(const Launch& launch, Shared& shared, unsigned event, unsigned target, int task,
-                                        int step) {
-  const unsigned* counter = launch.events + static_cast<size_t>(event) * kEventStride;
+__device__ __noinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
+  Shared& shared = block_shared();
+  const unsigned* counter = shared.launch.events + static_cast<size_t>(event) * kEventStride;
   Patience patience;
   while (true) {
     // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
     const unsigned count = load_acquire_gpu(counter);
-    if (static_cast<int>(count - target) >= 0 || has_aborted(shared)) return;
-    if (patience.ends(launch, shared)) {
-      report(launch, ErrorCode::kEventTimeout, task, step, event, count, target);
+    if (static_cast<int>(count - target) >= 0 || has_aborted()) return;
+    if (patience.ends()) {
+      report(ErrorCode::kEventTimeout, task, step, event, count, target);
       shared.aborted = 1;
       return;
     }
@@ -116,43 +127,43 @@ __device__ __noinline__ void wait_event(const Launch& launch, Shared& shared, un
 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
-__device__ __noinline__ void ring_wait_long(const Launch& launch, unsigned long long* barrier, unsigned parity,
-                                            ErrorCode::Value code, int task, int step) {
+__device__ __noinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
+                                            int task, int step) {
   const unsigned long long begin = global_timer_ns();
   while (!mbarrier_try_wait(barrier, parity)) {
-    if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
-      report(launch, code, task, step, 0, 0, parity);
+    if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) {
+      report(code, task, step, 0, 0, parity);
       __trap();
     }
   }
 }
 
-__device__ __forceinline__ void ring_wait(const Launch& launch, unsigned long long* barrier, unsigned parity,
-                                          ErrorCode::Value code, int task, int step) {
-  if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(launch, barrier, parity, code, task, step);
+__device__ __forceinline__ void ring_wait(unsigned long long* barrier, unsigned parity, ErrorCode::Value code, int task,
+                                          int step) {
+  if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(barrier, parity, code, task, step);
 }
 
-__device__ __noinline__ void wait_for_stages(const Launch& launch, Shared& shared, RingPosition<kRingStages> position,
-                                             int count, int task, int step) {
+__device__ __noinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
   for (int i = 0; i < count; ++i, position.advance()) {
-    ring_wait(launch, &shared.full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
+    ring_wait(&block_shared().full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
   }
 }
 
-struct Context {
-  const Launch& launch;
-  Shared& shared;
-  char* ring;
-  char* scratch_halves;
-  int thread;
+// What a body moves on in the memory that the block's tasks share.
+struct Progress {
   RingPosition<kRingStages> acquired = {};  // the next stage to take
   int released = 0;                         // the next to give back
+  int half = 0;                             // of scratch, in use
+};
+
+struct Context {
+  int thread;
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
-  int half = 0;
   int active_rows = 0;           // of this step
   int previous_rows = kAllRows;  // of the step before; unknown at the first
+  Progress progress = {};
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
   __device__ __forceinline__ int lane() const { return thread % 32; }
@@ -163,15 +174,15 @@ struct Context {
   template <typename Scratch>
   __device__ __forceinline__ Scratch& next_scratch() {
     static_assert(sizeof(Scratch) <= kScratchBytes, "scratch planned too small");
-    half ^= 1;
-    return *reinterpret_cast<Scratch*>(scratch_halves + half * kScratchBytes);
+    progress.half ^= 1;
+    return *reinterpret_cast<Scratch*>(scratch_half(progress.half));
   }
 
   __device__ __forceinline__ void stamp(ProfilePhase::Value phase) const {
     if constexpr (kProfile) {
       if (thread == 0) {
         const size_t record = static_cast<size_t>(step) * kNumTasks + task_number;
-        launch.profile[record * ProfilePhase::kCount + phase] = global_timer_ns();
+        block_shared().launch.profile[record * ProfilePhase::kCount + phase] = global_timer_ns();
       }
     }
   }
@@ -184,7 +195,7 @@ struct Context {
     if (task.num_waits > 0) {
       if (lane() < task.num_waits) {
         const unsigned target = task.wait_count[lane()] * (epoch + 1);
-        wait_event(launch, shared, task.wait_event[lane()], target, task_number, step);
+        wait_event(task.wait_event[lane()], target, task_number, step);
       }
       __syncwarp();
       stamp(ProfilePhase::kReady);
@@ -236,10 +247,10 @@ struct Context {
       bool missing = false;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) missing |= address(i) && !is_written(values[i]);
-      if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted(shared)) return;
-      if (patience.ends(launch, shared)) {
-        report(launch, ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
-        shared.aborted = 1;
+      if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
+      if (patience.ends()) {
+        report(ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
+        block_shared().aborted = 1;
       }
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
@@ -268,19 +279,21 @@ struct Context {
     }
   }
 
-  // The next stages of the weight ring, once the loader has filled them.
-  template <int kCount>
-  __device__ __forceinline__ void acquire_stages(const char* (&stages)[kCount]) {
-    static_assert(kCount <= kRingStages, "the ring is too small");
-    RingPosition<kRingStages> position = acquired;
+  // The next `count` stages of the weight ring, once the loader has filled them.
+  template <int kMost>
+  __device__ __forceinline__ void acquire_stages(const char* (&stages)[kMost], int count = kMost) {
+    static_assert(kMost <= kRingStages, "the ring is too small");
+    RingPosition<kRingStages> position = progress.acquired;
     bool full = true;
 #pragma unroll
-    for (int i = 0; i < kCount; ++i, position.advance()) {
-      stages[i] = ring + position.stage * kStageBytes;
-      full &= mbarrier_test_wait(&shared.full[position.stage], position.phase);
+    for (int i = 0; i < kMost; ++i) {
+      if (i >= count) break;
+      stages[i] = ring_stage(position.stage);
+      full &= mbarrier_test_wait(&block_shared().full[position.stage], position.phase);
+      position.advance();
     }
-    if (!full) wait_for_stages(launch, shared, acquired, kCount, task_number, step);
-    acquired = position;
+    if (!full) wait_for_stages(progress.acquired, count, task_number, step);
+    progress.acquired = position;
   }
 
   __device__ __forceinline__ const char* acquire_stage() {
@@ -292,15 +305,14 @@ struct Context {
   // Gives the oldest stages back; every consumer warp does it once a stage. What was loaded from them must have been
   // used: an arrival overtakes loads from shared memory that are under way, and the loader then overwrites what they
   // read.
-  template <int kCount = 1>
-  __device__ __forceinline__ void release_stages() {
+  __device__ __forceinline__ void release_stages(int count = 1) {
     __syncwarp();
-    const int stage = released + lane();
-    if (lane() < kCount) mbarrier_arrive(&shared.empty[stage < kRingStages ? stage : stage - kRingStages]);
-    released = released + kCount < kRingStages ? released + kCount : released + kCount - kRingStages;
+    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())]);
+    progress.released = wrap(progress.released + count);
   }
 
  private:
+  static __device__ __forceinline__ int wrap(int stage) { return stage < kRingStages ? stage : stage - kRingStages; }
   static __device__ __forceinline__ void memory_set(unsigned& word) { word = kUnwritten; }
   static __device__ __forceinline__ void memory_set(Vector16& vector) { vector = unwritten_vector(); }
 };
@@ -308,9 +320,6 @@ struct Context {
 // The loader's side of the ring: one lane issues all copies; without bulk loads, which race checkers do not follow, the
 // whole warp copies.
 struct Loader {
-  const Launch& launch;
-  Shared& shared;
-  char* ring;
   unsigned long long policy;
   RingPosition<kRingStages> position;
   int task_number = 0;
@@ -319,26 +328,27 @@ struct Loader {
 
   // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
   __device__ __forceinline__ char* begin_stage(unsigned bytes) {
+    Shared& shared = block_shared();
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
       const unsigned long long begin = global_timer_ns();
       while (!mbarrier_try_wait(empty, parity)) {
         if (shared_stop()) return nullptr;
-        if (global_timer_ns() - begin > 4 * launch.spin_limit_ns) {
-          report(launch, ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
+        if (global_timer_ns() - begin > 4 * shared.launch.spin_limit_ns) {
+          report(ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
           __trap();
         }
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
-    return ring + position.stage * kStageBytes;
+    return ring_stage(position.stage);
   }
 
   // Starts a copy of `bytes`, a multiple of 16, to somewhere in the stage.
   __device__ __forceinline__ void copy(char* target, const void* source, unsigned bytes) {
     if constexpr (kBulkLoads) {
-      bulk_load(target, source, bytes, &shared.full[position.stage], policy);
+      bulk_load(target, source, bytes, &block_shared().full[position.stage], policy);
     } else {
       for (unsigned offset = 16 * (threadIdx.x % 32); offset < bytes; offset += 16 * kLoaderLanes) {
         const char* bytes_of_lane = static_cast<const char*>(source) + offset;
@@ -348,7 +358,7 @@ struct Loader {
   }
 
   __device__ __forceinline__ void end_stage() {
-    if constexpr (!kBulkLoads) mbarrier_arrive(&shared.full[position.stage]);
+    if constexpr (!kBulkLoads) mbarrier_arrive(&block_shared().full[position.stage]);
     position.advance();
   }
 
@@ -365,21 +375,21 @@ struct Loader {
   __device__ __forceinline__ void wait_for_step() {
     if (seen_step == step) return;
     seen_step = step;
-    wait_event(launch, shared, kStepEvent, kStepArrivals * (launch.first_step + step), task_number, step);
+    wait_event(kStepEvent, kStepArrivals * (block_shared().launch.first_step + step), task_number, step);
     fence_proxy_async_global();
   }
 
   // Waits for copies that no consumer will wait for: shared memory must not go while one is on its way.
   __device__ __forceinline__ void drain() {
     for (int i = 0; i < kRingStages; ++i) {
-      ring_wait(launch, &shared.full[position.stage], position.phase ^ 1, ErrorCode::kLoadTimeout, task_number, step);
+      ring_wait(&block_shared().full[position.stage], position.phase ^ 1, ErrorCode::kLoadTimeout, task_number, step);
       position.advance();
     }
   }
 
  private:
   __device__ __forceinline__ bool shared_stop() const {
-    const volatile int* stop = shared.stop;
+    const volatile int* stop = block_shared().stop;
     return stop[0] || stop[1];
   }
 };

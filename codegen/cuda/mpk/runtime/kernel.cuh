@@ -7,14 +7,14 @@ namespace mpk {
 
 // A step is over for this block when the loader, too, has read what it reads of the step's state.
 __device__ __forceinline__ void wait_for_loader(const Context& context) {
-  const volatile int* steps_loaded = &context.shared.steps_loaded;
+  const volatile int* steps_loaded = &block_shared().steps_loaded;
   while (*steps_loaded <= context.step) {
   }
 }
 
 // Ends a task for one warp: the last warp to leave makes the block's writes visible and adds to the task's events.
 __device__ __forceinline__ void leave_task(Context& context, int slot) {
-  Shared& shared = context.shared;
+  Shared& shared = block_shared();
   __syncwarp();
   if (context.lane() == 0) {
     const Task& task = shared.slot[slot];
@@ -22,7 +22,7 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
     if (task.num_signals > 0 && add_acquire_release_block(&shared.done[slot]) == kConsumerWarps - 1) {
       shared.done[slot] = 0;
       for (int i = 0; i < task.num_signals; ++i) {
-        add_release_gpu(context.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
+        add_release_gpu(shared.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
       }
     }
     mbarrier_arrive(&shared.task_empty[slot]);
@@ -32,15 +32,14 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
 
 // Waits until every block has ended the step before. False: the launch stops here.
 __device__ __forceinline__ bool begin_step(Context& context, int step) {
-  Shared& shared = context.shared;
+  Shared& shared = block_shared();
   context.step = step;
-  context.epoch = context.launch.first_step + step;
+  context.epoch = shared.launch.first_step + step;
   const int parity = step & 1;
   if (context.thread == 0) {
-    const int first_task = context.launch.queue_begin[blockIdx.x];
-    wait_event(context.launch, shared, kStepEvent, kStepArrivals * context.epoch, first_task, step);
+    wait_event(kStepEvent, kStepArrivals * context.epoch, context.task_number, step);
     shared.stop[parity] = shared.aborted;
-    shared.rows[parity] = context.launch.row_count ? *context.launch.row_count : kAllRows;
+    shared.rows[parity] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
   }
   context.sync();
   context.previous_rows = step == 0 ? kAllRows : context.active_rows;
@@ -48,22 +47,39 @@ __device__ __forceinline__ bool begin_step(Context& context, int step) {
   return shared.stop[parity] == 0;
 }
 
+// Runs the task in `slot`. Out of line: each body has all registers for itself, and there is room for more of them. The
+// call is no loss, it is made while data is waited for.
+template <typename Body, typename... Arguments>
+__device__ __noinline__ Progress run_body(Context context, int slot, Arguments... arguments) {
+  Body::run(context, block_shared().slot[slot], arguments...);
+  return context.progress;
+}
+
+template <typename Body>
+concept HasShape = requires { Body::kShape; };
+
+// The same for bodies that differ in their shape alone: they share the code.
+template <HasShape Body, typename... Arguments>
+__device__ __forceinline__ Progress run_body(const Context& context, int slot, Arguments... arguments) {
+  return run_body<typename Body::Code>(context, slot, Body::kShape, arguments...);
+}
+
 // `Bodies` is printed for each program: its run and load switch on task.body.
 template <typename Bodies>
-__device__ void consume(Context& context, int length) {
-  Shared& shared = context.shared;
-  const int first_task = context.launch.queue_begin[blockIdx.x];
+__device__ void consume(Context& context, int first_task, int length) {
+  Shared& shared = block_shared();
   RingPosition<kTaskSlots> slots;
-  for (int step = 0; step < context.launch.num_steps; ++step) {
+  for (int step = 0; step < shared.launch.num_steps; ++step) {
+    context.task_number = first_task;
     if (!begin_step(context, step)) return;
     for (int i = 0; i < length; ++i, slots.advance()) {
       context.task_number = first_task + i;
-      ring_wait(context.launch, &shared.task_full[slots.stage], slots.phase, ErrorCode::kFetchTimeout,
+      ring_wait(&shared.task_full[slots.stage], slots.phase, ErrorCode::kFetchTimeout,
                 context.task_number, step);
       const Task& task = shared.slot[slots.stage];
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
-      Bodies::run(context, task);
+      context.progress = Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
       leave_task(context, slots.stage);
     }
@@ -71,7 +87,8 @@ __device__ void consume(Context& context, int length) {
 }
 
 // Copies task records to shared memory, as many ahead as there are slots, the next one in registers.
-__device__ inline void fetch(const Launch& launch, Shared& shared, const Task* queue, int length) {
+__device__ inline void fetch(const Task* queue, int length) {
+  Shared& shared = block_shared();
   constexpr int kWords = sizeof(Task) / 4, kPerLane = ceil_div(kWords, 32);
   const int lane = threadIdx.x % 32;
   const unsigned* words = reinterpret_cast<const unsigned*>(queue);
@@ -83,7 +100,7 @@ __device__ inline void fetch(const Launch& launch, Shared& shared, const Task* q
   const volatile int* stop = shared.stop;
   RingPosition<kTaskSlots> slots;
   read(0);
-  for (int step = 0; step < launch.num_steps; ++step) {
+  for (int step = 0; step < shared.launch.num_steps; ++step) {
     for (int i = 0; i < length; ++i, slots.advance()) {
       while (!mbarrier_try_wait(&shared.task_empty[slots.stage], slots.phase ^ 1)) {
         if (stop[0] || stop[1]) return;
@@ -102,37 +119,40 @@ __device__ inline void fetch(const Launch& launch, Shared& shared, const Task* q
 
 // The whole warp copies records, kRecordsAhead - 1 ahead; the lanes of the loader stream what a task asks for.
 template <typename Bodies>
-__device__ void load(Loader& loader, const Task* queue, int length) {
+__device__ void load(Loader& loader, const Task* queue, int first_task, int length) {
   constexpr int kVectors = sizeof(Task) / 16;
   static_assert(kVectors <= 32 && sizeof(Task) % 16 == 0, "a lane copies 16 bytes of a record");
+  Shared& shared = block_shared();
   const int lane = threadIdx.x % 32;
   auto begin_copy = [&](int i) {
     const char* record = reinterpret_cast<const char*>(&queue[i % length]) + 16 * lane;
-    char* slot = reinterpret_cast<char*>(&loader.shared.ahead[i % kRecordsAhead]) + 16 * lane;
+    char* slot = reinterpret_cast<char*>(&shared.ahead[i % kRecordsAhead]) + 16 * lane;
     if (lane < kVectors) async_copy_16(slot, record);
     async_copy_commit();
   };
   for (int i = 0; i < kRecordsAhead - 1; ++i) begin_copy(i);
   int number = 0;  // goes on from step to step
-  for (int step = 0; step < loader.launch.num_steps; ++step) {
+  for (int step = 0; step < shared.launch.num_steps; ++step) {
     loader.step = step;
     for (int i = 0; i < length; ++i, ++number) {
-      loader.task_number = loader.launch.queue_begin[blockIdx.x] + i;
+      loader.task_number = first_task + i;
       begin_copy(number + kRecordsAhead - 1);
       async_copy_wait<kRecordsAhead - 1>();
       __syncwarp();
       bool goes_on = true;
-      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, loader.shared.ahead[number % kRecordsAhead]);
+      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
         if (lane < kLoaderLanes) loader.drain();
         return;
       }
     }
-    if (lane == 0) *static_cast<volatile int*>(&loader.shared.steps_loaded) = step + 1;
+    if (lane == 0) *static_cast<volatile int*>(&shared.steps_loaded) = step + 1;
   }
 }
 
-__device__ inline void initialize(Shared& shared) {
+__device__ inline void initialize(const Launch& launch) {
+  Shared& shared = block_shared();
+  shared.launch = launch;
   for (int stage = 0; stage < kRingStages; ++stage) {
     mbarrier_init(&shared.full[stage], kLoaderLanes);
     mbarrier_init(&shared.empty[stage], kConsumerWarps);
@@ -150,25 +170,21 @@ __device__ inline void initialize(Shared& shared) {
 
 template <typename Bodies>
 __device__ void run_kernel(const Launch& launch) {
-  extern __shared__ char dynamic_shared[];
-  char* ring = dynamic_shared;
-  char* scratch = ring + kRingStages * kStageBytes;
-  Shared& shared = *reinterpret_cast<Shared*>(scratch + 2 * kScratchBytes);
   const int begin = launch.queue_begin[blockIdx.x];
   const int length = launch.queue_begin[blockIdx.x + 1] - begin;
   const Task* queue = launch.tasks + begin;
-  if (threadIdx.x == 0) initialize(shared);
+  if (threadIdx.x == 0) initialize(launch);
   __syncthreads();
   if (length == 0) return;
   const int warp = threadIdx.x / 32;
   if (warp < kConsumerWarps) {
-    Context context{launch, shared, ring, scratch, static_cast<int>(threadIdx.x)};
-    consume<Bodies>(context, length);
+    Context context{static_cast<int>(threadIdx.x)};
+    consume<Bodies>(context, begin, length);
   } else if (warp == kLoaderWarp) {
-    Loader loader{launch, shared, ring, evict_first_policy(), {}};
-    load<Bodies>(loader, queue, length);
+    Loader loader{evict_first_policy(), {}};
+    load<Bodies>(loader, queue, begin, length);
   } else {
-    fetch(launch, shared, queue, length);
+    fetch(queue, length);
   }
 }
 
