@@ -92,7 +92,7 @@ class Linear(TaskKind[LinearParams]):
 
     def scratch_bytes(self, params: LinearParams) -> int:
         rows = -(-params.rows // 8) * 8
-        return CONSUMER_WARPS * rows * (MAX_TILES * TILE_ROWS + 4 + 1) * 4
+        return CONSUMER_WARPS * rows * (params.pass_tiles * TILE_ROWS + 4 + 1) * 4
 
     def reference(self, params: LinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]

@@ -55,6 +55,16 @@ __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
 }
 
+// From here on each thread of the four warps that come here together has `kCount` registers, a multiple of 8.
+template <int kCount>
+__device__ __forceinline__ void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
 __device__ __forceinline__ unsigned long long global_timer_ns() {
   unsigned long long time;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));

@@ -17,7 +17,10 @@ constexpr int kConsumerWarps = 8;
 constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kFetcherWarp = kConsumerWarps + 1;
-static_assert(kBlockThreads == 32 * (kFetcherWarp + 1), "the launch must have a warp for every role");
+constexpr int kWarps = round_up(kFetcherWarp + 1, 4);  // registers are dealt to four warps at a time
+static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for every role");
+constexpr int kConsumerRegisters = 224, kHelperRegisters = 56;  // a thread; the SM has 65536
+static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
@@ -66,7 +69,7 @@ struct RingPosition {
 
 // What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
 // step must stay within the instruction cache.
-__device__ __noinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
+__device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
                                     unsigned target) {
   const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) != 0) return;
@@ -88,7 +91,7 @@ constexpr unsigned long long kOutOfTime = ~0ull;
 
 // The time when a wait began to be long (`begin` unless 0), or kOutOfTime: when its time is over, or this or another
 // block has given up already.
-__device__ __noinline__ unsigned long long look_up(unsigned long long begin) {
+__device__ __forceinline__ unsigned long long look_up(unsigned long long begin) {
   Shared& shared = block_shared();
   const unsigned long long now = global_timer_ns();
   if (load_relaxed_gpu(shared.launch.failures) != 0) shared.aborted = 1;
@@ -109,7 +112,7 @@ struct Patience {
 };
 
 // Returns when counter `event` has reached `target`, or the wait has run out.
-__device__ __noinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
+__device__ __forceinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
   Shared& shared = block_shared();
   const unsigned* counter = shared.launch.events + static_cast<size_t>(event) * kEventStride;
   Patience patience;
@@ -127,7 +130,7 @@ __device__ __noinline__ void wait_event(unsigned event, unsigned target, int tas
 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
-__device__ __noinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
+__device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
                                             int task, int step) {
   const unsigned long long begin = global_timer_ns();
   while (!mbarrier_try_wait(barrier, parity)) {
@@ -143,7 +146,7 @@ __device__ __forceinline__ void ring_wait(unsigned long long* barrier, unsigned 
   if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(barrier, parity, code, task, step);
 }
 
-__device__ __noinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
+__device__ __forceinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
   for (int i = 0; i < count; ++i, position.advance()) {
     ring_wait(&block_shared().full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
   }
