@@ -143,6 +143,11 @@ __device__ __forceinline__ void bulk_load(void* shared, const void* global, unsi
       : "memory");
 }
 
+// Starts fetching `bytes` (a multiple of 16) to the L2 cache.
+__device__ __forceinline__ void bulk_prefetch(const void* global, unsigned bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes));
+}
+
 // d += a (16x16, row major) * b (16x8, column major), bf16 in, fp32 accumulators.
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                              unsigned b0, unsigned b1) {

@@ -81,6 +81,7 @@ struct Linear {
   static __device__ bool load(Loader& loader, const Task& task) {
     const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
     const int task_tiles = tiles_of(task);
+    const char* end = first + static_cast<size_t>(task_tiles) * kTileBytes;
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
@@ -92,7 +93,7 @@ struct Linear {
           for (int stage = segment; stage < min(segment + kSegmentStages, kStages); ++stage) {
             const unsigned columns = min(kStageColumns, kPaddedK - stage * kStageColumns);
             const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
-            if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
+            if (!loader.load_stage(source, columns * kTileRows * 2, end)) return false;
           }
         }
       }
