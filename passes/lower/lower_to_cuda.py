@@ -41,7 +41,7 @@ class LowerToCuda(MpkPass):
     }
     ```
     ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
-    ``prefetch_kib`` bounds what an SM fetches to L2 while its ring is full. ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
+    ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
     the copy engine.
     """
 
@@ -49,7 +49,6 @@ class LowerToCuda(MpkPass):
     ring_kib: int = 0
     bulk_loads: bool = True
     profile: bool = False
-    prefetch_kib: int = 128
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -72,7 +71,6 @@ class LowerToCuda(MpkPass):
             "kStepEvent": step_event(graph),
             "kStepArrivals": num_busy_sms(graph, target),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
-            "kPrefetchBytes": self.prefetch_kib * 1024,
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
         }

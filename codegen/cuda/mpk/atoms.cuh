@@ -15,18 +15,25 @@ __device__ __forceinline__ unsigned load_acquire_gpu(const unsigned* pointer) {
   return value;
 }
 
-__device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
-  unsigned value;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer));
-  return value;
+// Loads `value` if it is `wanted`: predicated, not branched around. (A pointer that is null where nothing is wanted is no
+// way to say so: ptxas 13.0 has been seen to test such a pointer before the null was there.)
+__device__ __forceinline__ void load_relaxed_gpu(unsigned& value, const unsigned* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.gpu.global.u32 %0, [%1]; }"
+               : "+r"(value)
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
 }
 
 // Each of the four words is read whole; nothing is said of their order.
-__device__ __forceinline__ Vector16 load_relaxed_gpu(const Vector16* pointer) {
-  Vector16 value;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.word[0]), "=r"(value.word[1]), "=r"(value.word[2]), "=r"(value.word[3])
-               : "l"(pointer));
+__device__ __forceinline__ void load_relaxed_gpu(Vector16& value, const Vector16* pointer, bool wanted) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+      : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
+      : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
+}
+
+__device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
+  unsigned value = 0;
+  load_relaxed_gpu(value, pointer, true);
   return value;
 }
 
@@ -141,11 +148,6 @@ __device__ __forceinline__ void bulk_load(void* shared, const void* global, unsi
           "r"(shared_address(shared)),
       "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
-}
-
-// Starts fetching `bytes` (a multiple of 16) to the L2 cache.
-__device__ __forceinline__ void bulk_prefetch(const void* global, unsigned bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes));
 }
 
 // d += a (16x16, row major) * b (16x8, column major), bf16 in, fp32 accumulators.

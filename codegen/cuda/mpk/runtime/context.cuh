@@ -26,7 +26,6 @@ constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
 constexpr int kPollsPerCheck = 1024;
-constexpr int kPrefetchPiece = 4096;  // bytes
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
 struct alignas(128) Shared {
@@ -153,6 +152,13 @@ __device__ __forceinline__ void wait_for_stages(RingPosition<kRingStages> positi
   }
 }
 
+// What `Context::load` loads, as two functions of the value's number.
+template <typename Wanted, typename At>
+struct Places {
+  Wanted wanted;
+  At at;
+};
+
 // What a body moves on in the memory that the block's tasks share.
 struct Progress {
   RingPosition<kRingStages> acquired = {};  // the next stage to take
@@ -232,42 +238,39 @@ struct Context {
     return reinterpret_cast<T*>(task.operand[slot] + (epoch & 1 ? 0 : kPolledBytes));
   }
 
-  // Starts loading words or vectors; `address(i)` is null where this lane needs none.
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void begin_load(T (&values)[kCount], Address address) const {
+  // Starts loading words or vectors: value i from `places.at(i)`, if `places.wanted(i)`, else zero.
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void begin_load(T (&values)[kCount], const Where& places) const {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const T* pointer = address(i);
-      values[i] = pointer ? load_relaxed_gpu(pointer) : T{};
+      values[i] = T{};
+      load_relaxed_gpu(values[i], places.at(i), places.wanted(i));
     }
   }
 
   // Loads again what was not written yet, until all lanes of the warp have everything.
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void end_load(const Task& task, int slot, T (&values)[kCount], Address address) const {
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void end_load(const Task& task, int slot, T (&values)[kCount], const Where& places) const {
     if (!is_polled(task, slot)) return;
     Patience patience;
     while (true) {
       bool missing = false;
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) missing |= address(i) && !is_written(values[i]);
+      for (int i = 0; i < kCount; ++i) missing |= !is_written(values[i]);  // what is not wanted is zero
       if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
       if (patience.ends()) {
         report(ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
         block_shared().aborted = 1;
       }
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const T* pointer = address(i);
-        if (pointer && !is_written(values[i])) values[i] = load_relaxed_gpu(pointer);
-      }
+      for (int i = 0; i < kCount; ++i) load_relaxed_gpu(values[i], places.at(i), !is_written(values[i]));
     }
   }
 
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void load(const Task& task, int slot, T (&values)[kCount], Address address) const {
-    begin_load(values, address);
-    end_load(task, slot, values, address);
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void load(const Task& task, int slot, T (&values)[kCount], const Where& places) const {
+    begin_load(values, places);
+    end_load(task, slot, values, places);
   }
 
   // Writes `offset` (in units of T) of an operand, and makes the same place of the other copy unwritten.
@@ -323,27 +326,27 @@ struct Context {
 
 // The loader's side of the ring: one lane issues all copies; without bulk loads, which race checkers do not follow, the
 // whole warp copies.
-struct Bytes {
-  const char* begin;
-  const char* end;
-};
-
 struct Loader {
   unsigned long long policy;
   RingPosition<kRingStages> position;
   int task_number = 0;
   int step = 0;
   int seen_step = -1;
-  const char* prefetched = nullptr;  // to here, of the weight being streamed
 
-  // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped. What is to be
-  // streamed thereafter, `following`, is meanwhile fetched to L2.
-  __device__ __forceinline__ char* begin_stage(unsigned bytes, Bytes following = {}) {
+  // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
+  __device__ __forceinline__ char* begin_stage(unsigned bytes) {
     Shared& shared = block_shared();
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
-    if (!mbarrier_test_wait(empty, parity)) {
-      if (!wait_for_stage(empty, parity, following)) return nullptr;
+    if (!mbarrier_try_wait(empty, parity)) {
+      const unsigned long long begin = global_timer_ns();
+      while (!mbarrier_try_wait(empty, parity)) {
+        if (shared_stop()) return nullptr;
+        if (global_timer_ns() - begin > 4 * shared.launch.spin_limit_ns) {
+          report(ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
+          __trap();
+        }
+      }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
     return ring_stage(position.stage);
@@ -366,10 +369,9 @@ struct Loader {
     position.advance();
   }
 
-  // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage; those up to `end` will follow. False:
-  // the launch is being stopped.
-  __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes, const char* end = nullptr) {
-    char* stage = begin_stage(bytes, {source + bytes, end != nullptr ? end : source + bytes});
+  // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
+  __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
+    char* stage = begin_stage(bytes);
     if (stage == nullptr) return false;
     copy(stage, source, bytes);
     end_stage();
@@ -393,28 +395,6 @@ struct Loader {
   }
 
  private:
-  // While the ring is full memory would idle: L2 takes what the ring cannot, kPrefetchBytes at most.
-  __device__ __forceinline__ bool wait_for_stage(unsigned long long* empty, unsigned parity, Bytes following) {
-    const unsigned long long begin = global_timer_ns();
-    if (prefetched < following.begin || prefetched > following.end) prefetched = following.begin;
-    const char* limit = following.begin + min(kPrefetchBytes, static_cast<int>(following.end - following.begin));
-    while (true) {
-      if (kPrefetchBytes > 0 && kBulkLoads && prefetched < limit) {
-        const int bytes = min(kPrefetchPiece, static_cast<int>(limit - prefetched));
-        bulk_prefetch(prefetched, bytes);
-        prefetched += bytes;
-        if (mbarrier_test_wait(empty, parity)) return true;
-        continue;
-      }
-      if (mbarrier_try_wait(empty, parity)) return true;
-      if (shared_stop()) return false;
-      if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) {
-        report(ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
-        __trap();
-      }
-    }
-  }
-
   __device__ __forceinline__ bool shared_stop() const {
     const volatile int* stop = block_shared().stop;
     return stop[0] || stop[1];

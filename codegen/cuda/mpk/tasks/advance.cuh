@@ -53,9 +53,9 @@ struct Advance {
     const bool active =
         b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
     unsigned token[1];
-    context.load(task, kSampled, token, [&](int) -> const unsigned* {
-      return active ? context.current<const unsigned>(task, kSampled) + last_row(task, b) : nullptr;
-    });
+    context.load(task, kSampled, token,
+                 Places{[&](int) { return active; },
+                        [&](int) { return context.current<const unsigned>(task, kSampled) + last_row(task, b); }});
     return static_cast<int>(token[0]);
   }
 

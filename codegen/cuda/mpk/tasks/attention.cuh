@@ -181,8 +181,9 @@ struct Attention {
     const bf16* source = context.current<const bf16>(task, slot) + static_cast<size_t>(row) * task.row_stride[slot] +
                          (head < kGroup ? head * kHeadDim : 0) + 8 * context.lane();
     Vector16 values[1];
-    auto address = [&](int) { return context.lane() < kLanes ? reinterpret_cast<const Vector16*>(source) : nullptr; };
-    context.load(task, slot, values, address);
+    context.load(task, slot, values,
+                 Places{[&](int) { return context.lane() < kLanes; },
+                        [&](int) { return reinterpret_cast<const Vector16*>(source); }});
     if (context.lane() < kLanes) *reinterpret_cast<Vector16*>(raw + 8 * context.lane()) = values[0];
     __syncwarp();
   }

@@ -81,7 +81,6 @@ struct Linear {
   static __device__ bool load(Loader& loader, const Task& task) {
     const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
     const int task_tiles = tiles_of(task);
-    const char* end = first + static_cast<size_t>(task_tiles) * kTileBytes;
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
@@ -93,7 +92,7 @@ struct Linear {
           for (int stage = segment; stage < min(segment + kSegmentStages, kStages); ++stage) {
             const unsigned columns = min(kStageColumns, kPaddedK - stage * kStageColumns);
             const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
-            if (!loader.load_stage(source, columns * kTileRows * 2, end)) return false;
+            if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
           }
         }
       }
@@ -149,15 +148,16 @@ struct Linear {
   static constexpr int kBlockDistance = kConsumerWarps * kBlockColumns;
 
   // Where this lane's vector i of a segment lies: block i / kHalves, row lane / 4 + 8 * (i % kHalves).
-  struct SegmentAddress {
+  struct SegmentPlaces {
     const bf16* x;  // the lane's first row and column
     unsigned row_stride;
     int rows, columns;  // left from there
 
-    __device__ __forceinline__ const Vector16* operator()(int i) const {
-      const int half = i % kHalves, column = i / kHalves * kBlockDistance;
-      if (8 * half >= rows || column >= columns) return nullptr;
-      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(8 * half) * row_stride + column);
+    static __device__ __forceinline__ int row(int i) { return i % kHalves * 8; }
+    static __device__ __forceinline__ int column(int i) { return i / kHalves * kBlockDistance; }
+    __device__ __forceinline__ bool wanted(int i) const { return row(i) < rows && column(i) < columns; }
+    __device__ __forceinline__ const Vector16* at(int i) const {
+      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(row(i)) * row_stride + column(i));
     }
   };
 
@@ -165,18 +165,19 @@ struct Linear {
                                                       int first_stage, Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
-    const SegmentAddress address{x, task.row_stride[kX], rows - row, kK - column};
-    context.begin_load(segment.x, address);
-    context.end_load(task, kX, segment.x, address);
-    if constexpr (kNorm) scale(context, segment);
+    const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
+    context.load(task, kX, segment.x, places);
+    if constexpr (kNorm) scale(context, kK - column, segment);
   }
 
-  // Adds the squares of x, then multiplies it by the norm's weight.
-  static __device__ __forceinline__ void scale(Context& context, Segment& segment) {
+  // Adds the squares of x, then multiplies it by the norm's weight. Where no `columns` are left there may be anything in
+  // the stage.
+  static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
 #pragma unroll
     for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
-      const Vector16 weight = load_vector(norm + 2 * i * kBlockDistance);
+      const bool inside = kK % kStageColumns == 0 || i * kBlockDistance < columns;
+      const Vector16 weight = inside ? load_vector(norm + 2 * i * kBlockDistance) : Vector16{};
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
         unsigned (&x)[4] = segment.x[i * kHalves + h].word;
@@ -195,7 +196,7 @@ struct Linear {
                                                   float eps, Segment& x, Best& best) {
     Scratch& scratch = context.next_scratch<Scratch>();
     unsigned residual[kHalves] = {};
-    if constexpr (kResidual) context.begin_load(residual, residual_address(context, task, rows, begin, tiles));
+    if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
 #pragma unroll 1
     for (int stage = 0; stage < kStages; stage += kSegmentStages) {
       if (loads_segment(begin)) {
@@ -207,7 +208,7 @@ struct Linear {
     }
     if constexpr (kNorm) store_squares(context, scratch, x);
     if constexpr (kResidual) {
-      context.end_load(task, kResidualRows, residual, residual_address(context, task, rows, begin, tiles));
+      context.end_load(task, kResidualRows, residual, residual_places(context, task, rows, begin, tiles));
     }
     context.sync();
 #pragma unroll
@@ -338,18 +339,18 @@ struct Linear {
     return context.lane() < tiles * kTileColumns / 2 && first + pair_column(context, begin) < kOutputColumns;
   }
 
-  struct ResidualAddress {
+  struct ResidualPlaces {
     const bf16* first;
     unsigned row_stride;
     int rows;  // left from the lane's first
 
-    __device__ __forceinline__ const unsigned* operator()(int half) const {
-      if (8 * half >= rows) return nullptr;
+    __device__ __forceinline__ bool wanted(int half) const { return 8 * half < rows; }
+    __device__ __forceinline__ const unsigned* at(int half) const {
       return reinterpret_cast<const unsigned*>(first + static_cast<size_t>(8 * half) * row_stride);
     }
   };
 
-  static __device__ __forceinline__ ResidualAddress residual_address(const Context& context, const Task& task, int rows,
+  static __device__ __forceinline__ ResidualPlaces residual_places(const Context& context, const Task& task, int rows,
                                                                      int begin, int tiles) {
     const unsigned stride = task.row_stride[kResidualRows];
     const bf16* first = context.current<const bf16>(task, kResidualRows) +
