@@ -38,7 +38,7 @@ struct alignas(128) Shared {
   unsigned done[kTaskSlots];  // consumer warps that have left the slot's task
   Task ahead[kRecordsAhead];  // records of the loader, which is some tasks ahead of the consumers
   int stop[2];                // by parity of the step: whether the launch ends before it
-  int rows[2];                // by parity of the step: its active rows
+  int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
 };
@@ -171,8 +171,6 @@ struct Context {
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
-  int active_rows = 0;           // of this step
-  int previous_rows = kAllRows;  // of the step before; unknown at the first
   Progress progress = {};
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
@@ -212,14 +210,17 @@ struct Context {
     }
   }
 
+  // Active rows of a step, this one or the one before; unknown before the first.
+  static __device__ __forceinline__ int rows_of(int step) { return step < 0 ? kAllRows : block_shared().rows[step & 3]; }
+
   // Active rows among the `capacity` from `first` on.
   __device__ __forceinline__ int rows_from(int first, int capacity) const {
-    return max(0, min(active_rows - first, capacity));
+    return max(0, min(rows_of(step) - first, capacity));
   }
 
   // Rows from `first` on that this step or the one before used: what must be made unwritten for the next step.
   __device__ __forceinline__ int touched_rows_from(int first, int capacity) const {
-    return max(0, min(max(active_rows, previous_rows) - first, capacity));
+    return max(0, min(max(rows_of(step), rows_of(step - 1)) - first, capacity));
   }
 
   // Whether the words of operand `slot` say themselves when they are written.

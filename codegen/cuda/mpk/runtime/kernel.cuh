@@ -39,11 +39,9 @@ __device__ __forceinline__ bool begin_step(Context& context, int step) {
   if (context.thread == 0) {
     wait_event(kStepEvent, kStepArrivals * context.epoch, context.task_number, step);
     shared.stop[parity] = shared.aborted;
-    shared.rows[parity] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
+    shared.rows[step & 3] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
   }
   context.sync();
-  context.previous_rows = step == 0 ? kAllRows : context.active_rows;
-  context.active_rows = shared.rows[parity];
   return shared.stop[parity] == 0;
 }
 
