@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen.program import Program
 from .simulated_memory import SimulatedMemory
 
 Array = np.ndarray[Any, Any]
@@ -38,14 +39,18 @@ class DelayedVisibility:
     """A view of memory for each SM, in the manner of a vector clock.
 
     A signal is a release: it passes on all that its SM has seen, its own writes included. A wait is an acquire: the
-    SM's view takes in what its events passed on. Nothing else moves, so a plan that relies on more reads old data. With
-    ``ordered=False`` events count but order nothing, as if their release or acquire were missing.
+    SM's view takes in what its events passed on. Nothing else moves, so a plan that relies on more reads old data. A
+    polled event passes on what was written to polled buffers, and no more. With ``ordered=False`` events count but
+    order nothing, as if their release or acquire were missing.
     """
 
-    def __init__(self, memory: SimulatedMemory, num_sms: int, num_events: int, *, ordered: bool) -> None:
+    def __init__(self, memory: SimulatedMemory, program: Program, *, ordered: bool) -> None:
+        num_sms = len(program.queue_begin) - 1
         self._memory, self.ordered = memory, ordered
         self.views = [memory.copy() for _ in range(num_sms)]
-        self._events = np.zeros((num_events, num_sms), np.int64)
+        self._events = np.zeros((len(program.event_count), num_sms), np.int64)
+        self._event_polled = program.event_polled
+        self._polled = {buffer.name for buffer in program.buffers if buffer.polled}
         self._start(num_sms)
 
     def _start(self, num_sms: int) -> None:
@@ -86,8 +91,10 @@ class DelayedVisibility:
 
     def acquire(self, sm: int, events: Iterable[int]) -> None:
         for event in events:
-            for stored in self._news(sm, event):
-                _store(self.views[sm], stored)
+            news = self._passed(sm, event) if self._event_polled[event] else self._news(sm, event)
+            for stored in news:
+                if stored.name in self._polled or not self._event_polled[event]:
+                    _store(self.views[sm], stored)
 
     def begin_step(self, sm: int, step_event: int) -> None:
         """Acquire the end of the step before; scratch then holds nothing but what tasks of this step wrote already."""
@@ -101,16 +108,21 @@ class DelayedVisibility:
             _store(self.views[sm], stored)
 
     def _news(self, sm: int, event: int) -> list[Stored]:
-        """What ``event`` passes on to ``sm``, which sees it from now on: by step, then in the order of writing."""
+        """What ``event`` passes on to ``sm``, which sees it from now on."""
+        news = self._passed(sm, event) if self.ordered else []
+        if self.ordered:
+            np.maximum(self._seen[sm], self._events[event], out=self._seen[sm])
+        return news
+
+    def _passed(self, sm: int, event: int) -> list[Stored]:
+        """What was written before ``event`` and ``sm`` has not seen: by step, then in the order of writing."""
         passed = self._events[event]
         news = [
             stored
-            for other in (np.flatnonzero(passed > self._seen[sm]).tolist() if self.ordered else ())
+            for other in np.flatnonzero(passed > self._seen[sm]).tolist()
             for task in self._log[other][int(self._seen[sm, other]) : int(passed[other])]
             for stored in task
         ]
-        if self.ordered:
-            np.maximum(self._seen[sm], passed, out=self._seen[sm])
         return sorted(news, key=lambda s: (s.step, s.serial))
 
 

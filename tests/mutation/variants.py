@@ -93,12 +93,14 @@ def move_task(program: Program, generator: np.random.Generator) -> Program | Non
 
 
 def spread_buffers(program: Program, generator: np.random.Generator) -> Program | None:
-    """No two scratch buffers share memory; their order in the arena is random."""
+    """No two scratch buffers share memory; their order in the arena is random, polled ones first and twice."""
     buffers, end = list(program.buffers), 0
-    for number in generator.permutation(len(buffers)).tolist():
-        if buffers[number].space is Space.SCRATCH:
+    mixed = [n for n in generator.permutation(len(buffers)).tolist() if buffers[n].space is Space.SCRATCH]
+    for polled in (True, False):
+        for number in [n for n in mixed if buffers[n].polled is polled]:
             buffers[number] = replace(buffers[number], offset_bytes=end)
             end += -(-buffers[number].bytes // 256) * 256
+        end = 2 * program.polled_bytes if polled else end
     return replace(program, buffers=tuple(buffers), arena_bytes=end)
 
 
