@@ -58,6 +58,7 @@ class DelayedVisibility:
         self._log: list[list[list[Stored]]] = [[] for _ in range(num_sms)]
         self._serial = 0
         self._step = [-1] * num_sms
+        self._begun: list[list[int]] = [[] for _ in range(num_sms)]  # by step, how many tasks were over
         self._events[...] = 0
 
     def begin_run(self) -> None:
@@ -91,15 +92,22 @@ class DelayedVisibility:
 
     def acquire(self, sm: int, events: Iterable[int]) -> None:
         for event in events:
-            news = self._passed(sm, event) if self._event_polled[event] else self._news(sm, event)
+            polled = self._event_polled[event]
+            news = self._passed(sm, self._events[event]) if polled else self._news(sm, self._events[event])
             for stored in news:
-                if stored.name in self._polled or not self._event_polled[event]:
+                if stored.name in self._polled or not polled:
                     _store(self.views[sm], stored)
 
     def begin_step(self, sm: int, step_event: int) -> None:
-        """Acquire the end of the step before; scratch then holds nothing but what tasks of this step wrote already."""
+        """Acquire the end of the step before, for which each SM arrives behind its last task; scratch then holds
+        nothing but what tasks of this step wrote already."""
         self._step[sm] += 1
-        news = self._news(sm, step_event)
+        step = self._step[sm]
+        self._begun[sm].append(len(self._log[sm]))
+        ended = [
+            begun[step] if step < len(begun) else len(log) for begun, log in zip(self._begun, self._log, strict=True)
+        ]
+        news = self._news(sm, np.maximum(self._events[step_event], ended))
         old = [stored for stored in news if stored.step < self._step[sm]]
         for stored in old:
             _store(self.views[sm], stored)
@@ -107,16 +115,15 @@ class DelayedVisibility:
         for stored in news[len(old) :]:
             _store(self.views[sm], stored)
 
-    def _news(self, sm: int, event: int) -> list[Stored]:
-        """What ``event`` passes on to ``sm``, which sees it from now on."""
-        news = self._passed(sm, event) if self.ordered else []
+    def _news(self, sm: int, passed: Array) -> list[Stored]:
+        """What is passed on to ``sm``, which sees it from now on; ``passed`` [sms]: tasks of each that are over."""
+        news = self._passed(sm, passed) if self.ordered else []
         if self.ordered:
-            np.maximum(self._seen[sm], self._events[event], out=self._seen[sm])
+            np.maximum(self._seen[sm], passed, out=self._seen[sm])
         return news
 
-    def _passed(self, sm: int, event: int) -> list[Stored]:
-        """What was written before ``event`` and ``sm`` has not seen: by step, then in the order of writing."""
-        passed = self._events[event]
+    def _passed(self, sm: int, passed: Array) -> list[Stored]:
+        """What these tasks wrote and ``sm`` has not seen: by step, then in the order of writing."""
         news = [
             stored
             for other in np.flatnonzero(passed > self._seen[sm]).tolist()
