@@ -47,8 +47,7 @@ class Simulator:
         self._memory = SimulatedMemory.allocate(program, parameters, shared_arena=self.options.shared_arena)
         self._delayed: DelayedVisibility | None = None
         if self.options.delayed_writes:
-            sizes = len(program.queue_begin) - 1, len(program.event_count)
-            self._delayed = DelayedVisibility(self._memory, *sizes, ordered=orders_memory(program.headers))
+            self._delayed = DelayedVisibility(self._memory, program, ordered=orders_memory(program.headers))
         self._params = [task_kind(grid.kind).params_from(grid.params) for grid in program.grids]
         bounds = program.queue_begin.tolist()
         queues = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..codegen.program import Program
 from .simulated_memory import SimulatedMemory
 
 Array = np.ndarray[Any, Any]
@@ -38,14 +39,18 @@ class DelayedVisibility:
     """A view of memory for each SM, in the manner of a vector clock.
 
     A signal is a release: it passes on all that its SM has seen, its own writes included. A wait is an acquire: the
-    SM's view takes in what its events passed on. Nothing else moves, so a plan that relies on more reads old data. With
-    ``ordered=False`` events count but order nothing, as if their release or acquire were missing.
+    SM's view takes in what its events passed on. Nothing else moves, so a plan that relies on more reads old data. A
+    polled event passes on what was written to polled buffers, and no more. With ``ordered=False`` events count but
+    order nothing, as if their release or acquire were missing.
     """
 
-    def __init__(self, memory: SimulatedMemory, num_sms: int, num_events: int, *, ordered: bool) -> None:
+    def __init__(self, memory: SimulatedMemory, program: Program, *, ordered: bool) -> None:
+        num_sms = len(program.queue_begin) - 1
         self._memory, self.ordered = memory, ordered
         self.views = [memory.copy() for _ in range(num_sms)]
-        self._events = np.zeros((num_events, num_sms), np.int64)
+        self._events = np.zeros((len(program.event_count), num_sms), np.int64)
+        self._event_polled = program.event_polled
+        self._polled = {buffer.name for buffer in program.buffers if buffer.polled}
         self._start(num_sms)
 
     def _start(self, num_sms: int) -> None:
@@ -53,6 +58,7 @@ class DelayedVisibility:
         self._log: list[list[list[Stored]]] = [[] for _ in range(num_sms)]
         self._serial = 0
         self._step = [-1] * num_sms
+        self._begun: list[list[int]] = [[] for _ in range(num_sms)]  # by step, how many tasks were over
         self._events[...] = 0
 
     def begin_run(self) -> None:
@@ -86,13 +92,22 @@ class DelayedVisibility:
 
     def acquire(self, sm: int, events: Iterable[int]) -> None:
         for event in events:
-            for stored in self._news(sm, event):
-                _store(self.views[sm], stored)
+            polled = self._event_polled[event]
+            news = self._passed(sm, self._events[event]) if polled else self._news(sm, self._events[event])
+            for stored in news:
+                if stored.name in self._polled or not polled:
+                    _store(self.views[sm], stored)
 
     def begin_step(self, sm: int, step_event: int) -> None:
-        """Acquire the end of the step before; scratch then holds nothing but what tasks of this step wrote already."""
+        """Acquire the end of the step before, for which each SM arrives behind its last task; scratch then holds
+        nothing but what tasks of this step wrote already."""
         self._step[sm] += 1
-        news = self._news(sm, step_event)
+        step = self._step[sm]
+        self._begun[sm].append(len(self._log[sm]))
+        ended = [
+            begun[step] if step < len(begun) else len(log) for begun, log in zip(self._begun, self._log, strict=True)
+        ]
+        news = self._news(sm, np.maximum(self._events[step_event], ended))
         old = [stored for stored in news if stored.step < self._step[sm]]
         for stored in old:
             _store(self.views[sm], stored)
@@ -100,17 +115,21 @@ class DelayedVisibility:
         for stored in news[len(old) :]:
             _store(self.views[sm], stored)
 
-    def _news(self, sm: int, event: int) -> list[Stored]:
-        """What ``event`` passes on to ``sm``, which sees it from now on: by step, then in the order of writing."""
-        passed = self._events[event]
+    def _news(self, sm: int, passed: Array) -> list[Stored]:
+        """What is passed on to ``sm``, which sees it from now on; ``passed`` [sms]: tasks of each that are over."""
+        news = self._passed(sm, passed) if self.ordered else []
+        if self.ordered:
+            np.maximum(self._seen[sm], passed, out=self._seen[sm])
+        return news
+
+    def _passed(self, sm: int, passed: Array) -> list[Stored]:
+        """What these tasks wrote and ``sm`` has not seen: by step, then in the order of writing."""
         news = [
             stored
-            for other in (np.flatnonzero(passed > self._seen[sm]).tolist() if self.ordered else ())
+            for other in np.flatnonzero(passed > self._seen[sm]).tolist()
             for task in self._log[other][int(self._seen[sm, other]) : int(passed[other])]
             for stored in task
         ]
-        if self.ordered:
-            np.maximum(self._seen[sm], passed, out=self._seen[sm])
         return sorted(news, key=lambda s: (s.step, s.serial))
 
 

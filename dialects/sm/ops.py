@@ -158,7 +158,8 @@ class EventOp(IRDLOperation):
     """An event tensor. `counts` says how many arrivals each element receives in a step.
 
     `polled`: the event stands for what readers of polled buffers see in the data; it orders those reads after their
-    writes and nothing else, and costs the kernel nothing.
+    writes and nothing else, and costs the kernel nothing. `after_reads`: who waits for the event writes what others
+    read before, and reads nothing of theirs: where polled data tells that they are done, it is not needed.
     """
 
     name = "sm.event"
@@ -166,20 +167,38 @@ class EventOp(IRDLOperation):
     counts = prop_def(DenseIntOrFPElementsAttr)
     step = opt_prop_def(UnitAttr)
     polled = opt_prop_def(UnitAttr)
+    after_reads = opt_prop_def(UnitAttr)
     event = result_def(EventType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
-    assembly_format = "$sym_name (`step` $step^)? (`polled` $polled^)? $counts attr-dict `:` type($event)"
+    assembly_format = (
+        "$sym_name (`step` $step^)? (`polled` $polled^)? (`after_reads` $after_reads^)? $counts attr-dict "
+        "`:` type($event)"
+    )
 
-    def __init__(self, name: str, counts: Sequence[int], *, step: bool = False, polled: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        counts: Sequence[int],
+        *,
+        step: bool = False,
+        polled: bool = False,
+        after_reads: bool = False,
+    ) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "counts": dense_i32(counts, (len(counts),)),
                 "step": UnitAttr() if step else None,
                 "polled": UnitAttr() if polled else None,
+                "after_reads": UnitAttr() if after_reads else None,
             },
             result_types=[EventType(IntAttr(len(counts)))],
         )
+
+    @property
+    def marks(self) -> tuple[bool, bool, bool]:
+        """Whether it has `step`, `polled`, `after_reads`: only events that agree in these can be one."""
+        return self.step is not None, self.polled is not None, self.after_reads is not None
 
     @property
     def size(self) -> int:
@@ -198,6 +217,10 @@ class EventOp(IRDLOperation):
             raise VerifyException(f"event @{self.sym_name.data}: expected {self.size} counts, found shape {found}")
         if (self.arrivals < 1).any():
             raise VerifyException(f"event @{self.sym_name.data}: expected counts of at least 1")
+        if sum(self.marks) > 1:
+            raise VerifyException(
+                f"event @{self.sym_name.data}: expected one of step, polled and after_reads at most, found {self.marks}"
+            )
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Region:
 
     ``along``: per dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none.
     ``early``: the body reads it before it waits for its events. ``streamed``: a loader reads it ahead of every wait.
+    ``appends``, ``polled``, ``tells``: what the body promises, as of `mpk_ir.tasks.base.Operand`.
     """
 
     grid: int
@@ -66,6 +67,9 @@ class Region:
     along: tuple[int, ...]
     early: bool = False
     streamed: bool = False
+    appends: bool = False
+    polled: bool = False
+    tells: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class PlanBuffer:
     offset_bytes: int | None = None
     polled: bool = False
     """Its words say themselves when they are written; it lies in the arena twice."""
+    element_bytes: int = 4
 
 
 @dataclass(frozen=True)

@@ -64,15 +64,15 @@ class Linear(TaskKind[LinearParams]):
     name = "linear"
     params_type = LinearParams
     operands = (
-        Operand("x", polled=True),
+        Operand("x", polled=True, tells=True),
         Operand("weight", streamed=True),
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True, streamed=True),
-        Operand("residual", optional=True, polled=True),
+        Operand("residual", optional=True, polled=True, tells=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
-        Operand("best_value", Access.WRITE, optional=True, polled=True),
-        Operand("best_column", Access.WRITE, optional=True, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("best_value", Access.WRITE, optional=True, polled=True, tells=True),
+        Operand("best_column", Access.WRITE, optional=True, polled=True, tells=True),
     )
 
     def signature(self, params: LinearParams) -> str:

@@ -1,9 +1,10 @@
 """Predicts when every task of a step runs: discrete events over a program's own tables.
 
-What is modelled, per SM: a loader that streams the weights of its queue in order, as far ahead of the consumers as the
-ring holds; consumers that run one task after another, each waiting for its events, then for its activations, then
-for the last of its weights; a signaller. What the SMs share is memory bandwidth: all streams get the same rate, at most
-what one SM can take. Cache reads of attention are streams too. A hand-off takes longer the more memory is in use.
+What is modelled, per SM: a loader that streams the weights of its queue in order, as far ahead of the consumers as
+the ring holds; consumers that run one task after another, each waiting for its events, then for its activations, then
+for the last of its weights. Polled data is there when it is computed, other data when its event is signalled. What
+the SMs share is memory bandwidth: all streams get the same rate, at most what one SM can take. Cache reads of
+attention are streams too. A hand-off takes longer the more memory is in use.
 
 What is not: contention for the second-level cache, and ring stages (a task's weights are a fluid).
 """
@@ -92,6 +93,7 @@ class _Machine:
         self.streamed, self.cached = asked.streamed_bytes.tolist(), asked.cache_bytes.tolist()
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
         self.signals = _rows(tasks["signal_event"], tasks["num_signals"])
+        self.polled: list[bool] = program.event_polled.tolist()
         waits = _rows(tasks["wait_event"], tasks["num_waits"])
         self.missing = [len(events) for events in waits]
         self.waiters: dict[int, list[int]] = defaultdict(list)
@@ -176,16 +178,21 @@ class _Machine:
 
     def on_computed(self, task: int) -> None:
         self.computed[task] = self.now
+        self._arrive(task, polled=True)
         self.call_at(self.now + self.costs.signal_us, self.on_signalled, task)
         if task + 1 < self.end[self.sm[task]]:
             self.on_begin(task + 1)
 
     def on_signalled(self, task: int) -> None:
         self.signalled[task] = self.now
+        self._arrive(task, polled=False)
+
+    def _arrive(self, task: int, *, polled: bool) -> None:
         for event in self.signals[task]:
-            self.left[event] -= 1
-            if not self.left[event]:
-                self._arrived(event)
+            if self.polled[event] is polled:
+                self.left[event] -= 1
+                if not self.left[event]:
+                    self._arrived(event)
 
     def _arrived(self, event: int) -> None:
         if event == self.program.step_event:

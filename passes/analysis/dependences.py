@@ -10,9 +10,11 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from ...dialects.sm import BufferOp, GraphOp
+from ...dialects.sm.attributes import ints
 from ...dialects.sm.expansion import box_bounds
 from ...proof import Bounds
 from ...proof.races import boxes_overlap
+from ...proof.telling import FIRST_ROW, boxes_held
 
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -20,7 +22,8 @@ BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 @dataclass(frozen=True)
 class Dependence:
     """``relation`` [producer tasks, consumer tasks]: true where the first must run before the second. ``polled``: only
-    because the second reads of polled buffers what the first writes. ``after_write``: the first writes what the second
+    because the second reads of polled buffers what the first writes; ``told``, of the same shape, says where the second
+    then knows that the first has done its reading (`proof.telling`). ``after_write``: the first writes what the second
     touches; else it only reads what the second writes."""
 
     producer: int
@@ -28,6 +31,7 @@ class Dependence:
     relation: BoolArray
     polled: bool = False
     after_write: bool = True
+    told: BoolArray | None = None
 
     @property
     def pairs(self) -> int:
@@ -49,10 +53,12 @@ class Dependences:
     def __init__(self, graph: GraphOp) -> None:
         self.grids = graph.grids
         self._overlaps: dict[tuple[Any, ...], BoolArray] = {}
+        self._inclusions: dict[tuple[Any, ...], BoolArray] = {}
         self.edges = self._edges()
 
     def _edges(self) -> list[Dependence]:
         relations: dict[tuple[int, int, bool, bool], BoolArray] = {}
+        told: dict[tuple[int, int, bool, bool], BoolArray] = {}
         for value, accesses in self._accesses().items():
             for position, later in enumerate(accesses):
                 for earlier in accesses[:position]:
@@ -62,8 +68,13 @@ class Dependences:
                     if relation.any():
                         key = (earlier.grid, later.grid, is_polled(value) and not later.writes, earlier.writes)
                         relations[key] = relations[key] | relation if key in relations else relation
+                        if key[2] and self._tells(earlier, later):
+                            told[key] = told.get(key, np.False_) | self._holds(value, earlier, later)
         found = sorted(relations.items(), key=lambda item: item[0])
-        return [Dependence(*key[:2], relation, *key[2:]) for key, relation in found]
+        return [
+            Dependence(*key[:2], relation, *key[2:], _by_event(relation, told[key]) if key in told else None)
+            for key, relation in found
+        ]
 
     def _accesses(self) -> dict[SSAValue, list[Access]]:
         accesses: dict[SSAValue, list[Access]] = defaultdict(list)
@@ -71,6 +82,21 @@ class Dependences:
             for operand, (value, box) in enumerate(zip(grid.data, grid.boxes, strict=True)):
                 accesses[value].append(Access(number, operand, box.mode.writes))
         return {value: uses for value, uses in accesses.items() if any(use.writes for use in uses)}
+
+    def _tells(self, earlier: Access, later: Access) -> bool:
+        """Whether both operands are such that reading all of the first tells of its tasks."""
+        sides = [(self.grids[a.grid], a.operand) for a in (earlier, later)]
+        promised = all(grid.task_kind.operand(grid.operand_names.data[n].data).tells for grid, n in sides)
+        return promised and max(along for grid, n in sides for along in ints(grid.boxes.data[n].along)) < 0
+
+    def _holds(self, value: SSAValue, earlier: Access, later: Access) -> BoolArray:
+        """[producer tasks, consumer tasks]: whether the second's box holds that of the first, the first row in it."""
+        sides = [(self.grids[a.grid].extent, self.grids[a.grid].boxes.data[a.operand]) for a in (earlier, later)]
+        key = (*sides[0], *sides[1], value.type)
+        if key not in self._inclusions:
+            first, second = (Bounds(*box_bounds(self.grids[a.grid], a.operand)) for a in (earlier, later))
+            self._inclusions[key] = boxes_held(first, second) & (first.low[:, :1] == FIRST_ROW)
+        return self._inclusions[key]
 
     def _overlap(self, value: SSAValue, earlier: Access, later: Access) -> BoolArray:
         """Layers repeat: what matters are the two boxes, the two index spaces and the buffer's shape."""
@@ -81,6 +107,15 @@ class Dependences:
             second = box_bounds(self.grids[later.grid], later.operand)
             self._overlaps[key] = boxes_overlap(Bounds(*first), Bounds(*second))
         return self._overlaps[key]
+
+
+def _by_event(relation: BoolArray, told: BoolArray) -> BoolArray:
+    """``told``, of consumers that will share an event, as they wait for the same producers, only what all are told."""
+    _, event = np.unique(relation.T, axis=0, return_inverse=True)
+    event = event.reshape(-1)
+    untold = np.zeros((int(event.max()) + 1, len(relation)), np.bool_)
+    np.logical_or.at(untold, event, ~told.T)
+    return ~untold[event].T
 
 
 def is_polled(value: SSAValue) -> bool:

@@ -13,7 +13,7 @@ from ...dialects.sm.attributes import ints
 from ...dialects.sm.expansion import IntArray, box_bounds, event_elements, placement, task_indices
 from ...dialects.sm.ops import EventUse
 from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region, Rejection
-from .memory import size_bytes
+from .memory import element_bytes, size_bytes
 
 
 def plan_of(graph: GraphOp) -> Plan:
@@ -35,6 +35,7 @@ def plan_of(graph: GraphOp) -> Plan:
                 size_bytes(op),
                 op.offset.value.data if op.offset is not None else None,
                 op.polled is not None,
+                element_bytes(op),
             )
             for op in graph.buffers
         ),
@@ -103,6 +104,9 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     ints(box.along),
                     early=operand.early,
                     streamed=operand.streamed,
+                    appends=operand.appends,
+                    polled=operand.polled,
+                    tells=operand.tells,
                 )
             )
     return tuple(regions)

@@ -19,8 +19,8 @@ from ..base import MpkPass
 
 STAGE_BYTES = 16 * 1024
 KERNEL_THREADS = 384
-"""Eight consumer warps, a loader, a fetcher of task records, and two warps that are there because registers are dealt to
-four at a time (codegen/cuda/mpk/runtime/context.cuh)."""
+"""Eight consumer warps, a loader, a fetcher of task records, and two warps that are there because registers are dealt
+to four at a time (codegen/cuda/mpk/runtime/context.cuh)."""
 RUNTIME_SHARED_BYTES = 3584
 """For ring barriers and task slots; the kernel checks that it suffices."""
 MAX_STAGES = 16

@@ -15,6 +15,7 @@ struct Select {
   static __device__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     context.wait(task);
+    context.sync();  // all warps have left the tasks before: what is published here tells so
     for (int row = context.warp(); row < touched; row += kConsumerWarps) {
       const int column = row < rows ? best_column(context, task, row) : 0;
       if (context.lane() == 0) context.publish(task, kY, row, static_cast<unsigned>(column), row < rows);
