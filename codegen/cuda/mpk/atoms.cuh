@@ -15,8 +15,8 @@ __device__ __forceinline__ unsigned load_acquire_gpu(const unsigned* pointer) {
   return value;
 }
 
-// Loads `value` if it is `wanted`: predicated, not branched around. (A pointer that is null where nothing is wanted is no
-// way to say so: ptxas 13.0 has been seen to test such a pointer before the null was there.)
+// Loads `value` if it is `wanted`: predicated, not branched around. (A pointer that is null where nothing is wanted is
+// no way to say so: ptxas 13.0 has been seen to test such a pointer before the null was there.)
 __device__ __forceinline__ void load_relaxed_gpu(unsigned& value, const unsigned* pointer, bool wanted) {
   asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.gpu.global.u32 %0, [%1]; }"
                : "+r"(value)
@@ -25,10 +25,9 @@ __device__ __forceinline__ void load_relaxed_gpu(unsigned& value, const unsigned
 
 // Each of the four words is read whole; nothing is said of their order.
 __device__ __forceinline__ void load_relaxed_gpu(Vector16& value, const Vector16* pointer, bool wanted) {
-  asm volatile(
-      "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-      : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
-      : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+               : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
 }
 
 __device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {

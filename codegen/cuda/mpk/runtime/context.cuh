@@ -19,7 +19,7 @@ constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kFetcherWarp = kConsumerWarps + 1;
 constexpr int kWarps = round_up(kFetcherWarp + 1, 4);  // registers are dealt to four warps at a time
 static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for every role");
-constexpr int kConsumerRegisters = 208, kHelperRegisters = 88;  // a thread; the SM has 65536
+constexpr int kConsumerRegisters = 224, kHelperRegisters = 56;  // a thread; the SM has 65536
 static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;
@@ -70,7 +70,7 @@ struct RingPosition {
 // What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
 // step must stay within the instruction cache.
 __device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
-                                    unsigned target) {
+                                       unsigned target) {
   const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) != 0) return;
   launch.error->code = static_cast<int>(code);
@@ -131,7 +131,7 @@ __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
 __device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
-                                            int task, int step) {
+                                               int task, int step) {
   const unsigned long long begin = global_timer_ns();
   while (!mbarrier_try_wait(barrier, parity)) {
     if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) {
@@ -211,7 +211,9 @@ struct Context {
   }
 
   // Active rows of a step, this one or the one before; unknown before the first.
-  static __device__ __forceinline__ int rows_of(int step) { return step < 0 ? kAllRows : block_shared().rows[step & 3]; }
+  static __device__ __forceinline__ int rows_of(int step) {
+    return step < 0 ? kAllRows : block_shared().rows[step & 3];
+  }
 
   // Active rows among the `capacity` from `first` on.
   __device__ __forceinline__ int rows_from(int first, int capacity) const {

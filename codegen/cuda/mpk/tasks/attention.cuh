@@ -33,11 +33,11 @@ struct Attention {
 
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
-  static constexpr int kBlock = 16;                          // positions of two products
-  static constexpr int kRound = kBlock * kConsumerWarps;     // positions that all warps take at once
-  static constexpr int kPass = min_of(kGroup, 8);            // query heads of a product
-  static constexpr int kLanes = kHeadDim / 8;                // that hold a head, 16 bytes each
-  static constexpr int kKeyParts = ceil_div(kHeadDim, 32);   // of a key, 16 bytes a lane, for two products each
+  static constexpr int kBlock = 16;                           // positions of two products
+  static constexpr int kRound = kBlock * kConsumerWarps;      // positions that all warps take at once
+  static constexpr int kPass = min_of(kGroup, 8);             // query heads of a product
+  static constexpr int kLanes = kHeadDim / 8;                 // that hold a head, 16 bytes each
+  static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
   static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes;
@@ -368,8 +368,8 @@ struct Attention {
   }
 
   // Product j of a part: row g of A is column 8g + 2j of the values, row g + 8 the column behind it.
-  static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts], const unsigned (&weights)[2],
-                                                    State& state) {
+  static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts],
+                                                    const unsigned (&weights)[2], State& state) {
 #pragma unroll
     for (int part = 0; part < kValueParts; ++part) {
 #pragma unroll
