@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UnsupportedError, UsageError, did_you_mean
 from .lazy_region import LazyRegion
-from .partition import Split, split
+from .partition import split
 from .report import REPORTS, GraphReport, RegionReport
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Call
 
 def _compile(module: GraphModule, example_inputs: Sequence[Any], options: BackendOptions) -> Callable[..., Any]:
     from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch.fx import GraphModule
 
     parameters = _parameters(module)
     report = _new_report()
@@ -77,21 +78,24 @@ def _compile(module: GraphModule, example_inputs: Sequence[Any], options: Backen
             where=first.where,
             advice=f"{len(parts.breaks)} ops do not compile; without fullgraph PyTorch runs them",
         )
+    whole = GraphModule(parts.module, parts.module.graph)  # split makes a lazy one, which costs microseconds a call
     for name in parts.regions:
-        _install(parts, name, parameters, options, report)
-    parts.module.recompile()
-    return make_boxed_func(parts.module.forward)
+        _install(whole, name, parameters, options, report)
+    return make_boxed_func(whole.forward)
 
 
-def _install(parts: Split, name: str, parameters: frozenset[str], options: BackendOptions, report: GraphReport) -> None:
+def _install(
+    whole: GraphModule, name: str, parameters: frozenset[str], options: BackendOptions, report: GraphReport
+) -> None:
     """Put a compiled region in the place of the child ``name``."""
-    child: Any = parts.module.get_submodule(name)
-    call = next(node for node in parts.module.graph.nodes if node.op == "call_module" and node.target == name)
+    child: Any = whole.get_submodule(name)
+    call = next(node for node in whole.graph.nodes if node.op == "call_module" and node.target == name)
     weights = frozenset(number for number, argument in enumerate(call.args) if argument.name in parameters)
     ops = sum(1 for node in child.graph.nodes if node.op == "call_function")
     region = RegionReport(name, ops, fallback_is_error=options.fullgraph)
     report.regions.append(region)
-    child.forward = LazyRegion(_copy(child), weights, options.target, region)
+    whole.delete_submodule(name)
+    vars(whole)[name] = LazyRegion(_copy(child), weights, options.target, region)  # called directly, not as a Module
 
 
 def _copy(child: GraphModule) -> GraphModule:

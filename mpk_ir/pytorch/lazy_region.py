@@ -26,31 +26,43 @@ class LazyRegion:
         self.target = target
         self.report = report
         self._kernels: dict[tuple[Any, ...], Region] = {}
-        self._bound: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._packed: dict[tuple[Any, ...], list[Any]] = {}
+        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self._symbolic = [number for number, node in enumerate(placeholders) if is_symbolic(node.meta.get("val"))]
         outputs = next(node for node in module.graph.nodes if node.op == "output").args[0]
         self._single = not isinstance(outputs, list | tuple)
 
     def __call__(self, *arguments: Any) -> Any:
         if self.report.fallback is not None:
             return self.module(*arguments)
-        key = tuple(_facts(one) for number, one in enumerate(arguments) if number not in self.parameters)
-        if key not in self._kernels:
-            try:
-                self._kernels[key] = self._compile(arguments)
-            except MpkError as error:
-                if self.report.fallback_is_error:
-                    raise
-                self.report.fallback = str(error)
-                return self.module(*arguments)
-            self.report.reasons.append(self._reason(key))
-            self.report.grids.append(len(self._kernels[key].program.grids))
-        region = self._kernels[key]
-        versions = tuple((arguments[i].data_ptr(), arguments[i]._version) for i in sorted(self.parameters))
-        if self._bound.setdefault(key, versions) != versions:
+        key = tuple([_facts(arguments[number]) for number in self._symbolic])  # dynamo guards what is not symbolic
+        region = self._kernels.get(key) or self._first_call(key, arguments)
+        if region is None:
+            return self.module(*arguments)
+        versions = self._versions(arguments)
+        if self._packed[key] != versions:
             region.bind(self._loader(arguments))
-            self._bound[key] = versions
+            self._packed[key] = versions
         results = region(arguments)
-        return results[0] if self._single else tuple(results)
+        return results[0] if self._single else results
+
+    def _first_call(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> Region | None:
+        """The kernel for ``key``; None if PyTorch shall run the region."""
+        try:
+            region = self._kernels[key] = self._compile(arguments)
+        except MpkError as error:
+            if self.report.fallback_is_error:
+                raise
+            self.report.fallback = str(error)
+            return None
+        self._packed[key] = self._versions(arguments)
+        self.report.reasons.append(self._reason(key))
+        self.report.grids.append(len(region.program.grids))
+        return region
+
+    def _versions(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """What changes when a parameter is written or replaced."""
+        return [(arguments[number].data_ptr(), arguments[number]._version) for number in self.parameters]
 
     def _compile(self, arguments: tuple[Any, ...]) -> Region:
         target, device = choose(self.target, arguments)
@@ -68,7 +80,7 @@ class LazyRegion:
         before = list(self._kernels)[-2]
         changes = [
             f"argument {number} is {_described(now)}, was {_described(was)}"
-            for number, (now, was) in enumerate(zip(key, before, strict=True))
+            for number, now, was in zip(self._symbolic, key, before, strict=True)
             if now != was
         ]
         return "; ".join(changes)
@@ -99,6 +111,15 @@ def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None
     return choice.target, choice.device
 
 
+def is_symbolic(value: Any) -> bool:
+    """Whether ``value``, a node's, has a size that the graph leaves open."""
+    import torch
+
+    values = value if isinstance(value, list | tuple) else (value,)
+    sizes = [size for one in values if isinstance(one, torch.Tensor) for size in (*one.shape, *one.stride())]
+    return any(isinstance(one, torch.SymInt | torch.SymFloat | torch.SymBool) for one in (*values, *sizes))
+
+
 def specialized(module: GraphModule, arguments: tuple[Any, ...]) -> GraphModule:
     """``module`` with the shapes that ``arguments`` give it, where its own are symbolic."""
     import copy
@@ -106,11 +127,6 @@ def specialized(module: GraphModule, arguments: tuple[Any, ...]) -> GraphModule:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.passes.fake_tensor_prop import FakeTensorProp
-
-    def is_symbolic(value: Any) -> bool:
-        values = value if isinstance(value, list | tuple) else (value,)
-        sizes = [size for one in values if isinstance(one, torch.Tensor) for size in (*one.shape, *one.stride())]
-        return any(isinstance(one, torch.SymInt | torch.SymFloat | torch.SymBool) for one in (*values, *sizes))
 
     if not any(is_symbolic(node.meta.get("val")) for node in module.graph.nodes):
         return module

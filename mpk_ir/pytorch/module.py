@@ -29,7 +29,7 @@ class CompiledModule:
         tensors: dict[str, Any] = {**self.exported.state_dict, **self.exported.constants}
         check_devices(tensors)
         border = roles_of(self.exported)
-        self._arguments, self._mutated = border.arguments, border.mutated
+        self._remember(border)
         self.imported: Imported = import_graph(self.exported.graph_module, border.roles)
         self.region = Region(self.imported, target, device, tensors.__getitem__)
         for name in self.imported.states:
@@ -44,26 +44,55 @@ class CompiledModule:
         """The `Program` that runs."""
         return self.region.program
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As the module's forward. Raises UsageError for arguments of another structure or shape than the example."""
+    def _remember(self, border: Border) -> None:
+        """What calls need; torch's ``call_spec`` is made anew each time that it is asked for."""
+        import torch
         from torch.utils import _pytree
 
+        spec = self.exported.call_spec
+        assert spec.in_spec is not None
+        assert spec.out_spec is not None
+        self._in_spec, self._out_spec = spec.in_spec, spec.out_spec
+        self._arguments, self._mutated = border.arguments, border.mutated
+        self._first_argument = min(border.arguments, default=0)
+        written = {result for result, _ in border.mutated}
+        self._returned = [number for number in range(border.num_results) if number not in written]
+        self._returns_one = self._out_spec == _pytree.tree_flatten(None)[1]
+        self._plain = self._in_spec == _pytree.tree_flatten(((None,) * len(border.arguments), {}))[1]
+        self._leaves = frozenset({torch.Tensor, torch.nn.Parameter, int, float, bool, type(None)})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's forward. Raises UsageError for arguments of another structure or shape than the example."""
+        flat = self._flatten(args, kwargs)
+        _check_arguments(flat, self.imported, self._arguments)
+        arguments: list[Any] = [None] * self._first_argument + flat
+        results = self.region(arguments)
+        for result, argument in self._mutated:
+            flat[argument].copy_(results[result])
+        users = [results[number] for number in self._returned]
+        if self._returns_one:
+            return users[0]
+        from torch.utils import _pytree
+
+        return _pytree.tree_unflatten(users, self._out_spec)
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        from torch.utils import _pytree
+
+        if (
+            self._plain
+            and not kwargs
+            and len(args) == len(self._arguments)
+            and self._leaves.issuperset(map(type, args))
+        ):
+            return list(args)
         flat, spec = _pytree.tree_flatten((args, kwargs))
-        expected = self.exported.call_spec.in_spec
-        if spec != expected:
+        if spec != self._in_spec:
             raise UsageError(
                 "the arguments are nested or named differently from the example inputs",
                 advice="call with what mpk_ir.compile was given, or compile again",
             )
-        _check_arguments(flat, self.imported, self._arguments)
-        by_number = dict(zip(self._arguments, flat, strict=True))
-        results = self.region([by_number.get(number) for number in range(max(self._arguments, default=-1) + 1)])
-        for result, argument in self._mutated:
-            by_number[self._arguments[argument]].copy_(results[result])
-        users = [result for number, result in enumerate(results) if number not in {r for r, _ in self._mutated}]
-        spec = self.exported.call_spec.out_spec
-        assert spec is not None
-        return _pytree.tree_unflatten(users, spec)
+        return flat
 
     def state(self, name: str) -> torch.Tensor:
         """A copy of the mutated buffer called ``name``."""
@@ -117,12 +146,13 @@ def check_devices(tensors: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Border:
-    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, and (result,
-    argument) pairs of the arguments that the graph mutates."""
+    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, the last ones; and of
+    ``num_results`` results the (result, argument) pairs of the arguments that the graph mutates."""
 
     roles: Roles
     arguments: list[int]
     mutated: list[tuple[int, int]]
+    num_results: int
 
 
 def roles_of(program: ExportedProgram) -> Border:
@@ -153,7 +183,7 @@ def roles_of(program: ExportedProgram) -> Border:
         if spec.kind is OutputKind.USER_INPUT_MUTATION:
             returned.append((kept, names.index(str(spec.target))))
         kept += 1
-    return Border(Roles(parameters, states, updates), arguments, returned)
+    return Border(Roles(parameters, states, updates), arguments, returned, kept)
 
 
 def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[int]) -> None:
