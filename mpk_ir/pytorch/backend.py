@@ -1,19 +1,20 @@
 """The backend behind `torch.compile(model, backend="mpk")`: regions that compile become kernels, the rest is PyTorch's.
 
 Options, as `torch.compile(..., options={...})`: ``target`` ("auto": where the tensors are; "sim", "h200", ...) and
-``fullgraph`` (True makes an op that does not compile an error that names its line).
+``fullgraph`` (True makes an op that does not compile an error that names its line, as torch.compile's argument does, but
+leaves graph breaks of Python alone).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UnsupportedError, UsageError, did_you_mean
 from .lazy_region import LazyRegion
-from .partition import split
+from .partition import Break, split
 from .report import REPORTS, GraphReport, RegionReport
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
     from torch._dynamo.backends.common import aot_autograd
 
     options = BackendOptions.of(kwargs.get("options"))
+    options = replace(options, fullgraph=options.fullgraph or _fullgraph_asked())
     compiler = aot_autograd(
         fw_compiler=_left_to_pytorch,
         bw_compiler=_left_to_pytorch,
@@ -52,6 +54,31 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
         decompositions=core_aten_decompositions(),
     )
     return compiler(module, example_inputs)
+
+
+def _translator() -> Any:
+    """Dynamo's state while it compiles a frame; None outside."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    try:
+        return InstructionTranslator.current_tx()
+    except AttributeError:  # it is thread-local, and set only while a frame is traced
+        return None
+
+
+def _fullgraph_asked() -> bool:
+    """Whether the user wrote torch.compile(fullgraph=True), of which dynamo does not tell backends."""
+    return bool(getattr(_translator(), "one_graph", False))
+
+
+def _graph_break() -> Break | None:
+    """Why dynamo ended this graph before the function's end."""
+    reason = getattr(getattr(_translator(), "output", None), "compile_subgraph_reason", None)
+    if reason is None or not reason.graph_break:
+        return None
+    lines = str(reason.reason).strip().splitlines()
+    place = reason.user_stack[-1] if reason.user_stack else None
+    return Break("graph break", lines[0], f"{place.filename}:{place.lineno}" if place is not None else None)
 
 
 def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -73,10 +100,11 @@ def _compile(module: GraphModule, example_inputs: Sequence[Any], options: Backen
     report.breaks = parts.breaks
     if options.fullgraph and parts.breaks:
         first = parts.breaks[0]
+        count = f"{len(parts.breaks)} ops do not compile; without fullgraph PyTorch runs them"
         raise UnsupportedError(
             f"fullgraph: {first.why}",
             where=first.where,
-            advice=f"{len(parts.breaks)} ops do not compile; without fullgraph PyTorch runs them",
+            advice=f"{first.advice}; {count}" if first.advice else count,
         )
     whole = GraphModule(parts.module, parts.module.graph)  # split makes a lazy one, which costs microseconds a call
     for name in parts.regions:
@@ -122,6 +150,6 @@ def _new_report() -> GraphReport:
     from torch._guards import CompileContext
 
     current = CompileContext.current_compile_id()
-    report = GraphReport(str(current), getattr(current, "frame_compile_id", None) or 0)
+    report = GraphReport(str(current), getattr(current, "frame_compile_id", None) or 0, ended_by=_graph_break())
     REPORTS.add(report)
     return report

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import MpkError
 from ..core.target import SIM, Target
-from ..frontend.aten.importer import Roles, import_graph
+from ..frontend.aten.importer import Roles, import_graph, is_symbolic
 from .region import Region
 from .report import RegionReport
 
@@ -109,15 +109,6 @@ def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None
         return SIM, None
     choice = choose_target(name)
     return choice.target, choice.device
-
-
-def is_symbolic(value: Any) -> bool:
-    """Whether ``value``, a node's, has a size that the graph leaves open."""
-    import torch
-
-    values = value if isinstance(value, list | tuple) else (value,)
-    sizes = [size for one in values if isinstance(one, torch.Tensor) for size in (*one.shape, *one.stride())]
-    return any(isinstance(one, torch.SymInt | torch.SymFloat | torch.SymBool) for one in (*values, *sizes))
 
 
 def specialized(module: GraphModule, arguments: tuple[Any, ...]) -> GraphModule:
