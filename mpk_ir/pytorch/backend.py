@@ -1,8 +1,8 @@
 """The backend behind `torch.compile(model, backend="mpk")`: regions that compile become kernels, the rest is PyTorch's.
 
 Options, as `torch.compile(..., options={...})`: ``target`` ("auto": where the tensors are; "sim", "h200", ...) and
-``fullgraph`` (True makes an op that does not compile an error that names its line, as torch.compile's argument does, but
-leaves graph breaks of Python alone).
+``fullgraph`` (True makes an op that does not compile an error that names its line; torch.compile's argument of that
+name does so too, and forbids graph breaks of Python).
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import MpkError
 from ..core.target import SIM, Target
 from ..frontend.aten.importer import Roles, import_graph, is_symbolic
+from .plan_cache import Key, PlanCache
 from .region import Region
 from .report import RegionReport
 
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from ..runtime.driver import Device
+
+
+@dataclass
+class _Packed:
+    """A region, and the ``versions`` of the parameters that it has packed."""
+
+    region: Region
+    versions: list[Any]
 
 
 class LazyRegion:
@@ -25,40 +36,37 @@ class LazyRegion:
         self.parameters = parameters
         self.target = target
         self.report = report
-        self._kernels: dict[tuple[Any, ...], Region] = {}
-        self._packed: dict[tuple[Any, ...], list[Any]] = {}
-        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-        self._symbolic = [number for number, node in enumerate(placeholders) if is_symbolic(node.meta.get("val"))]
+        self._cache = PlanCache[_Packed](module)
+        self._plans = self._cache.plans
         outputs = next(node for node in module.graph.nodes if node.op == "output").args[0]
         self._single = not isinstance(outputs, list | tuple)
 
     def __call__(self, *arguments: Any) -> Any:
         if self.report.fallback is not None:
             return self.module(*arguments)
-        key = tuple([_facts(arguments[number]) for number in self._symbolic])  # dynamo guards what is not symbolic
-        region = self._kernels.get(key) or self._first_call(key, arguments)
-        if region is None:
+        key = self._cache.key(arguments)  # dynamo guards what is not symbolic
+        packed = self._plans.get(key) or self._first_call(key, arguments)
+        if packed is None:
             return self.module(*arguments)
         versions = self._versions(arguments)
-        if self._packed[key] != versions:
-            region.bind(self._loader(arguments))
-            self._packed[key] = versions
-        results = region(arguments)
+        if packed.versions != versions:
+            packed.region.bind(self._loader(arguments))
+            packed.versions = versions
+        results = packed.region(arguments)
         return results[0] if self._single else results
 
-    def _first_call(self, key: tuple[Any, ...], arguments: tuple[Any, ...]) -> Region | None:
+    def _first_call(self, key: Key, arguments: tuple[Any, ...]) -> _Packed | None:
         """The kernel for ``key``; None if PyTorch shall run the region."""
         try:
-            region = self._kernels[key] = self._compile(arguments)
+            packed = _Packed(self._compile(arguments), self._versions(arguments))
         except MpkError as error:
             if self.report.fallback_is_error:
                 raise
             self.report.fallback = str(error)
             return None
-        self._packed[key] = self._versions(arguments)
-        self.report.reasons.append(self._reason(key))
-        self.report.grids.append(len(region.program.grids))
-        return region
+        self.report.reasons.append(self._cache.add(key, packed))
+        self.report.grids.append(len(packed.region.program.grids))
+        return packed
 
     def _versions(self, arguments: tuple[Any, ...]) -> list[Any]:
         """What changes when a parameter is written or replaced."""
@@ -73,31 +81,6 @@ class LazyRegion:
     def _loader(self, arguments: tuple[Any, ...]) -> Any:
         return {f"argument.{number}": arguments[number] for number in self.parameters}.__getitem__
 
-    def _reason(self, key: tuple[Any, ...]) -> str:
-        """What is new in ``key``."""
-        if len(self._kernels) == 1:
-            return "first call"
-        before = list(self._kernels)[-2]
-        changes = [
-            f"argument {number} is {_described(now)}, was {_described(was)}"
-            for number, now, was in zip(self._symbolic, key, before, strict=True)
-            if now != was
-        ]
-        return "; ".join(changes)
-
-
-def _facts(argument: Any) -> Any:
-    """What a kernel is compiled for."""
-    shape = getattr(argument, "shape", None)
-    return argument if shape is None else (shape, argument.stride(), argument.dtype, argument.device)
-
-
-def _described(facts: Any) -> str:
-    if not isinstance(facts, tuple):
-        return str(facts)
-    shape, stride, dtype, device = facts
-    return f"{list(shape)} of {dtype} with strides {list(stride)} on {device}"
-
 
 def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None]:
     """The target by name; "auto" is where the tensors are."""
@@ -111,7 +94,7 @@ def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None
     return choice.target, choice.device
 
 
-def specialized(module: GraphModule, arguments: tuple[Any, ...]) -> GraphModule:
+def specialized(module: GraphModule, arguments: Sequence[Any]) -> GraphModule:
     """``module`` with the shapes that ``arguments`` give it, where its own are symbolic."""
     import copy
 

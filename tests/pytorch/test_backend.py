@@ -184,7 +184,7 @@ def test_recompilations_are_counted_and_explained() -> None:
     assert (first.recompile_of_frame, second.recompile_of_frame) == (0, 1)
     assert "size mismatch at index 0. expected 4, actual 5" in second.why_again()
     assert second.regions[0].recompilations == 1
-    assert "is [6, 3] of torch.float32" in second.regions[0].reasons[1]
+    assert "size 0 of argument 0 is 6, was 5" in second.regions[0].reasons[1]
     assert REPORTS.recompilations == 2
 
 
