@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,12 @@ from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
 from ..core.requests import ROW_COUNT
-from .binding import device_dtype, device_tasks, from_device, to_device
+from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_device
 from .cache import KernelCache
-from .driver import Device, DeviceMemory, Kernel, MappedMemory, Stream, Timer, find_device
+from .driver import Device, DeviceMemory, Kernel, Launch, MappedMemory, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
-from .timeout import timeout_error
+from .timeout import report_at_end, timeout_error
 from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class GpuOptions:
 
 class GpuExecutor:
     """An `Engine` on one GPU. Weights are packed and copied once, state begins as zeros.
+
+    A run is one asynchronous launch: what goes wrong in it is raised by a later run or by ``synchronize``; without
+    either it is a warning when the executor or the process ends.
 
     Raises DeviceError if there is no fitting GPU, KernelCompileError, CheckpointError.
     """
@@ -68,14 +72,33 @@ class GpuExecutor:
         self._arena.fill(abi.UNWRITTEN_BYTE)
         self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
         self._bind_weights(parameters)
+        self._task_rows = device_tasks(program, self._addresses())
         self._tables = self._upload_tables()
         self._error = MappedMemory(abi.ERROR.dtype)
+        self._error_code: Array = self._error.record["code"]
         self._first_step = 0
+        self._last_step = _COUNTER_LIMIT // int(program.event_count.max(initial=1))
+        self._argument = self._launch_argument()
+        self._launch: Launch = self._kernel.prepare(shape.num_blocks, shape.num_threads, self._argument)
+        self._tasks_at, self._steps_at = self._argument["tasks"], _steps_of(self._argument)
         self._followed: int | None = None
+        report_at_end(self, program, self._error)
 
     @property
     def device_name(self) -> str:
         return self.device.name
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        import torch
+
+        return torch.device("cuda", self.device.ordinal)
+
+    @property
+    def table_bytes(self) -> int:
+        """Of one task table."""
+        return self._task_rows.nbytes
 
     def names(self) -> tuple[str, ...]:
         return host_names(self.program)
@@ -90,7 +113,7 @@ class GpuExecutor:
         buffer = host_buffer(self.program, name)
         require_shape(buffer, values)
         self.synchronize()
-        self._memory[name].write(to_device(values, buffer))
+        self._memory[name].write(to_device(values, buffer), self._stream)
 
     def tensor(self, name: str) -> torch.Tensor:
         """A buffer, padded shape and all, as a torch tensor on the same memory. Needs a torch built with CUDA.
@@ -102,16 +125,24 @@ class GpuExecutor:
         buffer = self.program.buffer(name)
         if buffer.space is Space.SCRATCH:
             raise UsageError(f"'{name}' is scratch: it holds nothing between steps")
-        flat = torch.as_tensor(self._memory[name], device=f"cuda:{self.device.ordinal}")
+        flat = torch.as_tensor(self._memory[name], device=self.torch_device)
         return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
     def follow_torch(self) -> None:
         """Queue steps on torch's current stream from now on, so that they are ordered with torch's own work."""
-        import torch
-
-        handle = int(torch.cuda.current_stream(self.device.ordinal).cuda_stream)
+        handle = torch_stream(self.device.ordinal)
         if handle != self._followed:
+            before = self._stream
             self._stream, self._followed = Stream(handle), handle
+            self._stream.wait_for(before)  # steps share counters and scratch: they never overlap
+
+    def place(self, addresses: Mapping[str, int]) -> DeviceMemory:
+        """A task table for `run` in which the inputs and outputs that ``addresses`` names lie there, in the plan's
+        layout."""
+        rows = moved_tasks(self.program, self._task_rows, self._addresses(), addresses)
+        table = DeviceMemory(rows.nbytes)
+        table.write(rows, self._stream)
+        return table
 
     def poison(self) -> None:
         """Fill scratch and outputs with 0xFF, a NaN in every float type and the mark of unwritten words in polled
@@ -122,17 +153,18 @@ class GpuExecutor:
             if buffer.space is Space.OUTPUT:
                 self._memory[buffer.name].fill(0xFF)
 
-    def run(self, num_steps: int) -> None:
+    def run(self, num_steps: int, table: DeviceMemory | None = None) -> None:
+        """Queue ``num_steps`` steps in one launch; ``table`` is one that `place` made, else every buffer is our own."""
         if 0 < self.options.profile_steps < num_steps:
             raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
-        largest = int(self.program.event_count.max(initial=1))
-        if (self._first_step + num_steps) * largest >= _COUNTER_LIMIT:
+        if self._error_code[0]:
+            self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
+        if self._first_step + num_steps >= self._last_step:
             self.synchronize()
             self._reset()
-        if self._error.record["code"][0] != abi.ErrorCode.NONE:
-            self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
-        shape = self.program.launch
-        self._kernel.launch(shape.num_blocks, shape.num_threads, self._launch_argument(num_steps), self._stream)
+        self._tasks_at[0] = (table or self._tables["tasks"]).address
+        self._steps_at[0], self._steps_at[1] = self._first_step, num_steps
+        self._launch.queue(self._stream)
         self._first_step += num_steps
 
     def synchronize(self) -> None:
@@ -140,10 +172,12 @@ class GpuExecutor:
         try:
             self._stream.synchronize()
         except DeviceError as crash:  # the context is lost; the kernel may have said why before it stopped
-            if self._error.record["code"][0] == abi.ErrorCode.NONE:
+            if self._error_code[0] == abi.ErrorCode.NONE:
                 raise
-            raise timeout_error(self.program, self._error.record[0]) from crash
-        if self._error.record["code"][0] != abi.ErrorCode.NONE:
+            words = timeout_error(self.program, self._error.record[0])
+            self._error.clear()
+            raise words from crash
+        if self._error_code[0] != abi.ErrorCode.NONE:
             error = timeout_error(self.program, self._error.record[0])
             self._reset()
             raise error
@@ -167,7 +201,7 @@ class GpuExecutor:
     def _upload_tables(self) -> dict[str, DeviceMemory]:
         program = self.program
         tables = {
-            "tasks": DeviceMemory.of(device_tasks(program, self._addresses())),
+            "tasks": DeviceMemory.of(self._task_rows),
             "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
             "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
             "failures": DeviceMemory(abi.EVENT_STRIDE_BYTES),
@@ -183,14 +217,13 @@ class GpuExecutor:
             for b in self.program.buffers
         }
 
-    def _launch_argument(self, num_steps: int) -> Array:
+    def _launch_argument(self) -> Array:
         argument = np.zeros(1, abi.LAUNCH.dtype)
         for name, memory in self._tables.items():
             argument[name] = memory.address
         argument["error"] = self._error.address
         argument["row_count"] = self._memory[ROW_COUNT].address if ROW_COUNT in self._memory else 0
         argument["spin_limit_ns"] = self.options.spin_limit_ns
-        argument["first_step"], argument["num_steps"] = self._first_step, num_steps
         return argument
 
     def _reset(self) -> None:
@@ -218,6 +251,19 @@ class GpuExecutor:
         if on_gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()  # what packing took; torch would keep it
+
+
+def _steps_of(argument: Array) -> Array:
+    """``first_step`` and ``num_steps`` of a launch argument, as two int32 in its memory."""
+    at = abi.LAUNCH.dtype.fields["first_step"][1]  # pyright: ignore[reportOptionalSubscript]
+    return argument.view(np.uint8)[at : at + 8].view(np.int32)
+
+
+def torch_stream(ordinal: int) -> int:
+    """The handle of torch's current stream on GPU ``ordinal``."""
+    import torch
+
+    return int(torch._C._cuda_getCurrentRawStream(ordinal))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 def _usable(program: Program, device: Device | None) -> Device:
