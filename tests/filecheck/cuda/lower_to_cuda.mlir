@@ -41,9 +41,9 @@ sm.graph @step target "sim" {
 // TEXT:      constexpr int kRingStages = 13;
 // TEXT:      #include "mpk/runtime/kernel.cuh"
 // TEXT-NEXT: #include "mpk/tasks/elementwise.cuh"
-// TEXT:      switch (task.body) {
+// TEXT:      switch (body) {
 // TEXT-NEXT:   case 0: return mpk::run_body<mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>>(context, slot);
-// TEXT-NEXT:   case 1: return mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>::run(context, task);
+// TEXT-NEXT:   case 1: return mpk::run_body<mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>>(context, slot);
 // TEXT-NEXT: }
 // TEXT:      return true;
 // TEXT:      extern "C" __global__ void __launch_bounds__(384, 1)
