@@ -171,6 +171,7 @@ struct Context {
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
+  unsigned zero = 0;  // always, but the compiler must not know
   Progress progress = {};
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
@@ -312,12 +313,12 @@ struct Context {
     return stages[0];
   }
 
-  // Gives the oldest stages back; every consumer warp does it once a stage. What was loaded from them must have been
-  // used: an arrival overtakes loads from shared memory that are under way, and the loader then overwrites what they
-  // read.
-  __device__ __forceinline__ void release_stages(int count = 1) {
+  // Gives the oldest stages back; every consumer warp does it once a stage. `used` must be made of a word of each vector
+  // that was loaded from them: an arrival overtakes loads from shared memory that are under way, and the loader then
+  // overwrites what they read, so the arrival's address is made to need what they bring.
+  __device__ __forceinline__ void release_stages(unsigned used, int count = 1) {
     __syncwarp();
-    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())]);
+    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())] + (used & zero));
     progress.released = wrap(progress.released + count);
   }
 

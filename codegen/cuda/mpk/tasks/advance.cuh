@@ -55,7 +55,8 @@ struct Advance {
         b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
     const unsigned* sampled = context.current<const unsigned>(task, kSampled);
     const int rows = context.rows_from(0, kRows);
-    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : last_row(task, b); };
+    const int own_row = active ? last_row(task, b) : 0;
+    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : own_row; };
     unsigned token[1 + ceil_div(kRows, kConsumers)];
     context.load(
         task, kSampled, token,

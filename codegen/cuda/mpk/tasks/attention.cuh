@@ -265,12 +265,13 @@ struct Attention {
     for (int p = range.begin; p < range.old_end; p += kStagePositions) {
       const char* stage = context.acquire_stage();
       const int count = min(kStagePositions, range.old_end - p);
+      unsigned used = 0;
       for (int begin = 0; begin < count; begin += kBlock, ++blocks) {
         if (blocks % kConsumerWarps != context.warp()) continue;
         const char* keys = stage + begin * kPositionBytes;
-        attend_block(context, SharedRows{keys, keys + kStageBytes / 2}, count - begin, queries, scale, state);
+        used ^= attend_block(context, SharedRows{keys, keys + kStageBytes / 2}, count - begin, queries, scale, state);
       }
-      context.release_stages();
+      context.release_stages(used);
     }
     return blocks;
   }
@@ -295,8 +296,8 @@ struct Attention {
 
   // Up to 16 positions, of which `count` are there.
   template <typename Rows>
-  static __device__ __forceinline__ void attend_block(const Context& context, const Rows& rows, int count,
-                                                      const Queries& queries, float scale, State& state) {
+  static __device__ __forceinline__ unsigned attend_block(const Context& context, const Rows& rows, int count,
+                                                          const Queries& queries, float scale, State& state) {
     const int quad = context.lane() % 4;
     Vector16 value[4][kValueParts];
     load_values(context, rows, count, value);
@@ -320,6 +321,10 @@ struct Attention {
       weights[tile] = pack_bf16(low, high);
     }
     add_values(value, weights, state);
+    unsigned used = __float_as_uint(highest);  // needs all keys
+#pragma unroll
+    for (int k = 0; k < 4 * kValueParts; ++k) used ^= value[k / kValueParts][k % kValueParts].word[0];
+    return used;
   }
 
   static __device__ __forceinline__ float capped(float score, float cap) {

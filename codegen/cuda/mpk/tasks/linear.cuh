@@ -174,10 +174,12 @@ struct Linear {
   // in the stage.
   static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
+    unsigned used = 0;
 #pragma unroll
     for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
       const bool inside = kK % kStageColumns == 0 || i * kBlockDistance < columns;
       const Vector16 weight = inside ? load_vector(norm + 2 * i * kBlockDistance) : Vector16{};
+      used ^= weight.word[0];
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
         unsigned (&x)[4] = segment.x[i * kHalves + h].word;
@@ -189,7 +191,7 @@ struct Linear {
         for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
     }
-    context.release_stages();
+    context.release_stages(used);
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
@@ -263,7 +265,10 @@ struct Linear {
     for (int g = 0; g < kGroupStages; ++g) load_weights(context, stages[g], first_stage + s + g, weights[g]);
 #pragma unroll
     for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
-    context.release_stages(kGroupStages);
+    unsigned used = 0;
+#pragma unroll
+    for (int i = 0; i < kGroupStages * kStageVectors; ++i) used ^= weights[i / kStageVectors][i % kStageVectors].word[0];
+    context.release_stages(used, kGroupStages);
   }
 
   static __device__ __forceinline__ void load_weights(const Context& context, const char* bytes, int stage,
