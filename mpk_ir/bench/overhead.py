@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..core.errors import DeviceError
+from ..core.errors import DeviceError, MpkError
 
 if TYPE_CHECKING:
     import torch
@@ -97,19 +98,24 @@ def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...],
     synchronize()
 
 
-def main() -> None:
-    """Print the measurements. Raises DeviceError without a GPU."""
+def main() -> int:
+    """Print the measurements; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=2000, help="of each run")
     calls = parser.parse_args().calls
     import torch
 
-    if not torch.cuda.is_available():
-        raise DeviceError("no GPU that torch can use")
-    with torch.no_grad():
-        for name, (module, inputs) in cases().items():
-            report(name, module, inputs, calls)
+    try:
+        if not torch.cuda.is_available():
+            raise DeviceError("no GPU that torch can use", advice="install a torch built with CUDA")
+        with torch.no_grad():
+            for name, (module, inputs) in cases().items():
+                report(name, module, inputs, calls)
+    except MpkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

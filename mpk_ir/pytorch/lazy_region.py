@@ -14,7 +14,7 @@ from .region import Region
 from .report import RegionReport
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
+    from torch.fx import GraphModule, Node
 
     from ..runtime.driver import Device
 
@@ -104,8 +104,16 @@ def specialized(module: GraphModule, arguments: Sequence[Any]) -> GraphModule:
 
     if not any(is_symbolic(node.meta.get("val")) for node in module.graph.nodes):
         return module
+
+    class Propagate(FakeTensorProp):
+        def run_node(self, n: Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, int | float):  # torch 2.11 keeps the symbol
+                n.meta["val"] = result
+            return result
+
     concrete = copy.deepcopy(module)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = [mode.from_tensor(one, static_shapes=True) if isinstance(one, torch.Tensor) else one for one in arguments]
-    FakeTensorProp(concrete, mode).propagate_dont_convert_inputs(*fake)
+    Propagate(concrete, mode).propagate_dont_convert_inputs(*fake)
     return concrete
