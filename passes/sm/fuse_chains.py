@@ -37,7 +37,8 @@ class FuseChains(MpkPass):
     than if they are dealt in turn. Polled data comes by memory in any case, so who waits for some stays where it is.
     ``context``: positions in each request's cache, by which attention is weighed.
 
-    Needs a placement and events. Statistics: ``chained_grids``, ``chained_tasks``; ``too_uneven``, grids that could be
+    Needs a placement and events. Fused decoders poll nearly all data, so it is graphs of general kinds that gain.
+    Statistics: ``chained_grids``, ``chained_tasks``; ``too_uneven``, grids that could be
     chained but lose more than they gain; ``gained_ns``, by the cost model, over the step.
     """
 
