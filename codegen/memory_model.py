@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ..proof import Rejection
 
-_ATOM = re.compile(r"\b(\w+_(release|acquire)_(gpu|sys))\(")
+_ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
 SCOPES = ("gpu", "sys")
@@ -20,10 +20,11 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     An atom does what its name says: `add_release_gpu` is an instruction with `.release.gpu`. The last warp to leave a
     task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. Scopes are those
-    of the gpu or wider.
+    of the gpu or wider. Polled words are stored and loaded at such a scope too. What the loader copies of a state it
+    copies behind the acquire of the step before, and behind a fence between that and the copy engine.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
-    _check_atoms(bodies.get("mpk/atoms.cuh", {}))
+    _check_atoms(headers.get("mpk/atoms.cuh", ""))
     runtime = {name: body for part, found in bodies.items() if "/runtime/" in part for name, body in found.items()}
     for name, order in (("leave_task", "release"), ("wait_event", "acquire")):
         if not _gpu_atoms(runtime.get(name, ""), order):
@@ -40,6 +41,17 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     wait = runtime.get("wait", "")
     if "wait_event(" in wait and "__syncwarp()" not in wait[wait.rindex("wait_event(") :]:
         raise Rejection("memory-model", "`wait` of the kernel has no barrier behind the events it waited for")
+    for name in ("publish", "begin_load", "end_load"):
+        if not _gpu_atoms(runtime.get(name, ""), "relaxed"):
+            raise Rejection(
+                "memory-model", f"`{name}` of the kernel has no access at scope gpu or wider: other SMs may not see it"
+            )
+    step = runtime.get("wait_for_step", "")
+    if "wait_event(kStepEvent" not in step or "fence_proxy_async_global(" not in step[step.index("wait_event(") :]:
+        raise Rejection(
+            "memory-model",
+            "`wait_for_step` of the kernel does not put the end of the step, then a fence, before copies of a state",
+        )
 
 
 def _gpu_atoms(body: str, order: str) -> list[int]:
@@ -58,15 +70,15 @@ def orders_memory(headers: Mapping[str, str]) -> bool:
     return True
 
 
-def _check_atoms(atoms: Mapping[str, str]) -> None:
-    both = " ".join(_ASM.findall(atoms.get("add_acquire_release_block", "")))
+def _check_atoms(text: str) -> None:
+    atoms = list(_functions(text))
+    both = " ".join(_ASM.findall(dict(atoms).get("add_acquire_release_block", "")))
     if ".acq_rel.cta" not in both:
         raise Rejection("memory-model", f"`add_acquire_release_block` is `{both}`, expected one with .acq_rel.cta")
-    for name, body in atoms.items():
-        named = _ATOM.match(f"{name}(")
-        if named is None:
+    for name, body in atoms:
+        named, instructions = _ATOM.match(f"{name}("), " ".join(_ASM.findall(body))
+        if named is None or (not instructions and f"{name}(" in body):  # by another of its name
             continue
-        instructions = " ".join(_ASM.findall(body))
         if f".{named[2]}.{named[3]}" not in instructions:
             raise Rejection(
                 "memory-model", f"`{name}` is `{instructions}`, expected an instruction with .{named[2]}.{named[3]}"

@@ -7,6 +7,7 @@ from xdsl.passes import ModulePass
 from .core.target import Target
 from .passes.lower.lower_to_cuda import LowerToCuda
 from .passes.sm.elide_waits import ElideWaits
+from .passes.sm.fuse_chains import FuseChains
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
 from .passes.sm.plan_memory import PlanMemory
@@ -41,6 +42,7 @@ def plan_passes(target: Target) -> tuple[ModulePass, ...]:
         FuseEvents(),  # before normalization: fewer events need fewer joins
         NormalizeEvents(),  # before scheduling: a join is a task that needs an SM
         Schedule(),
+        FuseChains(),  # after scheduling, of which it moves what gains by it; before waits that it makes needless go
         ElideWaits(),  # after scheduling: the order of a queue makes events superfluous
         PlanMemory(),  # reuse needs the order that the events give, nothing of the placement
         Verify(),  # last: it proves the plan that will run

@@ -17,6 +17,7 @@ PASSES = {
     "sm-elide-waits": "mpk_ir.passes.sm.elide_waits:ElideWaits",
     "sm-normalize-events": "mpk_ir.passes.sm.normalize_events:NormalizeEvents",
     "sm-schedule": "mpk_ir.passes.sm.schedule:Schedule",
+    "sm-fuse-chains": "mpk_ir.passes.sm.fuse_chains:FuseChains",
     "sm-schedule-list": "mpk_ir.passes.sm.schedule_list:ScheduleList",
     "sm-plan-memory": "mpk_ir.passes.sm.plan_memory:PlanMemory",
     "sm-verify": "mpk_ir.passes.sm.verify:Verify",

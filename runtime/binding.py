@@ -47,7 +47,8 @@ def moved_tasks(program: Program, table: Array, before: Mapping[str, int], after
             name = program.buffers[operand.buffer].name
             if name in after:
                 rows = table["grid"] == number
-                moved["operand"][rows, slots[position]] += np.array(after[name] - before[name]).astype(np.uint64)  # wraps around
+                by = np.array(after[name] - before[name]).astype(np.uint64)  # wraps around
+                moved["operand"][rows, slots[position]] += by
     return moved
 
 

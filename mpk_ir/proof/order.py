@@ -23,16 +23,24 @@ class Order:
 
     plan: Plan
     topological: IntArray
-    clock: Clock
-    event_clock: Clock
-    """[events, queues]: the same once an event has all its arrivals."""
 
     @staticmethod
     def of(plan: Plan) -> Order:
         """The order of ``plan``, whose counts are right. Raises Rejection with the cycle if there is none."""
-        topological = topological_order(plan)
-        clock, event_clock = _clocks(plan, topological)
-        return Order(plan, topological, clock, event_clock)
+        return Order(plan, topological_order(plan))
+
+    @property
+    def clock(self) -> Clock:
+        return self._clocks[0]
+
+    @property
+    def event_clock(self) -> Clock:
+        """[events, queues]: the same once an event has all its arrivals."""
+        return self._clocks[1]
+
+    @cached_property
+    def _clocks(self) -> tuple[Clock, Clock]:
+        return _clocks(self.plan, self.topological)
 
     @cached_property
     def strong(self) -> Order:
@@ -47,15 +55,14 @@ class Order:
         counted = replace(
             plan, waits=plan.waits[events[plan.waits[:, 1]]], signals=plan.signals[events[plan.signals[:, 1]]]
         )
-        return Order(counted, self.topological, *_clocks(counted, self.topological))
+        return Order(counted, self.topological)
 
     @cached_property
     def told(self) -> Order:
         """The order in which reading is done: counters, queues, and what polled data tells of who made it."""
         if not self.plan.event_polled.any():
             return self
-        plan = told_plan(self.plan)
-        return Order(plan, self.topological, *_clocks(plan, self.topological))
+        return Order(told_plan(self.plan), self.topological)
 
     def before(self, earlier: IntArray, later: IntArray) -> BoolArray:
         """Whether ``earlier[i]`` is over when the waits of ``later[i]`` are."""

@@ -111,7 +111,9 @@ class Dependences:
 
 def _by_event(relation: BoolArray, told: BoolArray) -> BoolArray:
     """``told``, of consumers that will share an event, as they wait for the same producers, only what all are told."""
-    _, event = np.unique(relation.T, axis=0, return_inverse=True)
+    if np.array_equal(told, relation):
+        return told
+    _, event = np.unique(np.packbits(relation.T, axis=1), axis=0, return_inverse=True)
     event = event.reshape(-1)
     untold = np.zeros((int(event.max()) + 1, len(relation)), np.bool_)
     np.logical_or.at(untold, event, ~told.T)

@@ -129,6 +129,14 @@ class _Orders:
                 self.strong.add(edge, implied=implied)
 
 
+def memory_order(edges: list[Dependence], num_grids: int) -> GridOrder:
+    """The order of memory between grids: what ``edges`` that need a counter give. With polled data about, an edge from
+    a read to a write may be kept without one."""
+    if any(edge.polled for edge in edges):
+        edges = [edge for edge in edges if edge.after_write and not edge.polled]
+    return reduce_edges(edges, num_grids)[1]
+
+
 def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
     """``edges`` without those that the rest implies task by task, and the order of memory between grids.
 

@@ -54,16 +54,17 @@ class ElideWaits(MpkPass):
         plan = plan_of(graph)
         check_counts(plan)
         order, kinds = Order.of(plan), _Kinds.of(graph)
+        memory = kinds.memory(order)
         waits, signals = plan.waits[:, :2], plan.signals
         if self.waits:
             reads = needed_waits(order.told, kinds.after_reads) if kinds.after_reads.any() else waits[:0]
-            waits = np.concatenate([needed_waits(kinds.memory(order), kinds.data), reads, kinds.polled_of(waits)])
+            waits = np.concatenate([needed_waits(memory, kinds.data), reads, kinds.polled_of(waits)])
         awaited = np.union1d(waits[:, 1], np.array(plan.step_events, np.int64))
         signals = signals[np.isin(signals[:, 1], awaited)]
         if self.arrivals:
             signals = np.concatenate(
                 [
-                    needed_signals(kinds.memory(order), awaited[kinds.data[awaited]]),
+                    needed_signals(memory, awaited[kinds.data[awaited]]),
                     needed_signals(order.told, awaited[kinds.after_reads[awaited]]),
                     kinds.polled_of(signals),
                 ]

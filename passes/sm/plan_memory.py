@@ -14,7 +14,7 @@ from ...dialects.sm import BufferOp, GraphOp
 from ...dialects.sm.expansion import IntArray
 from ..analysis.dependences import BoolArray, Dependences
 from ..analysis.memory import size_bytes
-from ..analysis.order import GridOrder, reduce_edges
+from ..analysis.order import GridOrder, memory_order
 from ..base import MpkPass
 
 ALIGNMENT_BYTES = 256
@@ -46,8 +46,7 @@ class PlanMemory(MpkPass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
             dependences = Dependences(graph)
-            _, order = reduce_edges(dependences.edges, len(dependences.grids))
-            self._plan(graph, order)
+            self._plan(graph, memory_order(dependences.edges, len(dependences.grids)))
 
     def _plan(self, graph: GraphOp, order: GridOrder) -> None:
         scratch = [b for b in graph.buffers if b.space.data is Space.SCRATCH]

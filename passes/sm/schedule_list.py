@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntAttr, IntegerAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 from xdsl.ir import SSAValue
 
-from ...core.dtype import dtype_of
 from ...core.errors import PlanError
 from ...core.target import Target, target_of
-from ...dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
-from ...dialects.sm.expansion import box_bounds, task_indices
+from ...dialects.sm import CyclicAttr, GraphOp, GridOp
 from ...dialects.sm.ops import dense_i32
-from ...tasks.work import Load, work_of
+from ...tasks.work import Load
+from ..analysis.costs import TaskCosts, load_of
 from ..base import MpkPass
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -48,9 +47,7 @@ class ScheduleList(MpkPass):
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
             if not graph.grids:
                 raise PlanError(f"sm-schedule-list: graph @{graph.sym_name.data} has no tasks")
-            rows = graph.metadata.data.get("batch")
-            load = Load(rows.value.data if isinstance(rows, IntegerAttr) else 1, self.context)
-            machine = _Machine(target_of(graph.target.data), load)
+            machine = _Machine(target_of(graph.target.data), load_of(graph, self.context))
             for grid in graph.grids:
                 self._place(grid, machine)
             self.count("estimated_ns", round(max(machine.free_us) * NS_PER_US))
@@ -76,17 +73,15 @@ class _Machine:
     load: Load
     ended_us: dict[GridOp, float] = field(default_factory=dict[GridOp, float])
     signallers: dict[SSAValue, list[GridOp]] = field(default_factory=lambda: defaultdict(list))
-    known: dict[tuple[Any, ...], tuple[FloatArray, FloatArray]] = field(
-        default_factory=dict[tuple[Any, ...], tuple[FloatArray, FloatArray]]
-    )
 
     def __post_init__(self) -> None:
+        self.costs = TaskCosts(self.target, self.load)
         self.free_us = np.zeros(self.target.num_sms)
         self.loaded_us = np.zeros(self.target.num_sms)
 
     def place(self, grid: GridOp) -> np.ndarray[Any, np.dtype[np.int64]]:
         """[tasks]: the SM of each task of ``grid``, which comes next in program order."""
-        stream_us, work_us = self._costs(grid)
+        stream_us, work_us = self.costs.of(grid)
         ready = self._ready_us(grid)
         sms = np.empty(grid.num_tasks, np.int64)
         ended = 0.0
@@ -109,25 +104,3 @@ class _Machine:
         producers = [one for event in grid.waits for one in self.signallers[event] if one is not grid]
         handoff = self.target.costs.handoff_loaded_us
         return max((self.ended_us[one] + handoff for one in producers), default=0.0)
-
-    def _costs(self, grid: GridOp) -> tuple[FloatArray, FloatArray]:
-        """([tasks], [tasks]): microseconds that the weights take to stream, and the consumers' work. Layers repeat."""
-        key = (grid.kind, grid.params, grid.extent, grid.boxes, tuple(value.type for value in grid.data))
-        if key not in self.known:
-            kind, count = grid.task_kind, grid.num_tasks
-            work = work_of(kind, grid.task_params, task_indices(grid), self.load, self.target)
-            work_us = np.broadcast_to(np.asarray(work.activation_us + work.compute_us, np.float64), (count,))
-            moved = np.broadcast_to(np.asarray(work.cache_bytes, np.float64), (count,)) + _streamed_bytes(grid)
-            self.known[key] = moved / self.target.sm_bytes_per_us, work_us
-        return self.known[key]
-
-
-def _streamed_bytes(grid: GridOp) -> FloatArray:
-    """[tasks]: weights that the loader brings."""
-    total = np.zeros(grid.num_tasks)
-    for operand, (name, value) in enumerate(zip(grid.operand_names, grid.data, strict=True)):
-        if grid.task_kind.operand(name.data).streamed:
-            assert isinstance(value.type, BufferType)
-            low, high = box_bounds(grid, operand)
-            total += (high - low).prod(axis=1) * dtype_of(str(value.type.element_type)).bytes
-    return total

@@ -44,3 +44,22 @@ def test_every_body_has_a_run_that_waits_and_streaming_ones_a_load(kind: TaskKin
     assert text.count("context.wait(task)") == 1
     streams = any(operand.streamed for operand in kind.operands)
     assert ("static __device__ bool load(Loader& loader" in text) is streams
+
+
+TELLING = [kind for kind in BUILTIN_KINDS if any(o.tells and o.access.writes for o in kind.operands)]
+
+
+@pytest.mark.parametrize("kind", TELLING, ids=lambda kind: kind.name)
+def test_a_body_whose_words_tell_of_its_reading_has_a_barrier_before_it_publishes(kind: TaskKind[Any]) -> None:
+    """`Operand.tells`: all warps have passed a barrier behind their reading when the last words are stored."""
+    text = kind.header()
+    calls = [match.start() for match in re.finditer(r"\bcontext\.publish\(", text)]
+    assert calls
+    run = text[text.index(" run(Context& context") :]
+    reached = run[: run.index("\n  }")]
+    for name in re.findall(r"\b(run_pass|merge)\(context", reached):  # where the barrier stands in a part of the body
+        part = text[text.index(f" {name}(Context& context") :]
+        reached = reached.replace(f"{name}(context", part[: part.index("\n  }")] + f"{name}(context", 1)
+    assert "context.sync()" in reached
+    last = max(reached.rfind("context.publish("), reached.rfind("finish_row("))
+    assert reached.index("context.sync()") < last

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpk_ir.api import parse
 from mpk_ir.codegen.program import Program
+from mpk_ir.codegen.verify import verify_program
+from mpk_ir.compiler import compile_module
 from mpk_ir.core.errors import PlanError, UsageError
+from mpk_ir.core.target import H200
 from mpk_ir.runtime.nvrtc import compile_source
 from mpk_ir.tasks import BUILTIN_KINDS
 
@@ -63,9 +67,24 @@ def test_another_batch_is_another_program() -> None:
 
 def test_fused_and_unfused_graphs_use_every_kind_of_a_decoder() -> None:
     kinds = {grid.kind for fused in (True, False) for grid in program_of("qwen3", fused=fused).grids}
-    assert (
-        kinds == {kind.name for kind in BUILTIN_KINDS} - {"join", "argmax"} - GENERAL_KINDS
-    )  # an argmax behind a linear is part of it
+    # an argmax behind a linear is part of it: one of its own is tested below
+    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join", "argmax"} - GENERAL_KINDS
+
+
+ARGMAX = """
+func.func @step(%x: tensor<8x288xf32>) -> tensor<8xi32> {
+  %y = tg.neg %x : (tensor<8x288xf32>) -> tensor<8x288xf32>
+  %t = tg.argmax %y : (tensor<8x288xf32>) -> tensor<8xi32>
+  func.return %t : tensor<8xi32>
+}
+"""
+
+
+def test_an_argmax_of_what_is_no_product_has_grids_of_its_own_and_compiles() -> None:
+    program = compile_module(parse(ARGMAX), H200).program
+    assert {"argmax", "select"} <= {grid.kind for grid in program.grids}
+    verify_program(program)
+    assert compile_source(program.source, program.headers, program.target.arch).resources
 
 
 def test_layers_share_bodies() -> None:

@@ -29,7 +29,7 @@ from tests.sm.oracle import NaivePlan
 from .judge import adversaries, run, shown_wrong, why_unsafe
 from .subjects import Subject, decoders, random_subjects
 from .tables import DAMAGES, narrow_box, shift_box, swap_buffer, widen_box
-from .text import WEAKENINGS
+from .text import POLLED_WEAKENINGS, WEAKENINGS
 from .variants import VARIANTS
 
 NEW_MEANING = (shift_box, widen_box, narrow_box, swap_buffer)
@@ -107,8 +107,13 @@ def damage_tables(subject: Subject, score: Score, generator: np.random.Generator
 
 
 def weaken_text(subject: Subject, score: Score) -> None:
-    """Each weakening of the memory model once: unsafe if a run in which events order nothing goes wrong."""
+    """Each weakening of the memory model once: unsafe if a run in which events order nothing goes wrong; those of
+    polled data if a decoder has any, which streams its caches as well."""
     if subject.drawn is None:
+        for weakening in POLLED_WEAKENINGS if any(buffer.polled for buffer in subject.program.buffers) else ():
+            program = weakening(subject.program)
+            rejected = rule_of(lambda program=program: verify_program(program))
+            score[f"text: {weakening.__name__}"].note("polled", rejected, subject.name)
         return
     options = SimulatorOptions(Lagging(), shared_arena=True, delayed_writes=True)
     expected = run(subject.program, subject.drawn, options)

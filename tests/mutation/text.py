@@ -58,6 +58,34 @@ def drop_barrier_after_wait(program: Program) -> Program:
     return _edit(program, CONTEXT, r"(void wait\((?s:.*?))__syncwarp\(\);", r"\1")
 
 
+def narrow_polled_load(program: Program) -> Program:
+    """A reader of polled words may see its SM's old copies for ever."""
+    return _edit(program, ATOMS, r"ld\.relaxed\.gpu\.global\.v4", "ld.relaxed.cta.global.v4")
+
+
+def narrow_polled_store(program: Program) -> Program:
+    """Polled words may stay where only their SM sees them."""
+    return _edit(program, ATOMS, r"st\.relaxed\.gpu\.global\.u32", "st.relaxed.cta.global.u32")
+
+
+def publish_by_plain_stores(program: Program) -> Program:
+    """Polled words are stored as any other data."""
+    return _edit(program, CONTEXT, r"store_relaxed_gpu\(", "store_plain(")
+
+
+def copy_state_without_fence(program: Program) -> Program:
+    """The copy engine may read a state as it was before tasks of the last step wrote it."""
+    return _edit(program, CONTEXT, r"fence_proxy_async_global\(\);", "")
+
+
+POLLED_WEAKENINGS: tuple[Weakening, ...] = (
+    narrow_polled_load,
+    narrow_polled_store,
+    publish_by_plain_stores,
+    copy_state_without_fence,
+)
+"""Unsafe where data is polled: its readers are on other SMs."""
+
 WEAKENINGS: tuple[Weakening, ...] = (
     relax_release,
     narrow_release,

@@ -12,10 +12,13 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from mpk_ir.core.target import target_of
+from mpk_ir.passes.analysis.dependences import Dependences
+from mpk_ir.passes.analysis.order import memory_order, reduce_edges
 from mpk_ir.passes.analysis.plan_arrays import plan_of
 from mpk_ir.passes.sm.poll_data import PollData
 from mpk_ir.passes.sm.schedule import Schedule
 from mpk_ir.passes.sm.verify import Verify
+from mpk_ir.passes.tile.tile import Tile
 from mpk_ir.pipeline import plan_passes
 from mpk_ir.proof import Plan, Rejection, check
 from mpk_ir.proof.order import Order
@@ -153,3 +156,15 @@ def test_a_decoder_runs_with_polled_data_only(plan_decoder: PlanDecoder) -> None
     graph = graph_of(plan_decoder("h200", 4))
     Verify().apply(Context(), plan_decoder("h200", 4))
     assert [event.sym_name.data for event in graph.events if event.polled is None] == ["step"]
+
+
+@given(product_plans())
+@settings(max_examples=20, deadline=None)
+def test_memory_is_shared_by_the_order_that_reduction_finds(drawn: GraphPlan) -> None:
+    module = build(drawn)
+    for one in (Tile(target="h200"), PollData()):
+        one.apply(Context(), module)
+    dependences = Dependences(graph_of(module))
+    num_grids = len(dependences.grids)
+    found, reduced = memory_order(dependences.edges, num_grids), reduce_edges(dependences.edges, num_grids)[1]
+    assert np.array_equal(found.all_before, reduced.all_before)

@@ -54,9 +54,8 @@ struct Advance {
     const bool active =
         b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
     const unsigned* sampled = context.current<const unsigned>(task, kSampled);
-    const int rows = context.rows_from(0, kRows);
-    const int own_row = active ? last_row(task, b) : 0;
-    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : own_row; };
+    const int rows = context.rows_from(0, kRows), last = active ? last_row(task, b) : 0;
+    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : last; };
     unsigned token[1 + ceil_div(kRows, kConsumers)];
     context.load(
         task, kSampled, token,
