@@ -135,7 +135,26 @@ TARGETS = {target.name: target for target in (H200, H100, A100, B200, SIM)}
 
 
 def target_of(name: str) -> Target:
-    """The target called ``name``. Raises UsageError for any other."""
-    if name not in TARGETS:
+    """The target called ``name``, or of `h200/4` a quarter. Raises UsageError for any other."""
+    whole, _, parts = name.partition("/")
+    if whole not in TARGETS:
         raise UsageError(f"unknown target '{name}'", advice=did_you_mean(name, TARGETS))
-    return TARGETS[name]
+    if not parts:
+        return TARGETS[whole]
+    if not parts.isdecimal():
+        raise UsageError(f"unknown target '{name}'", advice=f"a part of {whole} is called such as {whole}/4")
+    return part_of(TARGETS[whole], int(parts))
+
+
+def part_of(target: Target, parts: int) -> Target:
+    """One of ``parts`` equal shares of the SMs of ``target``, which has the bandwidth of as many.
+
+    Raises UsageError if there are not that many SMs.
+    """
+    if parts == 1:
+        return target
+    if not 1 <= parts <= target.num_sms:
+        raise UsageError(f"target '{target.name}' of {target.num_sms} SMs in {parts} parts")
+    num_sms = target.num_sms // parts
+    bandwidth = target.read_bandwidth_tb_s * num_sms / target.num_sms
+    return replace(target, name=f"{target.name}/{parts}", num_sms=num_sms, read_bandwidth_tb_s=bandwidth)

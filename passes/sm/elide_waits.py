@@ -147,9 +147,8 @@ class _Renewed:
         number = np.where(used, np.cumsum(used) - 1, -1)
         if not used.any():
             return _Renewed(None, first, number)
-        made = EventOp(
-            event.sym_name.data, arrivals[used].tolist(), step=event.step is not None, polled=event.polled is not None
-        )
+        marks = {mark: getattr(event, mark) is not None for mark in ("step", "polled", "shared")}
+        made = EventOp(event.sym_name.data, arrivals[used].tolist(), **marks)
         made.location = event.location
         block = event.parent
         assert block is not None

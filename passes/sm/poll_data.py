@@ -38,7 +38,8 @@ class PollData(MpkPass):
                 for value, name in zip(grid.data, grid.operand_names, strict=True):
                     uses[value].append((grid, grid.task_kind.operand(name.data)))
             for buffer in graph.buffers:
-                if buffer.space.data is Space.SCRATCH and _can_be_polled(uses[buffer.buffer]):
+                scratch = buffer.space.data is Space.SCRATCH and buffer.counted is None
+                if scratch and _can_be_polled(uses[buffer.buffer]):
                     buffer.polled = UnitAttr()
                     self.count("polled_buffers")
 

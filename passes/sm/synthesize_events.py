@@ -28,7 +28,8 @@ class SynthesizeEvents(MpkPass):
     sm.grid @b ... waits (%e) [affine_map<(d0) -> (d0)>] ...
     ```
     Every dependence counts: read after write, write after read, write after write, through views too. An edge that
-    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`.
+    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`,
+    reads of what other ranks write events marked `shared`; the end of the step of several ranks is shared too.
     """
 
     name = "sm-synthesize-events"
@@ -70,8 +71,9 @@ class SynthesizeEvents(MpkPass):
     ) -> EventOp:
         producer, consumer = grids[edge.producer], grids[edge.consumer]
         group_of_consumer, members = predecessor_sets(edge.relation)
-        name = f"{producer.sym_name.data}->{consumer.sym_name.data}{'.polled' if edge.polled else ''}"
-        event = EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled)
+        marks = "".join(f".{mark}" for mark in ("polled", "shared") if getattr(edge, mark))
+        name = f"{producer.sym_name.data}->{consumer.sym_name.data}{marks}"
+        event = EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled, shared=edge.shared)
         graph.body.block.insert_op_before(event, grids[0])
         waits[edge.consumer].append(EventUse(event.event, elements_attr(consumer, group_of_consumer[:, None])))
         signals[edge.producer].append(EventUse(event.event, elements_attr(producer, memberships(members))))
@@ -89,7 +91,7 @@ class SynthesizeEvents(MpkPass):
             followed[edge.producer] |= edge.relation.any(axis=1)
         last = [number for number, done in enumerate(followed) if not done.all()]
         total = sum(int((~followed[number]).sum()) for number in last)
-        event = EventOp("step", [total], step=True)
+        event = EventOp("step", [total], step=True, shared=graph.rank_count > 1)
         graph.body.block.insert_op_before(event, grids[0])
         for number in last:
             element = np.where(followed[number], -1, 0)[:, None]

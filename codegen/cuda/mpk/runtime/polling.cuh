@@ -11,6 +11,13 @@
 
 namespace mpk {
 
+// Of a word that may be polled: other ranks write such words, too, if there are any.
+template <typename T>
+__device__ __forceinline__ T load_polled(const T* pointer) {
+  if constexpr (kRanks > 1) return load_relaxed_sys(pointer);
+  return load_relaxed_gpu(pointer);
+}
+
 constexpr unsigned kUnwritten = 0xFFFFFFFFu;
 
 __device__ __forceinline__ bool is_written(unsigned word) { return word != kUnwritten; }
