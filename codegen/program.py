@@ -266,9 +266,7 @@ def _pack_from(row: dict[str, Any]) -> Pack:
 
 def _grid_from(row: dict[str, Any]) -> Grid:
     operands = tuple(
-        GridOperand(
-            o["name"], o["buffer"], Access(o["access"]), tuple(o["along"]), tuple(o["rank_step"]), o["pushed"]
-        )
+        GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"]), tuple(o["rank_step"]), o["pushed"])
         for o in row["operands"]
     )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}

@@ -131,7 +131,7 @@ def check_source(program: Program) -> None:
     busy = int((np.diff(program.queue_begin) > 0).sum())  # each arrives once, when its last task is over
     expected = {"kStepEvent": step, "kStepArrivals": program.ranks * busy, "kNumTasks": len(program.tasks)}
     expected |= {"kPolledBytes": program.polled_bytes, "kBlockThreads": program.launch.num_threads}
-    expected |= {"kRanks": program.ranks, "kRankBlocks": program.launch.num_blocks}
+    expected |= {"kRanks": program.ranks, "kRankBlocks": len(program.queue_begin) - 1}
     expected |= {"kStepCounterOffset": step_counter_offset(program.arena_bytes)}
     for name, value in expected.items():
         if constants.get(name) != value:

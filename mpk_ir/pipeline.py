@@ -35,11 +35,11 @@ def tensor_passes(ranks: int = 1) -> tuple[ModulePass, ...]:
     )
 
 
-def plan_passes(target: Target) -> tuple[ModulePass, ...]:
-    """Tg -> sm: task grids, what orders them, where and when they run."""
+def plan_passes(target: Target, strategy: str = "auto") -> tuple[ModulePass, ...]:
+    """Tg -> sm: task grids, what orders them, where and when they run. ``strategy``: of `sm-overlap-comm`."""
     return (
         Tile(target=target.name),
-        OverlapComm(),  # before polling: it decides which values are waited for as a whole
+        OverlapComm(strategy=strategy),  # before polling: it decides which values are waited for as a whole
         PollData(),  # before events: what is polled needs none of the kernel's counters
         SynthesizeEvents(),
         FuseEvents(),  # before normalization: fewer events need fewer joins

@@ -60,7 +60,9 @@ def _require_one_stride(program: Program, grid: Grid) -> None:
     pushed = [(program.buffers[o.buffer], o) for o in grid.operands if o.pushed]
     strides = {rank_stride(buffer, operand) * buffer.dtype.bytes for buffer, operand in pushed}
     if len(strides) > 1:
-        raise PlanError(f"grid '{grid.name}' pushes operands whose ranks lie {sorted(strides)} bytes apart, expected one")
+        raise PlanError(
+            f"grid '{grid.name}' pushes operands whose ranks lie {sorted(strides)} bytes apart, expected one"
+        )
     if any(buffer.polled is False for buffer, _ in pushed):
         raise PlanError(f"grid '{grid.name}' pushes to a buffer that is not polled")
 

@@ -56,9 +56,7 @@ class Simulator:
         self.options = options or SimulatorOptions()
         self.ranks: Sequence[int] = range(program.ranks) if link is None else (link.rank,)
         self._link, self._outbox = link, list[Message]()
-        self._memory = SimulatedMemory.allocate(
-            program, parameters, self.ranks, shared_arena=self.options.shared_arena
-        )
+        self._memory = SimulatedMemory.allocate(program, parameters, self.ranks, shared_arena=self.options.shared_arena)
         self._counters = Counters(program)
         self._sms = len(program.queue_begin) - 1
         self._delayed: DelayedVisibility | None = None
@@ -67,8 +65,10 @@ class Simulator:
             self._delayed = DelayedVisibility(self._memory, *sizes, ordered=orders_memory(program.headers))
         self._params = [task_kind(grid.kind).params_from(grid.params) for grid in program.grids]
         queues = [
-            [self._task(number, _Place(rank, place * self._sms + sm), first=number == begin)
-             for number in range(begin, end)]
+            [
+                self._task(number, _Place(rank, place * self._sms + sm), first=number == begin)
+                for number in range(begin, end)
+            ]
             for place, rank in enumerate(self.ranks)
             for sm, (begin, end) in enumerate(pairwise(program.queue_begin.tolist()))
         ]

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 @runtime_checkable
 class PieceLoader(Protocol):
     """A loader that reads the piece of one rank, and no more, where it is asked for one."""
@@ -115,7 +114,8 @@ def require_piece(name: str, shape: tuple[int, ...], shard: Shard) -> None:
     """Raise CheckpointError unless a parameter of ``shape`` is in equal parts as ``shard`` wants it."""
     if shard.parts > 1 and (len(shape) <= shard.dim or shape[shard.dim] % shard.parts):
         raise CheckpointError(
-            f"parameter '{name}': found shape {list(shape)}, expected {shard.parts} equal parts of dimension {shard.dim}"
+            f"parameter '{name}': found shape {list(shape)}, expected {shard.parts} equal parts of dimension "
+            f"{shard.dim}"
         )
 
 

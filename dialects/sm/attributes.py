@@ -174,6 +174,7 @@ class BoxAttr(ParametrizedAttribute):
                 printer.print_string(" along ")
                 _print_shape(printer, ints(self.along))
             if self.pushes:
+                assert isinstance(self.to, StringAttr | AffineMapAttr)
                 printer.print_string(f" to {self.to.data}")
 
     def verify(self) -> None:

@@ -70,7 +70,9 @@ def rank_step(grid: GridOp, operand: int) -> tuple[int, ...]:
     steps = low[1] - low[0]
     if (low[2] - low[1] != steps).any() or (steps != steps[0]).any():
         name = grid.operand_names.data[operand].data
-        raise PlanError(f"grid @{grid.sym_name.data}, operand {name}: its boxes are not a fixed step apart on the ranks")
+        raise PlanError(
+            f"grid @{grid.sym_name.data}, operand {name}: its boxes are not a fixed step apart on the ranks"
+        )
     return tuple(steps[0].tolist())
 
 

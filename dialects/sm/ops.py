@@ -42,8 +42,8 @@ from ...core.errors import MpkError
 from ...core.memory import Layout, Space
 from ...tasks import task_kind
 from ...tasks.base import Params, TaskKind
-from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, ints
 from ..tg.sharding import ShardAttr
+from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, ints
 from .params import params_from_attr, params_to_attr
 
 
@@ -75,9 +75,7 @@ class GraphOp(IRDLOperation):
         "(`polled_bytes` $polled_bytes^)? $body attr-dict"
     )
 
-    def __init__(
-        self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block, ranks: int = 1
-    ) -> None:
+    def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block, ranks: int = 1) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),

@@ -38,3 +38,14 @@ class Rank:
 
 
 ONE_RANK = Rank()
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """A step on ``ranks`` GPUs, or parts of one; ``strategy`` is that of `sm-overlap-comm`."""
+
+    ranks: int = 1
+    strategy: str = "auto"
+
+
+ALONE = Parallel()

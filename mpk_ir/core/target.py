@@ -18,6 +18,7 @@ class Source(StrEnum):
     DATASHEET = "datasheet"
     TAKEN_OVER = "taken over from h200, not measured"
     CHOSEN = "chosen, no real machine"
+    LINK = "900 GB/s of NVLink 4, half of it each way, by the datasheet; latency as published of others, not measured"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Link:
+    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together; ``latency_us``
+    from a store to when a poll on the other side sees it."""
+
+    name: str = "NVLink 4"
+    bytes_per_us: float = 450e3
+    latency_us: float = 1.0
+
+
+@dataclass(frozen=True)
 class Target:
     """One kind of machine: limits the plan must respect and costs the planner weighs.
 
@@ -67,6 +78,7 @@ class Target:
     handoff_loaded_us: float = 1.8
     task_overhead_us: float = 0.3
     costs: Costs = field(default_factory=Costs)
+    link: Link = field(default_factory=Link)
     sources: Mapping[str, Source] = field(default_factory=dict[str, Source], hash=False)
 
     @property
@@ -116,7 +128,7 @@ def _all(source: Source, *figures: str) -> dict[str, Source]:
 
 
 KIB = 1024
-_LIMITS = _all(Source.DATASHEET, "num_sms", "shared_memory_bytes")
+_LIMITS = _all(Source.DATASHEET, "num_sms", "shared_memory_bytes") | _all(Source.LINK, "link")
 _COSTS = ("handoff_idle_us", "handoff_loaded_us", "task_overhead_us", "costs")
 _UNMEASURED = _LIMITS | _all(Source.DATASHEET, "read_bandwidth_tb_s") | _all(Source.TAKEN_OVER, *_COSTS)
 

@@ -21,21 +21,24 @@ from .rejection import Place, Rejection
 
 def check_pushes(plan: Plan) -> None:
     """Only polled data crosses ranks: within a step nothing else is ordered at their scope. Raises Rejection, rule
-    memory-model; rule bounds for a box that on some rank is not inside its buffer."""
+    memory-model; rule bounds for a task that writes to a rank that does not exist."""
     for region in plan.regions:
-        buffer = plan.buffers[region.buffer]
-        task = plan.task(plan.grids[region.grid].first)
-        if region.to is not None and not buffer.polled:
+        if region.to is None:
+            continue
+        buffer, task = plan.buffers[region.buffer], plan.task(plan.grids[region.grid].first)
+        if not buffer.polled:
             raise Rejection(
                 "memory-model",
-                f"{task} writes by operand {region.operand} to other ranks' @{buffer.name}, which is not polled: nothing "
-                "orders ranks within a step",
+                f"{task} writes by operand {region.operand} to @{buffer.name} of other ranks, which is not polled: "
+                "nothing orders ranks within a step",
                 tasks=(task,),
                 places=(Place(buffer.name),),
             )
-        if region.to is not None and ((region.to < TO_ALL) | (region.to >= plan.ranks)).any():
+        if ((region.to < TO_ALL) | (region.to >= plan.ranks)).any():
             raise Rejection(
-                "bounds", f"{task} writes by operand {region.operand} to a rank that is none of {plan.ranks}", tasks=(task,)
+                "bounds",
+                f"{task} writes by operand {region.operand} to a rank that is none of {plan.ranks}",
+                tasks=(task,),
             )
 
 
@@ -51,8 +54,7 @@ def spread(plan: Plan, ranks: Sequence[int]) -> Plan:
     Other ranks are left out; what they write is taken to be written by the last of ``ranks``, whose place among waits
     and arrivals no task of theirs takes.
     """
-    count, grids, tasks = len(ranks), len(plan.grids), _task_numbers(plan, len(ranks))
-    events, buffers = len(plan.event_count), len(plan.buffers)
+    count, events, tasks = len(ranks), len(plan.event_count), _task_numbers(plan, len(ranks))
     waits = np.concatenate(
         [np.stack([tasks[k, plan.waits[:, 0]], plan.waits[:, 1] + k * events], axis=1) for k in range(count)]
     )

@@ -32,7 +32,7 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
     operands = (
         Operand("table"),
         Operand("ids"),
-        Operand("first", early=True),
+        Operand("first"),
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE, polled=True),
     )

@@ -113,8 +113,17 @@ class Tile(MpkPass):
 
 
 def _ranks_of(function: FuncOp) -> int:
+    """The ranks that run ``function``. Raises PlanError if it is sharded and does not say."""
     ranks = function.attributes.get(RANKS)
-    return ranks.value.data if isinstance(ranks, IntegerAttr) else 1
+    if isinstance(ranks, IntegerAttr):
+        return ranks.value.data
+    if any("shards" in op.properties or "shard" in op.properties for op in function.body.block.ops):
+        raise PlanError(
+            f"tile: @{function.sym_name.data} holds shards, but does not say of how many ranks",
+            where=location_of(function),
+            advice=f"tg-shard sets the attribute `{RANKS}`",
+        )
+    return 1
 
 
 def _apply_rule(op: Operation, builder: GraphBuilder) -> None:

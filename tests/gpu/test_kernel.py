@@ -19,7 +19,7 @@ from mpk_ir.runtime.driver import find_device
 from mpk_ir.runtime.executor import GpuExecutor
 from mpk_ir.runtime.simulator import Simulator
 from mpk_ir.tasks import BUILTIN_KINDS
-from tests.codegen.models import FAMILIES, GENERAL_KINDS, family_config, program_of
+from tests.codegen.models import FAMILIES, GENERAL_KINDS, RANK_KINDS, family_config, program_of
 
 pytestmark = pytest.mark.gpu
 
@@ -114,4 +114,4 @@ def test_the_gpu_computes_what_the_simulator_computes() -> None:
 
 def test_fused_and_unfused_graphs_exercise_every_body_of_a_decoder() -> None:
     kinds = {grid.kind for fused in (True, False) for grid in executable("qwen3", 1, fused).program.grids}
-    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join"} - GENERAL_KINDS
+    assert kinds == {kind.name for kind in BUILTIN_KINDS} - {"join"} - GENERAL_KINDS - RANK_KINDS
