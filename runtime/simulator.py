@@ -97,11 +97,15 @@ class Simulator:
 
     def write_state(self, name: str, values: Array) -> None:
         """On every rank."""
+        for rank in self.ranks:
+            self.write_rank_state(name, values, rank)
+
+    def write_rank_state(self, name: str, values: Array, rank: int) -> None:
+        """On ``rank`` alone, which is simulated here: its part of a state that is split."""
         buffer = host_buffer(self.program, name)
         require_shape(buffer, values)
-        for rank in self.ranks:
-            stored = round_to_bf16(values) if buffer.dtype == BF16 else values
-            self._memory.arrays[name_on(name, rank)][...] = stored
+        stored = round_to_bf16(values) if buffer.dtype == BF16 else values
+        self._memory.arrays[name_on(name, rank)][...] = stored
 
     def run(self, num_steps: int) -> None:
         """Run ``num_steps`` steps. Raises VerificationError if SMs wait for each other, or a body fails."""
