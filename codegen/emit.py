@@ -25,6 +25,7 @@ RUNTIME_HEADERS = (
     "math.cuh",
     "strided.cuh",
     "best.cuh",
+    "table.cuh",
     "runtime/polling.cuh",
     "runtime/context.cuh",
     "runtime/kernel.cuh",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mpk/runtime/context.cuh"
+#include "mpk/table.cuh"
 
 namespace mpk {
 
@@ -19,18 +20,12 @@ struct ShardEmbedding {
       if (row < rows) {
         const int token = operand<const int>(task, kIds)[row * kStride + RowColumn::kToken] - first;
         const bool mine = token >= 0 && token < kTokens;
-        const size_t offset = offset_of(token, column, task.row_stride[kTable]);
-        if (mine) values = load_vector(operand<const bf16>(task, kTable) + offset);
+        const bf16* table = operand<const bf16>(task, kTable);
+        if (mine) values = load_columns<kPacked>(table, token, column, task.row_stride[kTable]);
       }
       const size_t place = static_cast<size_t>(row) * task.row_stride[kY] + column;
       context.publish(task, kY, place / 8, values, row < rows);
     }
-  }
-
- private:
-  static __device__ __forceinline__ size_t offset_of(int token, int column, unsigned row_stride) {
-    if constexpr (!kPacked) return static_cast<size_t>(token) * row_stride + column;
-    return static_cast<size_t>(token / 8) * 8 * row_stride + column / 32 * 256 + token % 8 * 32 + column % 32;
   }
 };
 
