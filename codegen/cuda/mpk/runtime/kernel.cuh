@@ -78,8 +78,7 @@ __device__ void consume(Context& context, int first_task, int length) {
     if (!begin_step(context, step)) return;
     for (int i = 0; i < length; ++i, slots.advance()) {
       context.task_number = first_task + i;
-      ring_wait(&shared.task_full[slots.stage], slots.phase, ErrorCode::kFetchTimeout,
-                context.task_number, step);
+      ring_wait(&shared.task_full[slots.stage], slots.phase, ErrorCode::kFetchTimeout, context.task_number, step);
       const Task& task = shared.slot[slots.stage];
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
