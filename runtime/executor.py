@@ -15,7 +15,8 @@ from .cache import KernelCache
 from .driver import Device, Kernel, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
-from .peers import Peers, SameDevice, raise_first, require_one_plan
+from .one_plan import raise_first, require_one_plan
+from .peers import Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
 from .timeout import timeout_error
 from .weights import Parameters

@@ -35,8 +35,16 @@ class Link(Protocol):
     def exchange(self, messages: Sequence[Message], *, done: bool) -> tuple[list[Message], bool]:
         """Hand over ``messages``, receive those for this rank; whether any rank has more to do.
 
-        Every rank calls it at once. Raises RankError if another rank has failed, or none can go on.
+        Every rank calls it at once. Raises RankError if another rank has failed, or waits for ever.
         """
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """The ``value`` of every process, in order of ranks. Every rank calls it at once."""
+        ...
+
+    def fail(self, error: str) -> None:
+        """Tell the others that this rank cannot go on."""
         ...
 
 

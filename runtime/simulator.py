@@ -17,6 +17,7 @@ from ..core.errors import VerificationError
 from ..tasks import task_kind
 from .engine import host_buffer, host_names, require_shape
 from .interleaving import Interleaving, RandomOrder
+from .one_plan import require_one_plan
 from .simulated_memory import SimulatedMemory, name_on
 from .simulated_ranks import Counters, Link, Message, targets
 from .timeout import event_name, task_name
@@ -56,6 +57,8 @@ class Simulator:
         self.options = options or SimulatorOptions()
         self.ranks: Sequence[int] = range(program.ranks) if link is None else (link.rank,)
         self._link, self._outbox = link, list[Message]()
+        if link is not None:
+            require_one_plan(program, link)
         self._memory = SimulatedMemory.allocate(program, parameters, self.ranks, shared_arena=self.options.shared_arena)
         self._counters = Counters(program)
         self._sms = len(program.queue_begin) - 1
@@ -112,8 +115,13 @@ class Simulator:
         self._memory.poison()
         if self._delayed is not None:
             self._delayed.begin_run()
-        with np.errstate(all="ignore"):  # rows without a request hold anything
-            stuck = self._turns.run(num_steps)
+        try:
+            with np.errstate(all="ignore"):  # rows without a request hold anything
+                stuck = self._turns.run(num_steps)
+        except VerificationError as error:
+            if self._link is not None:
+                self._link.fail(str(error))
+            raise
         if self._delayed is not None:
             self._delayed.end_run()
         if stuck:

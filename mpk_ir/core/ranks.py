@@ -40,9 +40,13 @@ class Rank:
 ONE_RANK = Rank()
 
 
+STRATEGIES = ("auto", "push", "two-shot", "off")
+"""Of `sm-overlap-comm`: how ranks exchange what they compute."""
+
+
 @dataclass(frozen=True)
 class Parallel:
-    """A step on ``ranks`` GPUs, or parts of one; ``strategy`` is that of `sm-overlap-comm`."""
+    """A step on ``ranks`` GPUs, or parts of one; ``strategy`` is one of `STRATEGIES`."""
 
     ranks: int = 1
     strategy: str = "auto"

@@ -14,6 +14,7 @@ from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap, AffineS
 
 from ...core.errors import PlanError
 from ...core.memory import Space
+from ...core.ranks import STRATEGIES
 from ...core.target import target_of
 from ...dialects.sm import BoxAttr, BufferOp, BufferType, GraphOp, GridOp
 from ...dialects.sm.attributes import ALL_RANKS, NO_RANK, int_array, ints
@@ -26,7 +27,6 @@ from ..base import MpkPass
 
 VECTOR = 8
 """Columns that a task of `rank_sum` adds at once."""
-STRATEGIES = ("auto", "push", "two-shot", "off")
 
 
 @dataclass(frozen=True)
