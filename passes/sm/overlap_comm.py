@@ -129,7 +129,7 @@ class Exchange:
         if len(self.producers) != 1:
             return f"{len(self.producers)} grids write @{self.partial.sym_name.data}"
         producer, operand = self.producers[0]
-        if not producer.task_kind.operand(producer.operand_names.data[operand].data).polled:
+        if not _polls(producer, operand):
             return f"a task of kind '{producer.kind.data}' cannot write to other ranks"
         low, high = box_bounds(producer, operand)
         cut = ((high - low) != ints(_box(producer, operand).sizes)).any(axis=0)
@@ -197,6 +197,8 @@ class TwoShot:
             return None, f"{total} columns are no {ranks} pieces of whole tiles of {tile}"
         if not isinstance(y, BufferOp) or y.space.data is not Space.SCRATCH or y.shape != exchange.partial.shape:
             return None, "the sum lies in memory that other ranks do not reach"
+        if not all(_polls(*use) for use in uses_of(exchange.graph, y.buffer) if _box(*use).mode.reads):
+            return None, "not all readers of the sum can poll"
         wanted = min(piece, ints(_box(exchange.sum, 0).sizes)[1])
         columns = next(c for c in range(wanted, piece + 1) if piece % c == 0 and c % VECTOR == 0)
         return TwoShot(exchange, exchange.sum, piece, columns), ""
@@ -247,6 +249,11 @@ class TwoShot:
 
 def _box(grid: GridOp, operand: int) -> BoxAttr:
     return grid.boxes.data[operand]
+
+
+def _polls(grid: GridOp, operand: int) -> bool:
+    """Whether the tasks of ``grid`` can poll an operand, or write it for others to poll."""
+    return grid.task_kind.operand(grid.operand_names.data[operand].data).polled
 
 
 def operand_of(grid: GridOp, name: str) -> int:
