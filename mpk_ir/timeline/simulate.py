@@ -5,7 +5,10 @@ ring holds; consumers that run one task after another, each waiting for its even
 for the last of its weights; a signaller. What the SMs share is memory bandwidth: all streams get the same rate, at most
 what one SM can take. Cache reads of attention are streams too. A hand-off takes longer the more memory is in use.
 
-What is not: contention for the second-level cache, and ring stages (a task's weights are a fluid).
+Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
+and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
+
+What is not either: contention for the second-level cache, and ring stages (a task's weights are a fluid).
 """
 
 from __future__ import annotations
@@ -99,6 +102,9 @@ class _Machine:
             for event in events:
                 self.waiters[event].append(task)
         self.left: list[int] = program.event_count.tolist()
+        self.pushed, self.link = asked.pushed_bytes.tolist(), target.link
+        self.link_free = 0.0
+        self.shared: list[bool] = (program.event_shared & (program.ranks > 1)).tolist()
         count = len(tasks)
         self.begin, self.ready = [-1.0] * count, [-1.0] * count
         self.computed, self.signalled = [-1.0] * count, [-1.0] * count
@@ -182,10 +188,18 @@ class _Machine:
 
     def on_signalled(self, task: int) -> None:
         self.signalled[task] = self.now
+        self.link_free = max(self.link_free, self.now) + self.pushed[task] / self.link.bytes_per_us
+        beyond_us = max(0.0, self.link.latency_us - self.costs.handoff_us)  # of a hand-off on the rank itself
         for event in self.signals[task]:
-            self.left[event] -= 1
-            if not self.left[event]:
-                self._arrived(event)
+            if self.shared[event]:
+                self.call_at(max(self.link_free, self.now) + beyond_us, self._arrive, event)
+            else:
+                self._arrive(event)
+
+    def _arrive(self, event: int) -> None:
+        self.left[event] -= 1
+        if not self.left[event]:
+            self._arrived(event)
 
     def _arrived(self, event: int) -> None:
         if event == self.program.step_event:
