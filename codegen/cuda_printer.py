@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import FloatAttr
 
 from ..dialects.cuda import BodyOp, IncludeOp, SourceOp
 
-DISPATCH = "run(const mpk::Context& context, int body, int slot)"
+DISPATCH = "run(mpk::Context& context, int body, int slot)"
 LOAD = "load(mpk::Loader& loader, const mpk::Task& task)"
 
 
@@ -30,7 +30,7 @@ def _lines(source: SourceOp) -> Iterator[str]:
     bodies = source.ops_of(BodyOp)
     yield ""
     yield "struct Bodies {"
-    yield from _switch(f"mpk::Progress {DISPATCH}", "body", [_run_case(body) for body in bodies], "context.progress")
+    yield from _switch(f"void {DISPATCH}", "body", [_run_case(body) for body in bodies], "")
     streaming = [body for body in bodies if body.streams.value.data]
     yield from _switch(f"bool {LOAD}", "task.body", [_load_case(body) for body in streaming], "true")
     yield "};"
@@ -47,7 +47,8 @@ def _switch(signature: str, body: str, cases: list[str], otherwise: str) -> Iter
     yield f"    switch ({body}) {{"
     yield from (f"      {case}" for case in cases)
     yield "    }"
-    yield f"    return {otherwise};"
+    if otherwise:
+        yield f"    return {otherwise};"
     yield "  }"
 
 

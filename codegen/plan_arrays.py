@@ -28,7 +28,13 @@ def plan_of(program: Program) -> Plan:
         grids=_grids(program, tasks),
         buffers=tuple(
             PlanBuffer(
-                b.name, b.space, b.shape, b.bytes, b.offset_bytes if b.space is Space.SCRATCH else None, b.polled
+                b.name,
+                b.space,
+                b.shape,
+                b.bytes,
+                b.offset_bytes if b.space is Space.SCRATCH else None,
+                b.polled,
+                b.dtype.bytes,
             )
             for b in program.buffers
         ),
@@ -87,6 +93,9 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
                     streamed=declared.streamed,
                     rank_step=operand.rank_step,
                     to=tasks["push_to"][begin:end].astype(np.int64) if operand.pushed else None,
+                    appends=declared.appends,
+                    polled=declared.polled,
+                    tells=declared.tells,
                 )
             )
     return tuple(regions)

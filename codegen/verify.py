@@ -10,15 +10,16 @@ import numpy as np
 from ..core.errors import MpkError
 from ..core.memory import step_counter_offset
 from ..proof import Plan, Rejection, check
-from ..proof.plan import BoolArray
+from ..proof.barriers import check_barriers
 from ..tasks import task_kind
 from .abi import TaskFlag
 from .memory_model import check_ordering
-from .plan_arrays import plan_of
+from .plan_arrays import plan_of, program_order
 from .program import MAX_RANK, MAX_SIGNALS, MAX_WAITS, Grid, Program
 
 _CONSTANT = re.compile(r"constexpr int (\w+) = (-?\d+);")
-_CASE = re.compile(r"case (\d+): return (.+)::(run|load)\((?:context|loader), task(?:, )?(.*)\);")
+_RUN = re.compile(r"case (\d+): return mpk::run_body<(.+)>\(context, slot(?:, )?(.*)\);")
+_LOAD = re.compile(r"case (\d+): return (.+)::load\(loader, task\);")
 
 
 def verify_program(program: Program) -> Plan:
@@ -26,16 +27,18 @@ def verify_program(program: Program) -> Plan:
 
     The tables are read as the kernel reads them, so a fault of expansion or printing shows as well as one of planning.
     Raises Rejection: rule *tables* or *source* for what contradicts itself, *resources* for what does not fit the
-    machine, *memory-model* for events that do not order memory, else a rule of `mpk_ir.proof.check`.
+    machine, *memory-model* for events that do not order memory, *barrier* for warps of a block that nothing holds
+    apart, else a rule of `mpk_ir.proof.check`.
     """
     check_queues(program)
     check_grids(program)
-    check_flags(program)
     check_source(program)
     check_resources(program)
     check_ordering(program.headers)
     plan = plan_of(program)
     check(plan)
+    flags = program.tasks["flags"][program_order(program)]
+    check_barriers(plan, (flags & int(TaskFlag.ORDERED)) != 0)
     return plan
 
 
@@ -102,28 +105,6 @@ def _check_operands(program: Program, grid: Grid) -> None:
         raise Rejection("tables", f"grid @{grid.name} runs body {grid.body}, which is not {expected}")
 
 
-def check_flags(program: Program) -> None:
-    """All warps of a block end the task before one that touches, without polling, what an earlier grid writes, or that
-    writes what one reads. Raises Rejection, rule tables."""
-    ordered = (program.tasks["flags"] & int(TaskFlag.ORDERED)) != 0
-    needed = _ordered_grids(program)[program.tasks["grid"]]
-    if wrong := np.flatnonzero(needed & ~ordered).tolist():
-        grid = program.grids[program.tasks["grid"][wrong[0]]]
-        raise Rejection("tables", f"row {wrong[0]}, of grid @{grid.name}, lacks the flag ORDERED")
-
-
-def _ordered_grids(program: Program) -> BoolArray:
-    """[grids]: whose tasks touch, without polling, memory that a grid before writes, or write what one reads."""
-    touched, written = set[int](), set[int]()
-    ordered = np.zeros(len(program.grids), np.bool_)
-    for number, grid in enumerate(program.grids):
-        uses = [operand for operand in grid.operands if not program.buffers[operand.buffer].polled]
-        ordered[number] = any(use.buffer in written or (use.access.writes and use.buffer in touched) for use in uses)
-        touched |= {use.buffer for use in uses}
-        written |= {use.buffer for use in uses if use.access.writes}
-    return ordered
-
-
 def check_source(program: Program) -> None:
     """The text that NVRTC compiles agrees with the tables. Raises Rejection, rule source."""
     constants = {name: int(value) for name, value in _CONSTANT.findall(program.headers.get("mpk/config.cuh", ""))}
@@ -136,10 +117,10 @@ def check_source(program: Program) -> None:
     for name, value in expected.items():
         if constants.get(name) != value:
             raise Rejection("source", f"{name} is {constants.get(name)} in mpk/config.cuh, the tables say {value}")
-    cases = {"run": dict[int, str](), "load": dict[int, str]()}
-    for number, type_name, method, arguments in _CASE.findall(program.source):
+    cases = {"run": dict[int, str](), "load": {int(number): name for number, name in _LOAD.findall(program.source)}}
+    for number, type_name, arguments in _RUN.findall(program.source):
         values = [float(argument.removesuffix("f")) for argument in arguments.split(", ") if argument]
-        cases[method][int(number)] = type_name + (f"({', '.join(map(repr, values))})" if method == "run" else "")
+        cases["run"][int(number)] = f"{type_name}({', '.join(map(repr, values))})"
     bodies = dict(enumerate(program.bodies))
     streaming = {grid.body for grid in program.grids if any(o.streamed for o in task_kind(grid.kind).operands)}
     for number, method in product(bodies, cases):

@@ -64,8 +64,7 @@ class Simulator:
         self._sms = len(program.queue_begin) - 1
         self._delayed: DelayedVisibility | None = None
         if self.options.delayed_writes:
-            sizes = len(self.ranks) * self._sms, self._counters.total
-            self._delayed = DelayedVisibility(self._memory, *sizes, ordered=orders_memory(program.headers))
+            self._delayed = DelayedVisibility(self._memory, program, self.ranks, ordered=orders_memory(program.headers))
         self._params = [task_kind(grid.kind).params_from(grid.params) for grid in program.grids]
         queues = [
             [

@@ -181,7 +181,8 @@ class EventOp(IRDLOperation):
     """An event tensor. `counts` says how many arrivals each element receives in a step.
 
     `polled`: the event stands for what readers of polled buffers see in the data; it orders those reads after their
-    writes and nothing else, and costs the kernel nothing.
+    writes and nothing else, and costs the kernel nothing. `after_reads`: who waits for the event writes what others
+    read before, and reads nothing of theirs: where polled data tells that they are done, it is not needed.
 
     `shared`: a task signals it on every rank to which it writes, the step event on all; `counts` are the arrivals as if
     all ranks were one.
@@ -192,15 +193,24 @@ class EventOp(IRDLOperation):
     counts = prop_def(DenseIntOrFPElementsAttr)
     step = opt_prop_def(UnitAttr)
     polled = opt_prop_def(UnitAttr)
+    after_reads = opt_prop_def(UnitAttr)
     shared = opt_prop_def(UnitAttr)
     event = result_def(EventType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
     assembly_format = (
-        "$sym_name (`step` $step^)? (`polled` $polled^)? (`shared` $shared^)? $counts attr-dict `:` type($event)"
+        "$sym_name (`step` $step^)? (`polled` $polled^)? (`after_reads` $after_reads^)? (`shared` $shared^)? $counts "
+        "attr-dict `:` type($event)"
     )
 
     def __init__(
-        self, name: str, counts: Sequence[int], *, step: bool = False, polled: bool = False, shared: bool = False
+        self,
+        name: str,
+        counts: Sequence[int],
+        *,
+        step: bool = False,
+        polled: bool = False,
+        after_reads: bool = False,
+        shared: bool = False,
     ) -> None:
         super().__init__(
             properties={
@@ -208,10 +218,16 @@ class EventOp(IRDLOperation):
                 "counts": dense_i32(counts, (len(counts),)),
                 "step": UnitAttr() if step else None,
                 "polled": UnitAttr() if polled else None,
+                "after_reads": UnitAttr() if after_reads else None,
                 "shared": UnitAttr() if shared else None,
             },
             result_types=[EventType(IntAttr(len(counts)))],
         )
+
+    @property
+    def marks(self) -> tuple[bool, bool, bool]:
+        """Whether it has `step`, `polled`, `after_reads`: only events that agree in these can be one."""
+        return self.step is not None, self.polled is not None, self.after_reads is not None
 
     @property
     def size(self) -> int:
@@ -230,6 +246,10 @@ class EventOp(IRDLOperation):
             raise VerifyException(f"event @{self.sym_name.data}: expected {self.size} counts, found shape {found}")
         if (self.arrivals < 1).any():
             raise VerifyException(f"event @{self.sym_name.data}: expected counts of at least 1")
+        if sum(self.marks) > 1:
+            raise VerifyException(
+                f"event @{self.sym_name.data}: expected one of step, polled and after_reads at most, found {self.marks}"
+            )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Source(StrEnum):
 class Costs:
     """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
 
-    ``handoff_us``: from a producer's release to the ready of a task that waits, while memory is idle;
+    ``handoff_us``: from a producer's release, or for polled data from its end, to the ready of a task that waits, while
+    memory is idle;
     ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin to ready if all has arrived before.
     ``signal_us``: from computed to released. ``stream_efficiency``: the part of read bandwidth that weights reach
     behind a ring; ``stream_bytes_per_us``: the most one SM receives when others are silent. ``weights_bytes_per_us``:

@@ -6,15 +6,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..core.memory import Space
 from .order import Order
 from .plan import IntArray, Plan, PlanBuffer
+from .promises import check_polled, check_streams
 from .races import check_coverage, check_early_reads, check_races
 from .ranks import check_pushes, representatives, spread
 from .rejection import Place, Rejection
-
-STREAMED_SPACES = (Space.WEIGHT, Space.STATE)
-"""Of a state a body streams only what earlier steps wrote."""
 
 
 def check(plan: Plan) -> Order:
@@ -22,16 +19,17 @@ def check(plan: Plan) -> Order:
 
     1. Bounds: every box lies in its buffer.
     2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
-    3. Deadlock: events together with the order of each queue have no cycle.
-    4. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
+    3. Polled: who touches a polled buffer can poll; one grid writes it, no two of its tasks the same word.
+    4. Deadlock: events together with the order of each queue have no cycle.
+    5. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
        the other; two tasks of one grid never do so. Polled events count only for reads of polled buffers, and for
-       writes after reads.
-    5. Memory model: weights, which a loader reads ahead of every wait, are never written; what a body reads before its
-       wait was written before its queue came to it.
-    6. Coverage: what a task reads of a scratch or output buffer, grids before it write.
-    7. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
+       writes after reads as far as polled data tell that the reading is done (`proof.telling`).
+    6. Memory model: what a loader reads ahead of every wait no task of the step writes before it; what a body reads
+       before its wait was written before its queue came to it.
+    7. Coverage: what a task reads of a scratch or output buffer, grids before it write.
+    8. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
-    8. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
+    9. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
        those of the next.
 
     Of a plan for several ranks, these hold of all their tasks together; what a task writes into the memory of another
@@ -39,8 +37,9 @@ def check(plan: Plan) -> Order:
     """
     check_bounds(plan)
     check_counts(plan)
+    check_polled(plan)
     order = Order.of(plan)
-    check_weights(plan)
+    check_streams(plan)
     check_memory(plan, order.strong)
     if plan.ranks == 1:
         check_tasks(plan, order)
@@ -117,21 +116,6 @@ def check_counts(plan: Plan) -> None:
             tasks=(plan.task(number),),
             events=(name,),
         )
-
-
-def check_weights(plan: Plan) -> None:
-    """Loaders read weights ahead of every wait. Raises Rejection, rule memory-model."""
-    for region in plan.regions:
-        space = plan.buffers[region.buffer].space
-        if (region.writes and space is Space.WEIGHT) or (region.streamed and space not in STREAMED_SPACES):
-            task, name = plan.task(plan.grids[region.grid].first), plan.buffers[region.buffer].name
-            what = "writes weight" if region.writes else f"streams, ahead of its waits, a buffer of space {space},"
-            raise Rejection(
-                "memory-model",
-                f"{task} {what} @{name} by operand {region.operand}",
-                tasks=(task,),
-                places=(Place(name),),
-            )
 
 
 def check_memory(plan: Plan, order: Order) -> None:

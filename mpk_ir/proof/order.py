@@ -10,6 +10,7 @@ import numpy as np
 
 from .plan import BoolArray, IntArray, Plan, rows_by
 from .rejection import Rejection
+from .telling import told_plan
 
 Clock: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -36,15 +37,25 @@ class Order:
     @cached_property
     def strong(self) -> Order:
         """The order without polled events: what counters and queues alone give."""
+        return self.only(~self.plan.event_polled)
+
+    def only(self, events: BoolArray) -> Order:
+        """The order that queues and ``events`` ([events]) alone give."""
         plan = self.plan
-        if not plan.event_polled.any():
+        if events.all():
             return self
         counted = replace(
-            plan,
-            waits=plan.waits[~plan.event_polled[plan.waits[:, 1]]],
-            signals=plan.signals[~plan.event_polled[plan.signals[:, 1]]],
+            plan, waits=plan.waits[events[plan.waits[:, 1]]], signals=plan.signals[events[plan.signals[:, 1]]]
         )
         return Order(counted, self.topological, *_clocks(counted, self.topological))
+
+    @cached_property
+    def told(self) -> Order:
+        """The order in which reading is done: counters, queues, and what polled data tells of who made it."""
+        if not self.plan.event_polled.any():
+            return self
+        plan = told_plan(self.plan)
+        return Order(plan, self.topological, *_clocks(plan, self.topological))
 
     def before(self, earlier: IntArray, later: IntArray) -> BoolArray:
         """Whether ``earlier[i]`` is over when the waits of ``later[i]`` are."""

@@ -55,8 +55,10 @@ class Region:
 
     ``along``: per dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none.
     ``early``: the body reads it before it waits for its events. ``streamed``: a loader reads it ahead of every wait.
-    ``rank_step``: elements by which the boxes move from rank to rank, per dimension; empty if they don't. ``to``:
-    [tasks] the rank into whose memory each task writes it, or `TO_ALL`; None if each rank has its own.
+    ``appends``, ``polled``, ``tells``: what the body promises, as of `mpk_ir.tasks.base.Operand`.
+    ``first_row``: the row of the buffer that is the first of the step's rows. ``rank_step``: elements by which the
+    boxes move from rank to rank, per dimension; empty if they don't. ``to``: [tasks] the rank into whose memory each
+    task writes it, or `TO_ALL`; None if each rank has its own.
     """
 
     grid: int
@@ -68,7 +70,11 @@ class Region:
     along: tuple[int, ...]
     early: bool = False
     streamed: bool = False
+    appends: bool = False
+    polled: bool = False
+    tells: bool = False
     rank_step: tuple[int, ...] = ()
+    first_row: int = 0
     to: IntArray | None = None
 
 
@@ -83,6 +89,7 @@ class PlanBuffer:
     offset_bytes: int | None = None
     polled: bool = False
     """Its words say themselves when they are written; it lies in the arena twice."""
+    element_bytes: int = 4
 
 
 @dataclass(frozen=True)

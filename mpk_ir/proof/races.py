@@ -62,10 +62,11 @@ def check_races(plan: Plan, order: Order) -> None:
 
 
 def _order_for(plan: Plan, order: Order, earlier: Region, later: Region) -> Order:
-    """Polled events order reads of polled buffers after their writes, and, since a task publishes polled words only
-    after its other reads, writes after reads; else only events with counters do."""
-    by_data = plan.buffers[later.buffer].polled and not later.writes
-    return order if by_data or not earlier.writes else order.strong
+    """Polled events order reads of polled buffers after their writes, and, as far as polled data tell that reading is
+    done, writes after reads; else only events with counters do."""
+    if plan.buffers[later.buffer].polled and not later.writes:
+        return order
+    return order.strong if earlier.writes else order.told
 
 
 def _check_pair(plan: Plan, order: Order, overlaps: Overlaps, earlier: Region, later: Region) -> None:

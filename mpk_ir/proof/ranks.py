@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.ranks import TO_ALL, TO_SELF
 from .plan import Bounds, BoundsTable, IntArray, Plan, PlanBuffer, PlanGrid, Region
+from .promises import WORD_BYTES
 from .rejection import Place, Rejection
 
 
@@ -31,6 +32,13 @@ def check_pushes(plan: Plan) -> None:
                 "memory-model",
                 f"{task} writes by operand {region.operand} to @{buffer.name} of other ranks, which is not polled: "
                 "nothing orders ranks within a step",
+                tasks=(task,),
+                places=(Place(buffer.name),),
+            )
+        if region.rank_step and region.rank_step[-1] * buffer.element_bytes % WORD_BYTES:
+            raise Rejection(
+                "polled",
+                f"{task} writes by operand {region.operand} half a word of @{buffer.name}, and another rank the rest",
                 tasks=(task,),
                 places=(Place(buffer.name),),
             )
@@ -136,7 +144,8 @@ def _regions(plan: Plan, ranks: Sequence[int]) -> tuple[Region, ...]:
                 for other, owner in enumerate(ranks):
                     reached = (region.to == TO_ALL) | (region.to == owner)
                     if reached.any():
-                        place = replace(copy, buffer=region.buffer + other * buffers)
+                        row = writer * (region.rank_step or (0,))[0]
+                        place = replace(copy, buffer=region.buffer + other * buffers, first_row=row)
                         found.append(replace(place, bounds=_only(bounds, reached, shape, table)))
     found.sort(key=lambda region: region.grid)
     return tuple(found)

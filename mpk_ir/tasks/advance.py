@@ -26,7 +26,7 @@ class Advance(TaskKind[AdvanceParams]):
     name = "advance"
     params_type = AdvanceParams
     operands = (
-        Operand("sampled", polled=True),
+        Operand("sampled", polled=True, tells=True),
         Operand("history", Access.READ_WRITE),
         Operand("requests", Access.READ_WRITE),
         Operand("rows", Access.READ_WRITE),

@@ -31,7 +31,7 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
         Operand("partial", polled=True),
         Operand("max_sum", polled=True),
         Operand("row_count", optional=True, early=True),
-        Operand("out", Access.WRITE, polled=True),
+        Operand("out", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: AttentionMergeParams) -> str:

@@ -37,9 +37,15 @@ class Access(StrEnum):
 @dataclass(frozen=True)
 class Operand:
     """``streamed``: the loader warp copies it to shared memory ahead of the task, so it must be a weight, or a state of
-    which the body streams only what earlier steps wrote. ``early``: the body reads it before it waits for its events,
-    so no task of the same step may write it first. ``polled``: the body can tell words that are written from words that
-    are not, so that the operand needs no event (`sm-poll-data`)."""
+    which the body streams only what earlier steps wrote. ``appends``: a body writes nothing of it that an earlier step
+    wrote. ``early``: the body reads it before it waits for its events, so no task of the same step may write it first.
+
+    ``polled``: the body can tell words that are written from words that are not, so that the operand needs no event
+    (`sm-poll-data`). It writes no word that is kUnwritten, and each word of the rows that are active once.
+
+    ``tells``: of a polled operand. Who has seen, of what is written here, the words of all active rows in a task's
+    box knows that no warp of its block still reads anything for this task or one before it; and a body reads all
+    these words before it writes what is not polled, and before the last words that it publishes."""
 
     name: str
     access: Access = Access.READ
@@ -47,6 +53,8 @@ class Operand:
     streamed: bool = False
     early: bool = False
     polled: bool = False
+    appends: bool = False
+    tells: bool = False
 
 
 @dataclass(frozen=True)

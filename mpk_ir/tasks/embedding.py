@@ -30,7 +30,7 @@ class Embedding(TaskKind[EmbeddingParams]):
         Operand("table"),
         Operand("ids"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: EmbeddingParams) -> str:

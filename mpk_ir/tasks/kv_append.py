@@ -27,7 +27,7 @@ class KvAppend(TaskKind[KvAppendParams]):
     name = "kv_append"
     params_type = KvAppendParams
     operands = (
-        Operand("cache", Access.READ_WRITE),
+        Operand("cache", Access.READ_WRITE, appends=True),
         Operand("new"),
         Operand("rows"),
         Operand("page_table"),

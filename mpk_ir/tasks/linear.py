@@ -64,15 +64,15 @@ class Linear(TaskKind[LinearParams]):
     name = "linear"
     params_type = LinearParams
     operands = (
-        Operand("x", polled=True),
+        Operand("x", polled=True, tells=True),
         Operand("weight", streamed=True),
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True, streamed=True),
-        Operand("residual", optional=True, polled=True),
+        Operand("residual", optional=True, polled=True, tells=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
-        Operand("best_value", Access.WRITE, optional=True, polled=True),
-        Operand("best_column", Access.WRITE, optional=True, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("best_value", Access.WRITE, optional=True, polled=True, tells=True),
+        Operand("best_column", Access.WRITE, optional=True, polled=True, tells=True),
     )
 
     def signature(self, params: LinearParams) -> str:
@@ -92,7 +92,7 @@ class Linear(TaskKind[LinearParams]):
 
     def scratch_bytes(self, params: LinearParams) -> int:
         rows = -(-params.rows // 8) * 8
-        return CONSUMER_WARPS * rows * (MAX_TILES * TILE_ROWS + 4 + 1) * 4
+        return CONSUMER_WARPS * rows * (params.pass_tiles * TILE_ROWS + 4 + 1) * 4
 
     def reference(self, params: LinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"]

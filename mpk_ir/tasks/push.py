@@ -28,7 +28,7 @@ class Push(TaskKind[PushParams]):
     operands = (
         Operand("x"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: PushParams) -> str:

@@ -29,10 +29,10 @@ class RankSum(TaskKind[RankSumParams]):
     name = "rank_sum"
     params_type = RankSumParams
     operands = (
-        Operand("slots", polled=True),
-        Operand("residual", optional=True, polled=True),
+        Operand("slots", polled=True, tells=True),
+        Operand("residual", optional=True, polled=True, tells=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: RankSumParams) -> str:

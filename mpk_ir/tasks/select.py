@@ -26,10 +26,10 @@ class Select(TaskKind[SelectParams]):
     name = "select"
     params_type = SelectParams
     operands = (
-        Operand("value", polled=True),
-        Operand("column", polled=True),
+        Operand("value", polled=True, tells=True),
+        Operand("column", polled=True, tells=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: SelectParams) -> str:

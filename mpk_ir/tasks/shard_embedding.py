@@ -34,7 +34,7 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
         Operand("ids"),
         Operand("first"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: ShardEmbeddingParams) -> str:

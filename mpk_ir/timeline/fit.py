@@ -43,7 +43,7 @@ class Sample:
 
 def fit(samples: Sequence[Sample], start: Costs, on_round: Callable[[float, Costs], None] | None = None) -> Costs:
     """Costs under which the predictions come closest to ``samples``. ``on_round`` gets the error and costs so far."""
-    costs = replace(start, **observed([sample.measured for sample in samples]))
+    costs = replace(start, **observed(samples))
     least = error(samples, costs)
     for _ in range(ROUNDS):
         before = least
@@ -60,12 +60,14 @@ def fit(samples: Sequence[Sample], start: Costs, on_round: Callable[[float, Cost
     return costs
 
 
-def observed(traces: Sequence[Trace]) -> dict[str, float]:
+def observed(samples: Sequence[Sample]) -> dict[str, float]:
     """What traces show without a model: medians of hand-offs, polls, signals and of small tasks."""
     idle, loaded, polls, signals, small = (list[FloatArray]() for _ in range(5))
-    for trace in traces:
-        analysis = Analysis(trace)
-        told = np.where(analysis.awaited >= 0, trace.signalled[analysis.awaited], np.nan)
+    for sample in samples:
+        trace, analysis = sample.measured, Analysis(sample.measured)
+        polled = (sample.program.event_polled[trace.waits] | (trace.waits < 0)).all(axis=1)
+        there = np.where(polled, trace.computed[analysis.awaited], trace.signalled[analysis.awaited])
+        told = np.where(analysis.awaited >= 0, there, np.nan)
         waited = told > trace.begin
         handoff = trace.ready - told
         busy = _busy_sms(trace, trace.ready) > BUSY * trace.num_sms

@@ -86,8 +86,9 @@ def label(op: Operation) -> str:
 
 def candidates(decision: Decision) -> list[int]:
     """The choices next to the one made, and those half and twice as large."""
-    chosen = decision.chosen
-    wanted = {chosen // 2, chosen - 1, chosen + 1, chosen + chosen // 2, 2 * chosen}
+    chosen, place = decision.chosen, decision.choices.index(decision.chosen)
+    beside = decision.choices[max(place - 1, 0) : place + 2]
+    wanted = {chosen // 2, *beside, chosen + chosen // 2, 2 * chosen}
     return sorted(wanted & set(decision.choices) - {chosen})
 
 

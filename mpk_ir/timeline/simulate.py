@@ -1,9 +1,10 @@
 """Predicts when every task of a step runs: discrete events over a program's own tables.
 
-What is modelled, per SM: a loader that streams the weights of its queue in order, as far ahead of the consumers as the
-ring holds; consumers that run one task after another, each waiting for its events, then for its activations, then
-for the last of its weights; a signaller. What the SMs share is memory bandwidth: all streams get the same rate, at most
-what one SM can take. Cache reads of attention are streams too. A hand-off takes longer the more memory is in use.
+What is modelled, per SM: a loader that streams the weights of its queue in order, as far ahead of the consumers as
+the ring holds; consumers that run one task after another, each waiting for its events, then for its activations, then
+for the last of its weights. Polled data is there when it is computed, other data when its event is signalled. What
+the SMs share is memory bandwidth: all streams get the same rate, at most what one SM can take. Cache reads of
+attention are streams too. A hand-off takes longer the more memory is in use.
 
 Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
 and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
@@ -95,6 +96,7 @@ class _Machine:
         self.streamed, self.cached = asked.streamed_bytes.tolist(), asked.cache_bytes.tolist()
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
         self.signals = _rows(tasks["signal_event"], tasks["num_signals"])
+        self.polled: list[bool] = program.event_polled.tolist()
         waits = _rows(tasks["wait_event"], tasks["num_waits"])
         self.missing = [len(events) for events in waits]
         self.waiters: dict[int, list[int]] = defaultdict(list)
@@ -182,21 +184,28 @@ class _Machine:
 
     def on_computed(self, task: int) -> None:
         self.computed[task] = self.now
+        self._arrive(task, polled=True)
         self.call_at(self.now + self.costs.signal_us, self.on_signalled, task)
         if task + 1 < self.end[self.sm[task]]:
             self.on_begin(task + 1)
 
     def on_signalled(self, task: int) -> None:
         self.signalled[task] = self.now
-        self.link_free = max(self.link_free, self.now) + self.pushed[task] / self.link.bytes_per_us
+        self._arrive(task, polled=False)
+
+    def _arrive(self, task: int, *, polled: bool) -> None:
+        if polled:  # what is pushed is polled
+            self.link_free = max(self.link_free, self.now) + self.pushed[task] / self.link.bytes_per_us
         beyond_us = max(0.0, self.link.latency_us - self.costs.handoff_us)  # of a hand-off on the rank itself
         for event in self.signals[task]:
+            if self.polled[event] is not polled:
+                continue
             if self.shared[event]:
-                self.call_at(max(self.link_free, self.now) + beyond_us, self._arrive, event)
+                self.call_at(max(self.link_free, self.now) + beyond_us, self._count, event)
             else:
-                self._arrive(event)
+                self._count(event)
 
-    def _arrive(self, event: int) -> None:
+    def _count(self, event: int) -> None:
         self.left[event] -= 1
         if not self.left[event]:
             self._arrived(event)

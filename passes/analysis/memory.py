@@ -1,4 +1,4 @@
-"""What a plan's buffers hold: their size in bytes."""
+"""What a plan's buffers hold: sizes in bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from ...dialects.sm import BufferOp, BufferType
 
 def size_bytes(buffer: BufferOp) -> int:
     """Bytes of device memory, padding included."""
+    return int(np.prod(buffer.padded_shape, dtype=np.int64)) * element_bytes(buffer)
+
+
+def element_bytes(buffer: BufferOp) -> int:
+    """Bytes of one element."""
     assert isinstance(buffer.buffer.type, BufferType)
-    elements = int(np.prod(buffer.padded_shape, dtype=np.int64))
-    return elements * dtype_of(str(buffer.buffer.type.element_type)).bytes
+    return dtype_of(str(buffer.buffer.type.element_type)).bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _composed(first: BoolArray, second: BoolArray) -> BoolArray:
 
 
 @dataclass(frozen=True)
-class _Orders:
+class _Order:
     """What edges give so far: between whole grids, and task by task."""
 
     grids: GridOrder
@@ -98,26 +98,52 @@ class _Orders:
                 self.paths.add(edge)
 
 
+class _Orders:
+    """Three orders, each part of the next: of memory, by events with a counter (``strong``); of the end of reading, to
+    which polled data adds what it tells (``told``); of all events (``full``). Without polled data they are one."""
+
+    def __init__(self, num_grids: int, *, polled: bool) -> None:
+        self.full = _Order(GridOrder(num_grids), TaskPaths())
+        self.strong, self.told = (
+            (_Order(GridOrder(num_grids), TaskPaths()) for _ in range(2)) if polled else (self.full, self.full)
+        )
+
+    def implies(self, edge: Dependence) -> bool:
+        """Whether the order that ``edge`` needs holds already."""
+        if edge.polled:
+            return self.full.implies(edge)
+        return (self.strong if edge.after_write else self.told).implies(edge)
+
+    def add(self, edge: Dependence, *, implied: bool) -> None:
+        """Record ``edge`` wherever it counts. An order between a read and a write is none of memory: it may be kept
+        by polled data (`sm-elide-waits`)."""
+        if edge.polled:
+            self.full.add(edge, implied=implied)
+            if edge.told is not None and edge.told.any() and not implied:
+                self.told.add(replace(edge, relation=edge.told), implied=False)
+            return
+        self.full.add(edge, implied=implied)
+        if self.told is not self.full:
+            self.told.add(edge, implied=implied)
+            if edge.after_write:
+                self.strong.add(edge, implied=implied)
+
+
 def reduce_edges(edges: list[Dependence], num_grids: int) -> tuple[list[Dependence], GridOrder]:
-    """``edges`` without those that the rest implies task by task, and the order that events with a counter give.
+    """``edges`` without those that the rest implies task by task, and the order of memory between grids.
 
     Into each consumer the nearest producers come first, so each edge meets all that could imply it. What holds between
-    whole grids decides most edges; the rest is decided by paths between tasks. A polled edge makes sure that the polled
-    words are there, and that the producer has read what it reads: it implies polled edges, and edges from a read to a
-    write.
+    whole grids decides most edges; the rest is decided by paths between tasks.
     """
-    strong, full = (_Orders(GridOrder(num_grids), TaskPaths()) for _ in range(2))
+    orders = _Orders(num_grids, polled=any(edge.polled for edge in edges))
     kept: list[Dependence] = []
     by_consumer: dict[int, list[Dependence]] = {}
     for edge in edges:
         by_consumer.setdefault(edge.consumer, []).append(edge)
     for consumer in sorted(by_consumer):
-        for edge in sorted(by_consumer[consumer], key=lambda e: -e.producer):
-            by_data = edge.polled or not edge.after_write
-            implied = (full if by_data else strong).implies(edge)
-            full.add(edge, implied=implied)
-            if not edge.polled and not (implied and by_data):
-                strong.add(edge, implied=implied)
+        for edge in sorted(by_consumer[consumer], key=lambda e: (-e.producer, not e.polled)):
+            implied = orders.implies(edge)
+            orders.add(edge, implied=implied)
             if not implied:
                 kept.append(edge)
-    return kept, strong.grids
+    return kept, orders.strong.grids

@@ -21,7 +21,7 @@ from ...dialects.sm.expansion import (
 )
 from ...dialects.sm.ops import EventUse
 from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region, Rejection
-from .memory import size_bytes
+from .memory import element_bytes, size_bytes
 
 
 def plan_of(graph: GraphOp) -> Plan:
@@ -43,6 +43,7 @@ def plan_of(graph: GraphOp) -> Plan:
                 size_bytes(op),
                 op.offset.value.data if op.offset is not None else None,
                 op.polled is not None,
+                element_bytes(op),
             )
             for op in graph.buffers
         ),
@@ -115,6 +116,9 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     streamed=operand.streamed,
                     rank_step=rank_step(grid, position),
                     to=push_targets(grid, box) if box.pushes else None,
+                    appends=operand.appends,
+                    polled=operand.polled,
+                    tells=operand.tells,
                 )
             )
     return tuple(regions)

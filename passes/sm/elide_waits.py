@@ -33,7 +33,8 @@ class ElideWaits(MpkPass):
     ```
     After: %e is gone, and the last task of @c on each SM signals for those before it: `%f = sm.event @c->d dense<132>`.
 
-    Polled events, which cost nothing, stay, and imply nothing: they order no memory but what is polled.
+    Polled events, which cost nothing, stay, and imply nothing: they order no memory but what is polled. Only an event
+    that is `after_reads` goes where polled data tells that the reading is done.
 
     *Waits*: a task need not wait for an event all of whose producers are over when its queue comes to it, or when its
     other waits are. *Arrivals*: of the producers of an event, one that runs before another needs no arrival of its own:
@@ -52,17 +53,20 @@ class ElideWaits(MpkPass):
     def _elide(self, graph: GraphOp) -> None:
         plan = plan_of(graph)
         check_counts(plan)
-        order = Order.of(plan)
-        waits = needed_waits(order.strong) if self.waits else plan.waits[:, :2]
+        order, kinds = Order.of(plan), _Kinds.of(graph)
+        waits, signals = plan.waits[:, :2], plan.signals
         if self.waits:
-            polled = plan.waits[plan.event_polled[plan.waits[:, 1]], :2]
-            waits = np.concatenate([waits, polled])
+            reads = needed_waits(order.told, kinds.after_reads) if kinds.after_reads.any() else waits[:0]
+            waits = np.concatenate([needed_waits(kinds.memory(order), kinds.data), reads, kinds.polled_of(waits)])
         awaited = np.union1d(waits[:, 1], np.array(plan.step_events, np.int64))
-        signals = plan.signals[np.isin(plan.signals[:, 1], awaited)]
+        signals = signals[np.isin(signals[:, 1], awaited)]
         if self.arrivals:
-            counted = awaited[~plan.event_polled[awaited]]
             signals = np.concatenate(
-                [needed_signals(order.strong, counted), plan.signals[plan.event_polled[plan.signals[:, 1]]]]
+                [
+                    needed_signals(kinds.memory(order), awaited[kinds.data[awaited]]),
+                    needed_signals(order.told, awaited[kinds.after_reads[awaited]]),
+                    kinds.polled_of(signals),
+                ]
             )
         self.count("waits_before", len(plan.waits))
         self.count("waits", len(waits))
@@ -73,29 +77,55 @@ class ElideWaits(MpkPass):
         _rewrite(graph, plan, waits, signals)
 
 
-def needed_waits(order: Order) -> IntArray:
-    """[waits, 2] of (task, event): those that neither the queue nor other waits of the task imply.
+@dataclass(frozen=True)
+class _Kinds:
+    """[events] each: what an event is for. ``data``: it orders memory."""
+
+    data: BoolArray
+    polled: BoolArray
+    after_reads: BoolArray
+
+    @staticmethod
+    def of(graph: GraphOp) -> _Kinds:
+        marks = np.array([event.marks for event in graph.events for _ in range(event.size)], np.bool_).reshape(-1, 3)
+        _, polled, after_reads = marks.T
+        return _Kinds(~polled & ~after_reads, polled, after_reads)
+
+    def polled_of(self, uses: IntArray) -> IntArray:
+        return uses[self.polled[uses[:, 1]]]
+
+    def memory(self, order: Order) -> Order:
+        """The order that data may rely on: events behind reads may go where polled data says that they are done."""
+        return order.only(self.data) if self.after_reads.any() else order.strong
+
+
+def needed_waits(order: Order, asked: BoolArray) -> IntArray:
+    """[waits, 2] of (task, event) of the events ``asked`` about ([events]): those that neither the queue nor other
+    waits of the task imply.
 
     Of several waits of a task, those for what ends early are dropped first.
     """
     pairs = np.unique(order.plan.waits[:, :2], axis=0)
     pairs = pairs[(order.event_clock[pairs[:, 1]] > order.start[pairs[:, 0]]).any(axis=1)]
+    asked = np.concatenate([asked, np.zeros(len(order.event_clock) - len(asked), np.bool_)])[pairs[:, 1]]
     needed = np.ones(len(pairs), np.bool_)
     begin, end = (np.searchsorted(pairs[:, 0], pairs[:, 0], side=side) for side in ("left", "right"))
     for first in np.flatnonzero((end > begin + 1) & (begin == np.arange(len(pairs)))).tolist():
         mine = slice(first, int(end[first]))
-        needed[mine] = _irreducible(order.start[pairs[first, 0]], order.event_clock[pairs[mine, 1]])
-    return pairs[needed]
+        if asked[mine].any():
+            needed[mine] = _irreducible(order.start[pairs[first, 0]], order.event_clock[pairs[mine, 1]], asked[mine])
+    return pairs[needed & asked]
 
 
-def _irreducible(known: Clock, passed: Clock) -> BoolArray:
+def _irreducible(known: Clock, passed: Clock, asked: BoolArray) -> BoolArray:
     """[waits]: which of a task's events, with clocks ``passed`` [waits, queues], are not implied by what is ``known``
-    and by the others."""
+    and by the others; those not ``asked`` about stay."""
     kept = np.ones(len(passed), np.bool_)
     for number in np.argsort(passed.sum(axis=1), kind="stable").tolist():
-        kept[number] = False
-        others = np.maximum(known, passed[kept].max(axis=0, initial=0))
-        kept[number] = bool((passed[number] > others).any())
+        if asked[number]:
+            kept[number] = False
+            others = np.maximum(known, passed[kept].max(axis=0, initial=0))
+            kept[number] = bool((passed[number] > others).any())
     return kept
 
 
@@ -147,8 +177,14 @@ class _Renewed:
         number = np.where(used, np.cumsum(used) - 1, -1)
         if not used.any():
             return _Renewed(None, first, number)
-        marks = {mark: getattr(event, mark) is not None for mark in ("step", "polled", "shared")}
-        made = EventOp(event.sym_name.data, arrivals[used].tolist(), **marks)
+        made = EventOp(
+            event.sym_name.data,
+            arrivals[used].tolist(),
+            step=event.step is not None,
+            polled=event.polled is not None,
+            after_reads=event.after_reads is not None,
+            shared=event.shared is not None,
+        )
         made.location = event.location
         block = event.parent
         assert block is not None

@@ -25,7 +25,8 @@ class PlanMemory(MpkPass):
     """Give scratch buffers their place in one arena; two share memory only if the order keeps them apart.
 
     Polled buffers come first, each with memory of its own, and twice: what tells a written word from an unwritten one
-    must last from step to step.
+    must last from step to step. So they grow with the number of layers, where others need the memory of about one
+    (docs/decisions/0006-polled-data.md).
 
     Before: `%a = sm.buffer @a #sm.space<scratch> : ...`. After: `... offset 4096`, and `arena_bytes` on the graph.
 
@@ -34,8 +35,9 @@ class PlanMemory(MpkPass):
     address where no buffer lies that may be in use at the same time, larger ones first or in program order, whichever
     needs less. With ``reuse=false`` every buffer has memory of its own.
 
-    Statistics: ``scratch_bytes`` of all buffers; ``arena_bytes`` of the plan, its peak; ``together_bytes``, the most
-    found in buffers that may all be in use at once: no plan can need less.
+    Statistics: ``scratch_bytes`` of all buffers, polled ones twice; ``arena_bytes`` of the plan, its peak;
+    ``together_bytes``, the most found in buffers that may all be in use at once: no plan can need less;
+    ``polled_bytes``, the part of each that is polled.
     """
 
     name = "sm-plan-memory"
@@ -64,10 +66,10 @@ class PlanMemory(MpkPass):
             buffer.offset = IntegerAttr(2 * polled_bytes + offset, i64)
         arena = 2 * polled_bytes + _arena(offsets, sizes)
         graph.arena_bytes = IntegerAttr(arena, i64)
-        self.count("polled_bytes", polled_bytes)
-        self.count("scratch_bytes", int(sizes.sum()))
+        self.count("polled_bytes", 2 * polled_bytes)
+        self.count("scratch_bytes", 2 * polled_bytes + int(sizes.sum()))
         self.count("arena_bytes", arena)
-        self.count("together_bytes", _together_bytes(sizes, apart))
+        self.count("together_bytes", 2 * polled_bytes + _together_bytes(sizes, apart))
 
 
 def _users(graph: GraphOp, buffers: list[BufferOp]) -> BoolArray:

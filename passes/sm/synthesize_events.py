@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from ...dialects.sm import EventOp, GraphOp, GridOp
 from ...dialects.sm.ops import EventUse
-from ..analysis.dependences import Dependence, Dependences
+from ..analysis.dependences import BoolArray, Dependence, Dependences
 from ..analysis.elements import elements_attr, memberships, predecessor_sets
 from ..analysis.order import reduce_edges
 from ..base import MpkPass
@@ -29,7 +29,8 @@ class SynthesizeEvents(MpkPass):
     ```
     Every dependence counts: read after write, write after read, write after write, through views too. An edge that
     the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`,
-    reads of what other ranks write events marked `shared`; the end of the step of several ranks is shared too.
+    beside them writes behind reads get events marked `after_reads`; reads of what other ranks write events marked
+    `shared`. The end of the step of several ranks is shared too.
     """
 
     name = "sm-synthesize-events"
@@ -54,30 +55,20 @@ class SynthesizeEvents(MpkPass):
                 grid.set_events([], [])
             event.detach()
             event.erase()
+        polled = any(edge.polled for edge in edges)
         for edge in edges:
-            event = self._event(graph, grids, edge, waits, signals)
+            # without polled data all events order the same, so none is marked
+            group_of_consumer, members = predecessor_sets(edge.relation)
+            event = _event(grids, edge, members, after_reads=polled and not edge.polled and not edge.after_write)
+            graph.body.block.insert_op_before(event, grids[0])
+            wait = elements_attr(grids[edge.consumer], group_of_consumer[:, None])
+            waits[edge.consumer].append(EventUse(event.event, wait))
+            signal = elements_attr(grids[edge.producer], memberships(members))
+            signals[edge.producer].append(EventUse(event.event, signal))
             self.count("events", event.size)
         self._step_event(graph, edges, signals)
         for grid, wait, signal in zip(grids, waits, signals, strict=True):
             grid.set_events(wait, signal)
-
-    def _event(
-        self,
-        graph: GraphOp,
-        grids: list[GridOp],
-        edge: Dependence,
-        waits: list[list[EventUse]],
-        signals: list[list[EventUse]],
-    ) -> EventOp:
-        producer, consumer = grids[edge.producer], grids[edge.consumer]
-        group_of_consumer, members = predecessor_sets(edge.relation)
-        marks = "".join(f".{mark}" for mark in ("polled", "shared") if getattr(edge, mark))
-        name = f"{producer.sym_name.data}->{consumer.sym_name.data}{marks}"
-        event = EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled, shared=edge.shared)
-        graph.body.block.insert_op_before(event, grids[0])
-        waits[edge.consumer].append(EventUse(event.event, elements_attr(consumer, group_of_consumer[:, None])))
-        signals[edge.producer].append(EventUse(event.event, elements_attr(producer, memberships(members))))
-        return event
 
     def _step_event(self, graph: GraphOp, edges: list[Dependence], signals: list[list[EventUse]]) -> None:
         """The end of the step: every grid that no other waits for signals it with all its tasks.
@@ -96,3 +87,11 @@ class SynthesizeEvents(MpkPass):
         for number in last:
             element = np.where(followed[number], -1, 0)[:, None]
             signals[number].append(EventUse(event.event, elements_attr(grids[number], element)))
+
+
+def _event(grids: list[GridOp], edge: Dependence, members: BoolArray, *, after_reads: bool) -> EventOp:
+    """An event tensor with an element for each distinct set of producers of ``edge``, ``members`` [producers, sets]."""
+    suffix = ".polled" if edge.polled else ".reads" if after_reads else ""
+    suffix += ".shared" if edge.shared else ""
+    name = f"{grids[edge.producer].sym_name.data}->{grids[edge.consumer].sym_name.data}{suffix}"
+    return EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled, after_reads=after_reads, shared=edge.shared)

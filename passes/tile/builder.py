@@ -250,7 +250,11 @@ class GraphBuilder:
         return grid
 
     def replace(self, old: GridOp, new: GridOp) -> None:
-        """Put ``new`` in the place of a grid made before, its events and name alike."""
+        """Put ``new`` in the place of a grid made before, its name alike, and the buffers it alone has before it."""
+        for value in new.data:
+            if isinstance(value.owner, BufferOp) and old.is_before_in_block(value.owner):
+                value.owner.detach()
+                self.block.insert_op_before(value.owner, old)
         self.block.insert_op_before(new, old)
         old.detach()
         old.erase()

@@ -57,6 +57,8 @@ class Decisions:
             chosen = _integer(name, given)
             if chosen not in choices:
                 span = f"{min(choices)} to {max(choices)}"
+                if len(choices) > 1 and (step := choices[1] - choices[0]) > 1:
+                    span += f" in steps of {step}"
                 raise PlanError(f"attribute '{OVERRIDE}': {name} = {chosen}, expected {span}")
             reason = f"{name} = {chosen} by attribute; by cost {default}: {reason}" if chosen != default else reason
         self._reasons[name] = reason

@@ -66,10 +66,9 @@ def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
     return tiles, f"{tiles} tiles a task: {tasks} tasks on {target.num_sms} SMs, {task_us:.2f} us each"
 
 
-def tiles_at_once(tiles: int, target: Target) -> int:
-    """Tiles of one pass: a task of more takes several. On a CPU, where nothing bounds a pass, a task is one."""
-    passes = ceil(tiles / MAX_TILES) if target is not SIM else 1
-    return ceil(tiles / passes)
+def tiles_at_once(tiles: int) -> int:
+    """Tiles of one pass: a task of more than registers hold takes several."""
+    return ceil(tiles / ceil(tiles / MAX_TILES))
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
@@ -90,7 +89,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         n=n,
         k=k,
         tiles=tiles,
-        pass_tiles=tiles_at_once(tiles, builder.target),
+        pass_tiles=tiles_at_once(tiles),
         rows=min(rows, MAX_ROWS) if builder.target is not SIM else rows,
         norm=form.norm_weight is not None,
         eps=form.eps,

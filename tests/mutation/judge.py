@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Hashable
 from itertools import product
 
 import numpy as np
@@ -13,21 +15,37 @@ from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import VerificationError
 from mpk_ir.runtime.interleaving import Interleaving, Lagging, Priorities, RandomOrder, RunAhead, StarvedSm
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
-from tests.sm.oracle import NaivePlan
+from tests.sm.oracle import NaivePlan, Touch
 from tests.sm.plans import ROWS, GraphPlan, build, random_params
 
 
-def _lacks_order(program: Program) -> bool:
-    """Whether a task touches unpolled memory that a grid before wrote, or writes what one read, without the flag."""
-    for row in program.tasks:
-        if row["flags"] & int(TaskFlag.ORDERED):
-            continue
-        earlier = [operand for grid in program.grids[: row["grid"]] for operand in grid.operands]
-        for mine, other in product(program.grids[row["grid"]].operands, earlier):
-            shared = mine.buffer == other.buffer and not program.buffers[mine.buffer].polled
-            if shared and (mine.access.writes or other.access.writes):
-                return True
+def _lacks_order(program: Program, plan: NaivePlan) -> bool:
+    """Whether two tasks of a queue touch the same unpolled bytes, one writing, and no task from behind the first to the
+    second has the flag that makes the warps of the block meet."""
+    row_of = sorted(range(len(program.tasks)), key=lambda n: (program.tasks["grid"][n], *program.tasks["index"][n]))
+    flagged = [bool(program.tasks["flags"][row] & int(TaskFlag.ORDERED)) for row in row_of]
+    touched: dict[int, list[tuple[Hashable, Touch]]] = defaultdict(list)
+    for key, touches in plan.touches.items():
+        for touch in touches if not plan.buffers[key].polled else []:
+            touched[touch.task].append((key, touch))
+    for queue in plan.queues.values():
+        together: list[tuple[Hashable, Touch]] = []  # what was touched since the warps met
+        for task in queue:
+            together = [] if flagged[task] else together
+            for (key, one), (other, two) in product(touched[task], together):
+                if one.grid != two.grid and (one.writes or two.writes) and _same_bytes(plan, (key, one), (other, two)):
+                    return True
+            together += touched[task]
     return False
+
+
+def _same_bytes(plan: NaivePlan, one: tuple[Hashable, Touch], other: tuple[Hashable, Touch]) -> bool:
+    if one[0] == other[0]:
+        return one[1].meets(other[1])
+    first, second = plan.buffers[one[0]], plan.buffers[other[0]]
+    if first.begin is None or first.end is None or second.begin is None or second.end is None:
+        return False
+    return first.begin < second.end and second.begin < first.end
 
 
 def why_unsafe(program: Program) -> str | None:
@@ -36,9 +54,11 @@ def why_unsafe(program: Program) -> str | None:
         rows = program.tasks[program.tasks["grid"] == number]["index"].tolist()
         if sorted(tuple(row[: len(grid.extent)]) for row in rows) != list(product(*map(range, grid.extent))):
             return "incomplete"
-    if _lacks_order(program):
-        return "unordered warps"
-    return NaivePlan.of_tables(program).broken_rule()
+    busy = len(set(program.tasks["sm"].tolist()))
+    if f"kStepArrivals = {busy};" not in program.headers.get("mpk/config.cuh", f"kStepArrivals = {busy};"):
+        return "step arrivals"
+    plan = NaivePlan.of_tables(program)
+    return plan.broken_rule() or ("unordered warps" if _lacks_order(program, plan) else None)
 
 
 def adversaries() -> list[SimulatorOptions]:

@@ -370,6 +370,86 @@ def forget_to_order(program: Program, generator: np.random.Generator) -> Program
     return replace(program, tasks=tasks)
 
 
+def _with_constant(program: Program, name: str, value: int) -> Program:
+    """A constant of the device code changed."""
+    file = "mpk/config.cuh"
+    text = re.sub(rf"{name} = \d+", f"{name} = {value}", program.headers[file])
+    return replace(program, headers={**program.headers, file: text})
+
+
+def begin_step_early(program: Program, generator: np.random.Generator) -> Program | None:
+    """An SM begins a step when all SMs but one have ended the step before."""
+    del generator
+    busy = sum(len(queue) > 0 for queue in queues_of(program))
+    return _with_constant(program, "kStepArrivals", busy - 1)
+
+
+def move_copies_together(program: Program, generator: np.random.Generator) -> Program | None:
+    """The copies of polled buffers for odd and even steps lie nearer to each other than they are long."""
+    if not program.polled_bytes:
+        return None
+    distance = 16 * int(generator.integers(program.polled_bytes // 16))
+    return _with_constant(replace(program, polled_bytes=distance), "kPolledBytes", distance)
+
+
+def poll_any_buffer(program: Program, generator: np.random.Generator) -> Program | None:
+    """A buffer of the arena is polled, though some of its words may look unwritten when they are not."""
+    number = _pick(generator, np.flatnonzero([b.space is Space.SCRATCH and not b.polled for b in program.buffers]))
+    if number is None:
+        return None
+    buffers = list(program.buffers)
+    buffers[number] = replace(buffers[number], polled=True)
+    return replace(program, buffers=tuple(buffers))
+
+
+def poll_any_event(program: Program, generator: np.random.Generator) -> Program | None:
+    """An event loses its counter, as if the data said when it is there."""
+    number = _pick(
+        generator, np.flatnonzero(~program.event_polled & (np.arange(len(program.event_count)) != program.step_event))
+    )
+    if number is None:
+        return None
+    polled = program.event_polled.copy()
+    polled[number] = True
+    return replace(program, event_polled=polled)
+
+
+def count_polled_data(program: Program, generator: np.random.Generator) -> Program | None:
+    """A polled buffer is written and read as if it were not: one copy, whatever step it is from."""
+    number = _pick(generator, np.flatnonzero([b.polled for b in program.buffers]))
+    if number is None:
+        return None
+    buffers = list(program.buffers)
+    buffers[number] = replace(buffers[number], polled=False)
+    return replace(program, buffers=tuple(buffers))
+
+
+def write_half_a_word(program: Program, generator: np.random.Generator) -> Program | None:
+    """Two tasks share a word of a polled buffer, and both parts of their boxes are moved alike."""
+    grids = [
+        (number, place)
+        for number, grid in enumerate(program.grids)
+        for place, operand in enumerate(grid.operands)
+        if operand.access.writes and program.buffers[operand.buffer].polled
+        if program.buffers[operand.buffer].dtype.bytes == 2
+    ]
+    if not grids:
+        return None
+    number, place = grids[int(generator.integers(len(grids)))]
+    tasks = program.tasks.copy()
+    rows = np.flatnonzero(tasks["grid"] == number)
+    last = len(program.buffers[program.grids[number].operands[place].buffer].shape) - 1
+    first = tasks["offsets"][rows, place, last] == tasks["offsets"][rows, place, last].min()
+    if first.all():
+        return None
+    tasks["sizes"][rows[first], place, last] += 1
+    tasks["offsets"][rows[~first], place, last] += 1
+    highest = tasks["offsets"][rows, place, last].max()
+    ends = rows[tasks["offsets"][rows, place, last] == highest]
+    tasks["sizes"][ends, place, last] -= 1
+    return replace(program, tasks=tasks)
+
+
 DAMAGES: tuple[Damage, ...] = (
     drop_wait,
     drop_waits_of_a_grid,
@@ -399,4 +479,10 @@ DAMAGES: tuple[Damage, ...] = (
     run_task_twice,
     swap_buffer,
     forget_to_order,
+    begin_step_early,
+    move_copies_together,
+    poll_any_buffer,
+    poll_any_event,
+    count_polled_data,
+    write_half_a_word,
 )

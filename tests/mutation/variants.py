@@ -27,13 +27,14 @@ def renumber_events(program: Program, generator: np.random.Generator) -> Program
     if len(others) < 2:
         return None
     one, other = generator.permutation(others)[:2]
-    tasks, counts = program.tasks.copy(), program.event_count.copy()
-    counts[[one, other]] = counts[[other, one]]
+    tasks, counts, polled = program.tasks.copy(), program.event_count.copy(), program.event_polled.copy()
+    for column in (counts, polled):
+        column[[one, other]] = column[[other, one]]
     for name, count in (("wait_event", "num_waits"), ("signal_event", "num_signals")):
         used = np.arange(tasks[name].shape[1]) < tasks[count][:, None]
         first, second = used & (tasks[name] == one), used & (tasks[name] == other)
         tasks[name][first], tasks[name][second] = other, one
-    return replace(program, tasks=tasks, event_count=counts)
+    return replace(program, tasks=tasks, event_count=counts, event_polled=polled)
 
 
 def wait_for_more(program: Program, generator: np.random.Generator) -> Program | None:
@@ -63,8 +64,9 @@ def reorder_waits(program: Program, generator: np.random.Generator) -> Program |
 
 
 def coarsen_events(program: Program, generator: np.random.Generator) -> Program | None:
-    """Two events become one: who waited for either waits for both."""
-    others = np.flatnonzero(np.arange(len(program.event_count)) != program.step_event)
+    """Two events, both polled or neither, become one: who waited for either waits for both."""
+    alike = program.event_polled == bool(generator.integers(2))
+    others = np.flatnonzero(alike & (np.arange(len(program.event_count)) != program.step_event))
     if len(others) < 2:
         return None
     place = int(generator.integers(len(others) - 1))
@@ -93,12 +95,14 @@ def move_task(program: Program, generator: np.random.Generator) -> Program | Non
 
 
 def spread_buffers(program: Program, generator: np.random.Generator) -> Program | None:
-    """No two scratch buffers share memory; their order in the arena is random."""
+    """No two scratch buffers share memory; their order in the arena is random, polled ones first and twice."""
     buffers, end = list(program.buffers), 0
-    for number in generator.permutation(len(buffers)).tolist():
-        if buffers[number].space is Space.SCRATCH:
+    mixed = [n for n in generator.permutation(len(buffers)).tolist() if buffers[n].space is Space.SCRATCH]
+    for polled in (True, False):
+        for number in [n for n in mixed if buffers[n].polled is polled]:
             buffers[number] = replace(buffers[number], offset_bytes=end)
             end += -(-buffers[number].bytes // 256) * 256
+        end = 2 * program.polled_bytes if polled else end
     return replace(program, buffers=tuple(buffers), arena_bytes=end)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 
@@ -22,7 +23,7 @@ from mpk_ir.dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.ops import EventUse
 from mpk_ir.tasks import task_kind
-from mpk_ir.tasks.base import Access
+from mpk_ir.tasks.base import Access, Operand
 
 Key = tuple[SSAValue | None, int]
 """An event element; of tables by number alone."""
@@ -40,7 +41,7 @@ class Touch:
     high: tuple[int, ...]
     along: tuple[int, ...]
     access: Access
-    early: bool
+    promised: Operand
 
     @property
     def reads(self) -> bool:
@@ -49,6 +50,13 @@ class Touch:
     @property
     def writes(self) -> bool:
         return self.access.writes
+
+    def tells(self, reader: Touch) -> bool:
+        """Whether a reader of all that is written here knows that the writer reads nothing any more."""
+        promised = self.promised.tells and reader.promised.tells and self.writes and not reader.writes
+        fixed = all(dim < 0 for dim in (*self.along, *reader.along))
+        inside = all(c <= a and b <= d for a, b, c, d in zip(self.low, self.high, reader.low, reader.high, strict=True))
+        return promised and fixed and inside and self.low[0] == 0  # only the first row is sure to be active
 
     def meets(self, other: Touch) -> bool:
         bounds = zip(self.low, self.high, other.low, other.high, strict=True)
@@ -69,6 +77,8 @@ class NaiveBuffer:
     begin: int | None
     end: int | None
     polled: bool = False
+    width: int = 4
+    """Bytes of an element."""
 
 
 class NaivePlan:
@@ -103,7 +113,7 @@ class NaivePlan:
             begin = buffer.offset.value.data if buffer.offset is not None else None
             end = None if begin is None else begin + width * prod(buffer.padded_shape)
             self.buffers[buffer.buffer] = NaiveBuffer(
-                buffer.space.data, buffer.shape, begin, end, buffer.polled is not None
+                buffer.space.data, buffer.shape, begin, end, buffer.polled is not None, width
             )
         for number, grid in enumerate(graph.grids):
             for flat, index in enumerate(product(*map(range, grid.shape))):
@@ -125,8 +135,8 @@ class NaivePlan:
             shape, start = ints(value.type.shape), box.offset.data.eval(list(index), [])
             low = tuple(min(s, n) for s, n in zip(start, shape, strict=True))
             high = tuple(min(s + w, n) for s, w, n in zip(start, ints(box.sizes), shape, strict=True))
-            early = grid.task_kind.operand(grid.operand_names.data[operand].data).early
-            touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, early)
+            promised = grid.task_kind.operand(grid.operand_names.data[operand].data)
+            touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, promised)
             self.touches[value].append(touch)
 
     @staticmethod
@@ -141,7 +151,9 @@ class NaivePlan:
         for number, buffer in enumerate(program.buffers):
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
-            plan.buffers[number] = NaiveBuffer(buffer.space, buffer.shape, begin, end, buffer.polled)
+            plan.buffers[number] = NaiveBuffer(
+                buffer.space, buffer.shape, begin, end, buffer.polled, buffer.dtype.bytes
+            )
         rows = [(int(row["grid"]), tuple(row["index"].tolist()), n) for n, row in enumerate(program.tasks)]
         number_of = {row: task for task, (_, _, row) in enumerate(sorted(rows))}
         plan.sm = [0] * len(rows)
@@ -164,9 +176,9 @@ class NaivePlan:
             rank = len(program.buffers[operand.buffer].shape)
             low = tuple(row["offsets"][place].tolist())[:rank]
             high = tuple(a + b for a, b in zip(low, row["sizes"][place].tolist(), strict=False))
-            early = task_kind(grid.kind).operand(operand.name).early
+            promised = task_kind(grid.kind).operand(operand.name)
             along = operand.along or (-1,) * rank
-            touch = Touch(task, int(row["grid"]), place, index, low, high, along, operand.access, early)
+            touch = Touch(task, int(row["grid"]), place, index, low, high, along, operand.access, promised)
             self.touches[operand.buffer].append(touch)
 
     def broken_rule(self) -> str | None:
@@ -177,11 +189,13 @@ class NaivePlan:
                 return "bounds"
         if self._miscounted():
             return "counting"
-        before, strong = self.before(), self.before(polled=False)
-        if before is None or strong is None:
+        if self._cannot_be_polled():
+            return "polled"
+        before, strong, told = self.before(), self.before(polled=False), self.before(telling=True)
+        if before is None or strong is None or told is None:
             return "deadlock"
         checks = {
-            "race": lambda strong: self._races(before, strong),
+            "race": lambda strong: self._races(before, strong, told),
             "memory-model": self._read_ahead,
             "coverage": lambda _: self._reads_nothing(),
             "memory": self._shares_memory,
@@ -206,15 +220,53 @@ class NaivePlan:
         ]
         return any(self.said.get(key) != target for key, target in waits)
 
-    def before(self, *, polled: bool = True) -> list[int] | None:
+    def _cannot_be_polled(self) -> bool:
+        """Whether words would be read that nobody marks, or marked twice: each polled word is written by one task, of
+        one grid, and all that touch it know how."""
+        for key, buffer in self.buffers.items():
+            touches = self.touches[key] if buffer.polled else []
+            if any(not touch.promised.polled or touch.access is Access.READ_WRITE for touch in touches):
+                return True
+            if len({touch.grid for touch in touches if touch.writes}) > 1:
+                return True
+            for touch in touches:
+                begin, end = touch.low[-1] * buffer.width, touch.high[-1] * buffer.width
+                if touch.writes and (begin % 4 or (end % 4 and touch.high[-1] < buffer.shape[-1])):
+                    return True
+        return False
+
+    def _tells(self, writer: int, reader: int) -> bool:
+        """Whether task ``reader``, when it has seen what it waits for, knows that ``writer`` reads no more."""
+        return any(
+            a.tells(b)
+            for key, a in self._polled_touches[writer]
+            for other, b in self._polled_touches[reader]
+            if key == other
+        )
+
+    @cached_property
+    def _polled_touches(self) -> dict[int, list[tuple[Hashable, Touch]]]:
+        found: dict[int, list[tuple[Hashable, Touch]]] = defaultdict(list)
+        for key in (key for key, buffer in self.buffers.items() if buffer.polled):
+            for touch in self.touches[key]:
+                found[touch.task].append((key, touch))
+        return found
+
+    def before(self, *, polled: bool = True, telling: bool = False) -> list[int] | None:
         """Per task the set (as bits) of tasks that are over when it starts; None if some never start. ``polled``: by
-        what polled data tells too."""
+        polled events too; ``telling``: only as far as the data tells that a task reads no more."""
         signallers: dict[Key, list[int]] = defaultdict(list)
         for task, keys in enumerate(self.signals):
             for key in keys:
                 signallers[key].append(task)
         needs: list[set[int]] = [
-            {t for key in keys if polled or key not in self.polled for t in signallers[key]} for keys in self.waits
+            {
+                t
+                for key in keys
+                for t in signallers[key]
+                if key not in self.polled or (polled and (not telling or self._tells(t, task)))
+            }
+            for task, keys in enumerate(self.waits)
         ]
         for queue in self.queues.values():
             for earlier, later in pairwise(queue):
@@ -232,7 +284,7 @@ class NaivePlan:
             waiting = [t for t in waiting if t not in before]
         return [before[task] for task in range(len(needs))]
 
-    def _races(self, full: list[int], strong: list[int]) -> bool:
+    def _races(self, full: list[int], strong: list[int], told: list[int]) -> bool:
         for buffer, touches in self.touches.items():
             writes = [touch for touch in touches if touch.writes]
             for a, b in product(writes, touches):
@@ -243,8 +295,8 @@ class NaivePlan:
                         return True
                     continue
                 first, second = sorted((a, b), key=lambda touch: touch.task)
-                read_of_polled = self.buffers[buffer].polled and not second.writes
-                order = full if read_of_polled or not first.writes else strong
+                by_data = full if self.buffers[buffer].polled and not second.writes else strong
+                order = by_data if first.writes else told
                 if not order[second.task] >> first.task & 1:
                     return True
         return False
@@ -258,7 +310,13 @@ class NaivePlan:
         for buffer, touches in self.touches.items():
             if self.buffers[buffer].space is Space.WEIGHT and any(touch.writes for touch in touches):
                 return True
-            early = [touch for touch in touches if touch.early]
+            streams = [touch for touch in touches if touch.promised.streamed]
+            if streams and self.buffers[buffer].space not in (Space.WEIGHT, Space.STATE):
+                return True
+            new = [touch for touch in touches if touch.writes and not touch.promised.appends]
+            if any(a.grid <= b.grid and a.meets(b) for a, b in product(new, streams)):
+                return True
+            early = [touch for touch in touches if touch.promised.early]
             for a, b in product([touch for touch in touches if touch.writes] if early else [], early):
                 if a.grid < b.grid and a.meets(b) and not known[b.task] >> a.task & 1:
                     return True

@@ -14,7 +14,9 @@ from mpk_ir.core.errors import PlanError
 from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.tile.decisions import OVERRIDE
 from mpk_ir.passes.tile.tile import Tile
+from mpk_ir.tasks.linear import MAX_TILES, LinearParams
 
+from .conftest import graph_of
 from .plans import ROWS, GraphPlan, Layer, build, graph_plans, random_params
 from .test_meaning import plan, run
 
@@ -40,7 +42,7 @@ def test_asking_for_decisions_changes_nothing() -> None:
     decisions = Tile(target="h200").decisions(module)
     assert str(module) == text
     assert [(decision.name, decision.choices, decision.chosen) for decision in decisions] == [
-        ("tiles", (1, 2, 3, 4), 1)
+        ("tiles", tuple(range(1, 5)), 1)  # of 16 rows: from one up to all of them in one task
     ]
 
 
@@ -58,3 +60,17 @@ def test_an_override_that_is_none_is_refused(attribute: DictionaryAttr | Integer
     next(op for op in module.walk() if op.name == "tg.linear").attributes[OVERRIDE] = attribute
     with pytest.raises(PlanError, match=message):
         Tile(target="h200").apply(Context(), module)
+
+
+@pytest.mark.parametrize("tiles", [1, 4, 5, 7])
+def test_any_number_of_tiles_is_done_in_passes_that_registers_hold(tiles: int) -> None:
+    module = build(GraphPlan(40, (Layer("linear", 0, 0, 104),)))
+    next(op for op in module.walk() if op.name == "tg.linear").attributes[OVERRIDE] = DictionaryAttr(
+        {"tiles": IntegerAttr(tiles, i64)}
+    )
+    Tile(target="h200").apply(Context(), module)
+    params = graph_of(module).grids[0].task_params
+    assert isinstance(params, LinearParams)
+    assert params.tiles == tiles
+    assert params.pass_tiles <= MAX_TILES
+    assert -(-tiles // params.pass_tiles) == -(-tiles // MAX_TILES), "as few passes as can be"

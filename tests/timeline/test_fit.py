@@ -30,7 +30,7 @@ def sample() -> Sample:
 
 
 def test_hand_offs_polls_and_signals_are_read_off(sample: Sample) -> None:
-    found = observed([sample.measured])
+    found = observed([sample])
     assert found["signal_us"] == pytest.approx(TRUE.signal_us, abs=0.001)
     assert found["handoff_us"] == pytest.approx(TRUE.handoff_us, abs=0.001)
     assert found["small_us"] == pytest.approx(TRUE.small_us, abs=0.001)

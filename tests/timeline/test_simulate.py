@@ -33,14 +33,18 @@ def llama() -> Program:
 
 
 def require_order(program: Program, trace: Trace) -> None:
-    """Phases follow each other, tasks of an SM too, and no task is ready before all it waits for has signalled."""
+    """Phases follow each other, tasks of an SM too, and no task is ready before all it waits for has signalled, or for
+    polled data has been computed."""
     for earlier, later in (("begin", "ready"), ("ready", "computed"), ("computed", "signalled")):
         assert (getattr(trace, earlier) <= getattr(trace, later)).all()
     same_sm = trace.sm[1:] == trace.sm[:-1]
     assert (trace.begin[1:] >= trace.computed[:-1])[same_sm].all()
     arrived = np.zeros(len(program.event_count))
     tasks, columns = np.nonzero(trace.signals >= 0)
-    np.maximum.at(arrived, trace.signals[tasks, columns], trace.signalled[tasks])
+    events = trace.signals[tasks, columns]
+    np.maximum.at(
+        arrived, events, np.where(program.event_polled[events], trace.computed[tasks], trace.signalled[tasks])
+    )
     tasks, columns = np.nonzero(trace.waits >= 0)
     assert (trace.ready[tasks] >= arrived[trace.waits[tasks, columns]]).all()
     assert trace.facts.step_us >= trace.signalled.max()
@@ -58,6 +62,13 @@ def test_a_prediction_keeps_the_order_of_queues_and_events(drawn: GraphPlan, tar
 
 def test_a_decoder_keeps_the_order_too(program: Program) -> None:
     require_order(program, predict(program, Load(1, 64)))
+
+
+def test_polled_data_need_not_be_signalled(program: Program) -> None:
+    counted = replace(program, event_polled=np.zeros_like(program.event_polled))
+    polled_us, counted_us = (predict(one, Load(1, 64)).facts.step_us for one in (program, counted))
+    hand_offs = 2 * 5  # of a layer: products, attention and its merge wait for each other
+    assert counted_us - polled_us > hand_offs * H200.costs.signal_us / 2
 
 
 def test_the_same_program_has_the_same_timeline(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:

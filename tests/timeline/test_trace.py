@@ -122,9 +122,10 @@ def test_the_critical_path_runs_from_the_begin_to_the_last_signal(trace: Trace) 
 
 
 def test_exposed_waits_name_what_they_wait_for(trace: Trace) -> None:
-    waits = {row.operator: row for row in Analysis(trace).exposed_waits()}
-    assert waits["select"].waits_for == "argmax"
-    assert "advance" not in waits, "it follows select on the same SM"
+    waits = {row.operator: row for row in Analysis(trace).exposed_waits(limit=99)}
+    assert waits["select"].waits_for == "embed_tokens", "the head, whose tasks say which of their columns is largest"
+    assert waits["advance"].waits_for == "select", "polled data comes by memory, though both run on one SM"
+    assert "embedding" not in waits, "nothing of the step comes before it"
 
 
 def test_perfetto_gets_a_track_for_each_sm_and_arrows_in_pairs(trace: Trace, tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_traces_of_several_models_go_to_a_folder(
     monkeypatch.setattr(record, "kernel_ms", lambda engine, context: [0.4, 0.5, 0.6])
     monkeypatch.setattr(traces, "random_weights", lambda config, device: {})
     given = ["traces", "--models", "tiny", "--batches", "1,2", "--context", "64", "-o", str(tmp_path / "out")]
-    monkeypatch.setattr(driver, "find_device", lambda: Device(0, "NVIDIA H200", 132, (9, 0), 1))
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: Device(0, "NVIDIA H200", 132, (9, 0), 1))
     monkeypatch.setattr("sys.argv", given)
     assert traces.main() == 0
     printed = capsys.readouterr().out.splitlines()
@@ -191,7 +192,7 @@ def test_traces_of_several_models_go_to_a_folder(
 def test_traces_without_a_gpu_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(driver, "find_device", lambda: None)
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: None)
     monkeypatch.setattr("sys.argv", ["traces", "-o", str(tmp_path / "out")])
     assert traces.main() == 1
     assert "error: traces are measured on a GPU; simulated on the CPU: no GPU found" in capsys.readouterr().err

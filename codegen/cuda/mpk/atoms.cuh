@@ -15,18 +15,24 @@ __device__ __forceinline__ unsigned load_acquire_gpu(const unsigned* pointer) {
   return value;
 }
 
-__device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
-  unsigned value;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer));
-  return value;
+// Loads `value` if it is `wanted`: predicated, not branched around. (A pointer that is null where nothing is wanted is
+// no way to say so: ptxas 13.0 has been seen to test such a pointer before the null was there.)
+__device__ __forceinline__ void load_relaxed_gpu(unsigned& value, const unsigned* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.gpu.global.u32 %0, [%1]; }"
+               : "+r"(value)
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
 }
 
 // Each of the four words is read whole; nothing is said of their order.
-__device__ __forceinline__ Vector16 load_relaxed_gpu(const Vector16* pointer) {
-  Vector16 value;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.word[0]), "=r"(value.word[1]), "=r"(value.word[2]), "=r"(value.word[3])
-               : "l"(pointer));
+__device__ __forceinline__ void load_relaxed_gpu(Vector16& value, const Vector16* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+               : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
+}
+
+__device__ __forceinline__ unsigned load_relaxed_gpu(const unsigned* pointer) {
+  unsigned value = 0;
+  load_relaxed_gpu(value, pointer, true);
   return value;
 }
 
@@ -47,18 +53,16 @@ __device__ __forceinline__ unsigned load_acquire_sys(const unsigned* pointer) {
   return value;
 }
 
-__device__ __forceinline__ unsigned load_relaxed_sys(const unsigned* pointer) {
-  unsigned value;
-  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer));
-  return value;
+__device__ __forceinline__ void load_relaxed_sys(unsigned& value, const unsigned* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.sys.global.u32 %0, [%1]; }"
+               : "+r"(value)
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
 }
 
-__device__ __forceinline__ Vector16 load_relaxed_sys(const Vector16* pointer) {
-  Vector16 value;
-  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.word[0]), "=r"(value.word[1]), "=r"(value.word[2]), "=r"(value.word[3])
-               : "l"(pointer));
-  return value;
+__device__ __forceinline__ void load_relaxed_sys(Vector16& value, const Vector16* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+               : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
 }
 
 __device__ __forceinline__ void store_relaxed_sys(unsigned* pointer, unsigned value) {
@@ -88,6 +92,16 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
 __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
+}
+
+// From here on each thread of the four warps that come here together has `kCount` registers, a multiple of 8.
+template <int kCount>
+__device__ __forceinline__ void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 __device__ __forceinline__ unsigned long long global_timer_ns() {

@@ -212,3 +212,10 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>, affine_map<(d0) -> (0)>]
 }
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{event @e: expected one of step, polled and after_reads at most}}
+  %e = sm.event @e polled after_reads dense<1> : tensor<1xi32> : !sm.event<1>
+}

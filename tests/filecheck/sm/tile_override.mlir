@@ -7,13 +7,13 @@ func.func @step(%x: tensor<8x32xbf16>) -> tensor<8x64xbf16> {
   func.return %y : tensor<8x64xbf16>
 }
 
-// CHECK: sm.grid @w "linear" {{.*}} tiles = 2 : i64, {{.*}} over [4] {{.*}} reason "tiles = 2 by attribute; by cost 1: 1 tiles a task
+// CHECK: sm.grid @w "linear" {{.*}} tiles = 2 : i64, {{.*}} over [2] {{.*}} reason "tiles = 2 by attribute; by cost 1: 1 tiles a task
 
 // -----
 
 func.func @outside(%x: tensor<8x32xbf16>) -> tensor<8x64xbf16> {
   %w = tg.param @w : tensor<64x32xbf16>
-  // expected-error@+1 {{attribute 'mpk.tile': tiles = 9, expected 1 to 8}}
+  // expected-error@+1 {{attribute 'mpk.tile': tiles = 9, expected 1 to 4}}
   %y = tg.linear %x, %w {mpk.tile = {tiles = 9 : i64}} : (tensor<8x32xbf16>, tensor<64x32xbf16>) -> tensor<8x64xbf16>
   func.return %y : tensor<8x64xbf16>
 }

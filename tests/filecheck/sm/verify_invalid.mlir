@@ -176,3 +176,17 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>, #sm.box<write, (d0) -> (0, d0 * 16), [8, 16]>]
     waits(%e : !sm.event<2>) [affine_map<(d0) -> (d0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
+
+// -----
+
+// An elementwise task cannot tell written words from others.
+// expected-error@unknown {{polled: buffer @y is polled, and @a[0] (SM 0, position 0), operand y, cannot tell its written words from the others}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
+  %y = sm.buffer @y <scratch> polled : !sm.buffer<[8, 32], bf16>
+  %s = sm.event @step step dense<4> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "elementwise" {function = "silu", columns = 8 : i64, rows = 8 : i64, total = 32 : i64}
+    over [4] operands ["a", "y"](%x, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[8, 32], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
+    signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}

@@ -17,7 +17,10 @@ constexpr int kConsumerWarps = 8;
 constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kFetcherWarp = kConsumerWarps + 1;
-static_assert(kBlockThreads == 32 * (kFetcherWarp + 1), "the launch must have a warp for every role");
+constexpr int kWarps = round_up(kFetcherWarp + 1, 4);  // registers are dealt to four warps at a time
+static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for every role");
+constexpr int kConsumerRegisters = 208, kHelperRegisters = 88;  // a thread; the SM has 65536
+static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
@@ -35,7 +38,7 @@ struct alignas(128) Shared {
   unsigned done[kTaskSlots];  // consumer warps that have left the slot's task
   Task ahead[kRecordsAhead];  // records of the loader, which is some tasks ahead of the consumers
   int stop[2];                // by parity of the step: whether the launch ends before it
-  int rows[2];                // by parity of the step: its active rows
+  int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
 };
@@ -75,8 +78,8 @@ __device__ __forceinline__ unsigned* step_counter(const Launch& launch, int rank
 
 // What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
 // step must stay within the instruction cache.
-__device__ __noinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
-                                    unsigned target) {
+__device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
+                                       unsigned target) {
   const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) != 0) return;
   launch.error->code = static_cast<int>(code);
@@ -97,7 +100,7 @@ constexpr unsigned long long kOutOfTime = ~0ull;
 
 // The time when a wait began to be long (`begin` unless 0), or kOutOfTime: when its time is over, or this or another
 // block has given up already.
-__device__ __noinline__ unsigned long long look_up(unsigned long long begin) {
+__device__ __forceinline__ unsigned long long look_up(unsigned long long begin) {
   Shared& shared = block_shared();
   const unsigned long long now = global_timer_ns();
   if (load_relaxed_gpu(shared.launch.failures) != 0) shared.aborted = 1;
@@ -118,7 +121,7 @@ struct Patience {
 };
 
 // Returns when counter `event` has reached `target`, or the wait has run out. The end of a step is that of all ranks.
-__device__ __noinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
+__device__ __forceinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
   Shared& shared = block_shared();
   const bool is_step = kRanks > 1 && event == kStepEvent;
   const unsigned* counter = is_step ? step_counter(shared.launch, shared.launch.rank)
@@ -138,8 +141,8 @@ __device__ __noinline__ void wait_event(unsigned event, unsigned target, int tas
 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
-__device__ __noinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
-                                            int task, int step) {
+__device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
+                                               int task, int step) {
   const unsigned long long begin = global_timer_ns();
   while (!mbarrier_try_wait(barrier, parity)) {
     if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) {
@@ -154,11 +157,18 @@ __device__ __forceinline__ void ring_wait(unsigned long long* barrier, unsigned 
   if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(barrier, parity, code, task, step);
 }
 
-__device__ __noinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
+__device__ __forceinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
   for (int i = 0; i < count; ++i, position.advance()) {
     ring_wait(&block_shared().full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
   }
 }
+
+// What `Context::load` loads, as two functions of the value's number.
+template <typename Wanted, typename At>
+struct Places {
+  Wanted wanted;
+  At at;
+};
 
 // What a body moves on in the memory that the block's tasks share.
 struct Progress {
@@ -172,8 +182,6 @@ struct Context {
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
-  int active_rows = 0;           // of this step
-  int previous_rows = kAllRows;  // of the step before; unknown at the first
   Progress progress = {};
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
@@ -213,14 +221,19 @@ struct Context {
     }
   }
 
+  // Active rows of a step, this one or the one before; unknown before the first.
+  static __device__ __forceinline__ int rows_of(int step) {
+    return step < 0 ? kAllRows : block_shared().rows[step & 3];
+  }
+
   // Active rows among the `capacity` from `first` on.
   __device__ __forceinline__ int rows_from(int first, int capacity) const {
-    return max(0, min(active_rows - first, capacity));
+    return max(0, min(rows_of(step) - first, capacity));
   }
 
   // Rows from `first` on that this step or the one before used: what must be made unwritten for the next step.
   __device__ __forceinline__ int touched_rows_from(int first, int capacity) const {
-    return max(0, min(max(active_rows, previous_rows) - first, capacity));
+    return max(0, min(max(rows_of(step), rows_of(step - 1)) - first, capacity));
   }
 
   // Whether the words of operand `slot` say themselves when they are written.
@@ -239,42 +252,39 @@ struct Context {
     return reinterpret_cast<T*>(task.operand[slot] + (epoch & 1 ? 0 : kPolledBytes));
   }
 
-  // Starts loading words or vectors; `address(i)` is null where this lane needs none.
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void begin_load(T (&values)[kCount], Address address) const {
+  // Starts loading words or vectors: value i from `places.at(i)`, if `places.wanted(i)`, else zero.
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void begin_load(T (&values)[kCount], const Where& places) const {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const T* pointer = address(i);
-      values[i] = pointer ? load_polled(pointer) : T{};
+      values[i] = T{};
+      load_polled(values[i], places.at(i), places.wanted(i));
     }
   }
 
   // Loads again what was not written yet, until all lanes of the warp have everything.
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void end_load(const Task& task, int slot, T (&values)[kCount], Address address) const {
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void end_load(const Task& task, int slot, T (&values)[kCount], const Where& places) const {
     if (!is_polled(task, slot)) return;
     Patience patience;
     while (true) {
       bool missing = false;
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) missing |= address(i) && !is_written(values[i]);
+      for (int i = 0; i < kCount; ++i) missing |= !is_written(values[i]);  // what is not wanted is zero
       if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
       if (patience.ends()) {
         report(ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
         block_shared().aborted = 1;
       }
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const T* pointer = address(i);
-        if (pointer && !is_written(values[i])) values[i] = load_polled(pointer);
-      }
+      for (int i = 0; i < kCount; ++i) load_polled(values[i], places.at(i), !is_written(values[i]));
     }
   }
 
-  template <typename T, int kCount, typename Address>
-  __device__ __forceinline__ void load(const Task& task, int slot, T (&values)[kCount], Address address) const {
-    begin_load(values, address);
-    end_load(task, slot, values, address);
+  template <typename T, int kCount, typename Where>
+  __device__ __forceinline__ void load(const Task& task, int slot, T (&values)[kCount], const Where& places) const {
+    begin_load(values, places);
+    end_load(task, slot, values, places);
   }
 
   // Writes `offset` (in units of T) of an operand, and makes the same place of the other copy unwritten.

@@ -43,29 +43,16 @@ __device__ __forceinline__ bool begin_step(Context& context, int step) {
   if (context.thread == 0) {
     wait_event(kStepEvent, kStepArrivals * context.epoch, context.task_number, step);
     shared.stop[parity] = shared.aborted;
-    shared.rows[parity] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
+    shared.rows[step & 3] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
   }
   context.sync();
-  context.previous_rows = step == 0 ? kAllRows : context.active_rows;
-  context.active_rows = shared.rows[parity];
   return shared.stop[parity] == 0;
 }
 
-// Runs the task in `slot`. Out of line: each body has all registers for itself, and there is room for more of them. The
-// call is no loss, it is made while data is waited for.
+// Runs the task in `slot`.
 template <typename Body, typename... Arguments>
-__device__ __noinline__ Progress run_body(Context context, int slot, Arguments... arguments) {
+__device__ __forceinline__ void run_body(Context& context, int slot, Arguments... arguments) {
   Body::run(context, block_shared().slot[slot], arguments...);
-  return context.progress;
-}
-
-template <typename Body>
-concept HasShape = requires { Body::kShape; };
-
-// The same for bodies that differ in their shape alone: they share the code.
-template <HasShape Body, typename... Arguments>
-__device__ __forceinline__ Progress run_body(const Context& context, int slot, Arguments... arguments) {
-  return run_body<typename Body::Code>(context, slot, Body::kShape, arguments...);
 }
 
 // `Bodies` is printed for each program: its run and load switch on task.body.
@@ -82,7 +69,7 @@ __device__ void consume(Context& context, int first_task, int length) {
       const Task& task = shared.slot[slots.stage];
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
-      context.progress = Bodies::run(context, task.body, slots.stage);
+      Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
       leave_task(context, slots.stage);
     }
@@ -187,12 +174,16 @@ __device__ void run_kernel(const Launches& launches) {
   if (length == 0) return;
   const int warp = threadIdx.x / 32;
   if (warp < kConsumerWarps) {
+    raise_registers<kConsumerRegisters>();
     Context context{static_cast<int>(threadIdx.x)};
     consume<Bodies>(context, begin, length);
-  } else if (warp == kLoaderWarp) {
+    return;
+  }
+  lower_registers<kHelperRegisters>();
+  if (warp == kLoaderWarp) {
     Loader loader{evict_first_policy(), {}};
     load<Bodies>(loader, queue, begin, length);
-  } else {
+  } else if (warp == kFetcherWarp) {
     fetch(queue, length);
   }
 }

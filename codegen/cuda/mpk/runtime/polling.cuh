@@ -11,11 +11,14 @@
 
 namespace mpk {
 
-// Of a word that may be polled: other ranks write such words, too, if there are any.
+// Of words that may be polled: other ranks write such words, too, if there are any.
 template <typename T>
-__device__ __forceinline__ T load_polled(const T* pointer) {
-  if constexpr (kRanks > 1) return load_relaxed_sys(pointer);
-  return load_relaxed_gpu(pointer);
+__device__ __forceinline__ void load_polled(T& value, const T* pointer, bool wanted) {
+  if constexpr (kRanks > 1) {
+    load_relaxed_sys(value, pointer, wanted);
+  } else {
+    load_relaxed_gpu(value, pointer, wanted);
+  }
 }
 
 constexpr unsigned kUnwritten = 0xFFFFFFFFu;

@@ -48,14 +48,18 @@ struct Advance {
     return request[RequestColumn::kFirstRow] + request[RequestColumn::kNumRows] - 1;
   }
 
-  // What was chosen for the last row of request `b`; all lanes of a warp wait together.
+  // What was chosen for the last row of request `b`; all lanes of a warp wait together. The threads see all rows among
+  // them: then nobody reads what this task writes any more.
   static __device__ int load_sampled(const Context& context, const Task& task, int b) {
     const bool active =
         b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
-    unsigned token[1];
-    context.load(task, kSampled, token, [&](int) -> const unsigned* {
-      return active ? context.current<const unsigned>(task, kSampled) + last_row(task, b) : nullptr;
-    });
+    const unsigned* sampled = context.current<const unsigned>(task, kSampled);
+    const int rows = context.rows_from(0, kRows);
+    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : last_row(task, b); };
+    unsigned token[1 + ceil_div(kRows, kConsumers)];
+    context.load(
+        task, kSampled, token,
+        Places{[&](int i) { return i > 0 ? row_of(i) < rows : active; }, [&](int i) { return sampled + row_of(i); }});
     return static_cast<int>(token[0]);
   }
 

@@ -181,8 +181,9 @@ struct Attention {
     const bf16* source = context.current<const bf16>(task, slot) + static_cast<size_t>(row) * task.row_stride[slot] +
                          (head < kGroup ? head * kHeadDim : 0) + 8 * context.lane();
     Vector16 values[1];
-    auto address = [&](int) { return context.lane() < kLanes ? reinterpret_cast<const Vector16*>(source) : nullptr; };
-    context.load(task, slot, values, address);
+    context.load(task, slot, values,
+                 Places{[&](int) { return context.lane() < kLanes; },
+                        [&](int) { return reinterpret_cast<const Vector16*>(source); }});
     if (context.lane() < kLanes) *reinterpret_cast<Vector16*>(raw + 8 * context.lane()) = values[0];
     __syncwarp();
   }
@@ -194,42 +195,17 @@ struct Attention {
     State state;
     clear(state);
     int blocks = 0;
+    if (range.streams) blocks = attend_streamed(context, range, queries, scale, state);
     const int end = min(range.end, position + 1);
-    for (int p = range.begin; p < end;) {
-      const Piece piece = take_piece(context, scratch, task, range, p, end, mine);
-      for (int first = 0; first < piece.count; first += kBlock, ++blocks) {  // a warp takes every eighth block
-        if (blocks % kConsumerWarps == context.warp()) attend_block(context, piece, first, queries, scale, state);
-      }
-      if (piece.streamed) context.release_stages();
-      p += piece.count;
+    if (range.streams && kAppend) {
+      if (mine) attend_new(context, scratch, queries, scale, blocks++, state);
+    } else {
+      const int begin = range.streams ? max(range.begin, range.cached) : range.begin;
+      blocks = attend_stored(context, task, begin, end, queries, scale, blocks, state);
     }
     const int warps = min(blocks, kConsumerWarps);
     if (context.warp() < warps) store_partial(context, scratch, head, state);
     return warps;
-  }
-
-  // Some positions whose keys lie side by side, and whose values do.
-  struct Piece {
-    const char* keys;
-    const char* values;
-    int count;
-    bool streamed;
-  };
-
-  // The next positions from p on: those of earlier steps from the ring, this step's own from shared memory, and where
-  // that is not possible a page at a time from the cache.
-  static __device__ __forceinline__ Piece take_piece(Context& context, const Scratch& scratch, const Task& task,
-                                                     const Range& range, int p, int end, bool mine) {
-    if (range.streams && p < range.old_end) {
-      const char* stage = context.acquire_stage();
-      return {stage, stage + kStageBytes / 2, min(kStagePositions, range.old_end - p), true};
-    }
-    if (range.streams && kAppend && mine) {
-      return {reinterpret_cast<const char*>(scratch.key), reinterpret_cast<const char*>(scratch.value), 1, false};
-    }
-    const size_t offset = cache_offset(task, p) * sizeof(bf16);
-    return {operand<const char>(task, kKCache) + offset, operand<const char>(task, kVCache) + offset,
-            min(end - p, kPageSize - p % kPageSize), false};
   }
 
   static __device__ __forceinline__ Queries load_queries(const Context& context, const Scratch& scratch, int head) {
@@ -250,17 +226,72 @@ struct Attention {
     for (int i = 0; i < kValueParts * 16; ++i) state.sum[i / 16][i / 4 % 4][i % 4] = 0.0f;
   }
 
-  // Up to 16 positions of a piece.
-  static __device__ __forceinline__ void attend_block(const Context& context, const Piece& piece, int first,
+  // Where the keys and values of a block's positions lie; those at `count` and beyond are not to be read.
+  struct SharedRows {
+    const char* keys;
+    const char* values;
+    __device__ __forceinline__ const char* key(int position) const { return keys + position * kPositionBytes; }
+    __device__ __forceinline__ const char* value(int position) const { return values + position * kPositionBytes; }
+  };
+
+  struct StoredRows {
+    const Task& task;
+    int first;
+    __device__ __forceinline__ const char* key(int position) const { return row(kKCache, position); }
+    __device__ __forceinline__ const char* value(int position) const { return row(kVCache, position); }
+
+   private:
+    __device__ __forceinline__ const char* row(Operand cache, int position) const {
+      return operand<const char>(task, cache) + cache_offset(task, first + position) * sizeof(bf16);
+    }
+  };
+
+  // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on.
+  static __device__ __forceinline__ int attend_streamed(Context& context, const Range& range, const Queries& queries,
+                                                        float scale, State& state) {
+    int blocks = 0;
+    for (int p = range.begin; p < range.old_end; p += kStagePositions) {
+      const char* stage = context.acquire_stage();
+      const int count = min(kStagePositions, range.old_end - p);
+      for (int begin = 0; begin < count; begin += kBlock, ++blocks) {
+        if (blocks % kConsumerWarps != context.warp()) continue;
+        const char* keys = stage + begin * kPositionBytes;
+        attend_block(context, SharedRows{keys, keys + kStageBytes / 2}, count - begin, queries, scale, state);
+      }
+      context.release_stages();
+    }
+    return blocks;
+  }
+
+  // The one position of this step, from shared memory.
+  static __device__ __forceinline__ void attend_new(const Context& context, const Scratch& scratch,
+                                                    const Queries& queries, float scale, int block, State& state) {
+    if (block % kConsumerWarps != context.warp()) return;
+    const SharedRows rows{reinterpret_cast<const char*>(scratch.key), reinterpret_cast<const char*>(scratch.value)};
+    attend_block(context, rows, 1, queries, scale, state);
+  }
+
+  // Positions begin .. end from the cache in memory.
+  static __device__ __forceinline__ int attend_stored(const Context& context, const Task& task, int begin, int end,
+                                                      const Queries& queries, float scale, int blocks, State& state) {
+    for (int p = begin; p < end; p += kBlock, ++blocks) {
+      if (blocks % kConsumerWarps != context.warp()) continue;
+      attend_block(context, StoredRows{task, p}, end - p, queries, scale, state);
+    }
+    return blocks;
+  }
+
+  // Up to 16 positions, of which `count` are there.
+  template <typename Rows>
+  static __device__ __forceinline__ void attend_block(const Context& context, const Rows& rows, int count,
                                                       const Queries& queries, float scale, State& state) {
-    const int quad = context.lane() % 4, count = piece.count - first;
-    const char* values = piece.values + first * kPositionBytes;
+    const int quad = context.lane() % 4;
     Vector16 value[4][kValueParts];
-    load_values(context, values, count, value);
+    load_values(context, rows, count, value);
     float score[2][4];
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile) {
-      add_scores(context, piece.keys + first * kPositionBytes, count, tile, queries, score[tile]);
+      add_scores(context, rows, count, tile, queries, score[tile]);
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const bool valid = 8 * tile + 2 * quad + j < count;
@@ -280,10 +311,11 @@ struct Attention {
   }
 
   // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
-  static __device__ __forceinline__ void add_scores(const Context& context, const char* keys, int count, int tile,
+  template <typename Rows>
+  static __device__ __forceinline__ void add_scores(const Context& context, const Rows& rows, int count, int tile,
                                                     const Queries& queries, float (&score)[4]) {
     const int position = 8 * tile + context.lane() / 4, column = context.lane() % 4 * 16;
-    const char* source = keys + (position < count ? position : 0) * kPositionBytes + column;
+    const char* source = rows.key(position < count ? position : 0) + column;
     float chain[4] = {};
     score[0] = score[1] = score[2] = score[3] = 0.0f;
 #pragma unroll
@@ -319,13 +351,14 @@ struct Attention {
   }
 
   // Lane (g, q) takes columns 8g .. 8g + 7 of each 64, of positions 2q, 2q + 1, 2q + 8 and 2q + 9.
-  static __device__ __forceinline__ void load_values(const Context& context, const char* values, int count,
+  template <typename Rows>
+  static __device__ __forceinline__ void load_values(const Context& context, const Rows& rows, int count,
                                                      Vector16 (&value)[4][kValueParts]) {
     const int column = context.lane() / 4 * 16;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int position = i / 2 * 8 + context.lane() % 4 * 2 + i % 2;
-      const char* source = values + (position < count ? position : 0) * kPositionBytes + column;
+      const char* source = rows.value(position < count ? position : 0) + column;
 #pragma unroll
       for (int part = 0; part < kValueParts; ++part) {
         const bool inside = kHeadDim % 64 == 0 || 128 * part + column < kPositionBytes;

@@ -32,24 +32,23 @@ struct AttentionMerge {
   }
 
  private:
-  struct Address {
+  struct PartPlaces {
     const unsigned* first;
     int stride, left;  // words from split to split; splits of this thread
 
-    __device__ __forceinline__ const unsigned* operator()(int i) const {
-      return i / 2 < left ? first + i / 2 * stride + i % 2 : nullptr;
-    }
+    __device__ __forceinline__ bool wanted(int i) const { return i / 2 < left; }
+    __device__ __forceinline__ const unsigned* at(int i) const { return first + i / 2 * stride + i % 2; }
   };
 
   static __device__ unsigned merge(Context& context, const Task& task, int row, int pair, int part) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const int head = task.index[0] % kGroup, first = part * kPartSplits;
     const int mine = min(kPartSplits, kSplits - first);
-    const Address value_at{context.current<const unsigned>(task, kPartial) +
+    const PartPlaces value_at{context.current<const unsigned>(task, kPartial) +
                                static_cast<size_t>(row) * task.row_stride[kPartial] +
                                (first * kGroup + head) * kHeadDim + 2 * pair,
                            kGroup * kHeadDim, pair < kPairs ? mine : 0};
-    const Address state_at{context.current<const unsigned>(task, kMaxSum) +
+    const PartPlaces state_at{context.current<const unsigned>(task, kMaxSum) +
                                static_cast<size_t>(row) * task.row_stride[kMaxSum] + 2 * (first * kGroup + head),
                            2 * kGroup, mine};
     unsigned values[2 * kPartSplits], states[2 * kPartSplits];  // two elements; maximum and sum

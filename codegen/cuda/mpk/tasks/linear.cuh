@@ -7,9 +7,6 @@
 //
 // The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared memory
 // behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
-//
-// All linear grids of a step run the same code, with their shape as an argument: code that is fetched anew for each task
-// costs more than a shape that the compiler does not know.
 #pragma once
 
 #include "mpk/best.cuh"
@@ -24,39 +21,52 @@ enum Value : int { kNone, kSiluMul, kGeluMul };
 
 constexpr int kTileRows = 16;
 constexpr int kBlockColumns = 32;
-constexpr int kProducts = kBlockColumns / 16;                                // of a block
-constexpr int kProductBytes = 2 * kTileRows * 16;                            // of W
+constexpr int kProducts = kBlockColumns / 16;                    // of a block
+constexpr int kProductBytes = 2 * kTileRows * 16;                // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
-constexpr int kStageVectors = kWarpBlocks * kProducts;                       // of weights that a lane takes of a stage
-constexpr int kBlockDistance = kConsumerWarps * kBlockColumns;               // from one block of a warp to its next
-constexpr int kGroupStages = 2;                                              // whose weights are in registers at once
-constexpr int kMostPassTiles = 4;
+constexpr int kMostSegmentVectors = 12;                          // of x that a lane keeps in registers
+constexpr int kMostGroupVectors = 20;                            // of x and of the weights taken at once
 
-struct LinearShape {
-  int n, k, task_tiles, pass_tiles, rows;
-  bool norm, bias, residual, best, wide;  // wide: y is fp32
-  Activation::Value activation;
+constexpr int kStageVectors = kWarpBlocks * kProducts;            // of weights that a lane takes of a stage
 
-  __device__ __forceinline__ int padded_k() const { return round_up(k, kBlockColumns); }
-  __device__ __forceinline__ int stages() const { return ceil_div(padded_k(), kStageColumns); }  // of a tile
-  __device__ __forceinline__ bool gated() const { return activation != Activation::kNone; }
-  __device__ __forceinline__ int tile_columns() const { return gated() ? kTileRows / 2 : kTileRows; }  // of y
-  __device__ __forceinline__ int output_columns() const { return gated() ? n / 2 : n; }
-  __device__ __forceinline__ int tiles_of(const Task& task) const {
-    return min(task_tiles, ceil_div(n, kTileRows) - task.index[0] * task_tiles);
-  }
-};
+__host__ __device__ constexpr int largest_divisor(int total, int most) {
+  int share = min_of(total, max_of(most, 1));
+  while (total % share) --share;
+  return share;
+}
 
-// kHalves: products that share an A operand, one for each 8 rows of x. kSegmentStages: columns of x in registers at once,
-// in stages of W.
-template <int kHalves, int kSegmentStages>
-struct LinearCode {
+// The largest divisor of `total` up to `most`, if it is more than half of that; else `most`.
+__host__ __device__ constexpr int even_share(int total, int most) {
+  const int share = largest_divisor(total, most);
+  return 2 * share > min_of(total, most) ? share : min_of(total, most);
+}
+
+template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
+          Activation::Value kActivation, typename Out>
+struct Linear {
   enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY, kBestValue, kBestColumn };
 
-  static constexpr int kSegmentBlocks = kSegmentStages * kWarpBlocks;
-  static constexpr int kChains = kStageVectors / kHalves;                 // of products that need not wait for each other
-  static constexpr int kPartialStride = kMostPassTiles * kTileRows + 4;  // so that a quad's stores meet in no bank
+  static constexpr int kPaddedK = round_up(kK, kBlockColumns);
+  static constexpr unsigned kTileBytes = kPaddedK * kTileRows * 2;
+  static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
+  static constexpr bool kGated = kActivation != Activation::kNone;
+  static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
+  static constexpr int kHalves = ceil_div(kRows, 8);  // products that share an A operand
+  static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
+  static constexpr int kSegmentStages = even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
+  static constexpr int kSegmentVectors = kSegmentStages * kWarpBlocks * kHalves;
+  // Stages whose weights are in registers at once; an uneven last segment is walked stage by stage.
+  static constexpr int kGroupStages =
+      kStages % kSegmentStages ? 1
+                               : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
+  static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
+  static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
+  static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
+  static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
+  static constexpr int kPartialStride = kTiles * kTileRows + 4;  // so that a quad's stores meet in no bank
+  static_assert(kRows <= 16, "Linear: two products hold 16 rows");
+  static_assert(kPairs <= 32, "Linear: a warp finishes a row of a pass");
 
   struct Scratch {
     float partial[kConsumerWarps][8 * kHalves][kPartialStride];
@@ -68,22 +78,21 @@ struct LinearCode {
     int column[kHalves];
   };
 
-  static __device__ __forceinline__ bool load(Loader& loader, const Task& task, const LinearShape& shape) {
+  static __device__ bool load(Loader& loader, const Task& task) {
     const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
-    const int task_tiles = shape.tiles_of(task), stages = shape.stages();
-    const unsigned tile_bytes = 2 * kTileRows * shape.padded_k();
+    const int task_tiles = tiles_of(task);
 #pragma unroll 1
-    for (int begin = 0; begin < task_tiles; begin += shape.pass_tiles) {
+    for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
-      for (int segment = 0; segment < stages; segment += kSegmentStages) {
-        if (shape.norm && loads_segment(begin, stages) && !load_norm(loader, task, shape, segment)) return false;
+      for (int segment = 0; segment < kStages; segment += kSegmentStages) {
+        if (kNorm && loads_segment(begin) && !load_norm(loader, task, segment)) return false;
 #pragma unroll 1
-        for (int t = begin; t < min(begin + shape.pass_tiles, task_tiles); ++t) {
+        for (int t = begin; t < min(begin + kTiles, task_tiles); ++t) {
 #pragma unroll 1
-          for (int stage = segment; stage < min(segment + kSegmentStages, stages); ++stage) {
-            const unsigned offset = stage * kStageBytes;
-            const char* source = first + static_cast<size_t>(t) * tile_bytes + offset;
-            if (!loader.load_stage(source, min(kStageBytes, tile_bytes - offset))) return false;
+          for (int stage = segment; stage < min(segment + kSegmentStages, kStages); ++stage) {
+            const unsigned columns = min(kStageColumns, kPaddedK - stage * kStageColumns);
+            const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
+            if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
           }
         }
       }
@@ -91,130 +100,123 @@ struct LinearCode {
     return true;
   }
 
-  static __device__ __forceinline__ void run(Context& context, const Task& task, const LinearShape& shape, float eps) {
-    const int rows = context.rows_from(task.index[1] * shape.rows, shape.rows);
+  static __device__ void run(Context& context, const Task& task, float eps) {
+    const int rows = context.rows_from(task.index[1] * kRows, kRows);
     context.wait(task);
-    const int task_tiles = shape.tiles_of(task);
+    const int task_tiles = tiles_of(task);
     Best best;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) best.value[h] = kNegativeInfinity, best.column[h] = 0;
-    Input x;
+    Segment x;
 #pragma unroll 1
-    for (int begin = 0; begin < task_tiles; begin += shape.pass_tiles) {
-      run_pass(context, task, shape, rows, {begin, min(shape.pass_tiles, task_tiles - begin)}, eps, x, best);
+    for (int begin = 0; begin < task_tiles; begin += kTiles) {
+      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, x, best);
     }
-    if (shape.best) publish_best(context, task, shape, rows, best);
+    if constexpr (kBest) publish_best(context, task, rows, best);
   }
 
  private:
-  // Tiles of a task: `count` from `begin` on.
-  struct Pass {
-    int begin, count;
-  };
-
-  // A warp's columns of a segment of x, as B operands, and its sums of the squares of x's rows.
-  struct Input {
-    Vector16 x[kSegmentBlocks * kHalves];
+  // A warp's columns of a segment of x, as B operands, and what is known of the squares of x's rows: the diagonals of
+  // the products of x with itself.
+  struct Segment {
+    Vector16 x[kSegmentVectors];
     float squares[kHalves][4];
+
+    __device__ __forceinline__ const Vector16& at(int stage, int block, int half) const {
+      return x[(stage * kWarpBlocks + block) * kHalves + half];
+    }
   };
 
-  // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
-  static __device__ __forceinline__ bool loads_segment(int begin, int stages) {
-    return begin == 0 || stages > kSegmentStages;
+  static __device__ __forceinline__ int tiles_of(const Task& task) {
+    return min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
   }
 
-  // A segment's norm weights have a stage of their own.
-  static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, const LinearShape& shape,
-                                                   int first_stage) {
+  // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
+  static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegmentStages < kStages; }
+
+  // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
+  static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, int first_stage) {
     const int first = first_stage * kStageColumns;
     return loader.load_stage(reinterpret_cast<const char*>(operand<const bf16>(task, kNormWeight) + first),
-                             2 * min(shape.k - first, kSegmentStages * kStageColumns));
+                             2 * min(kK - first, kSegmentStages * kStageColumns));
   }
 
   // First column of this lane from a stage on; its next block is kBlockDistance further.
   static __device__ __forceinline__ int lane_column(const Context& context, int first_stage) {
     return first_stage * kStageColumns + context.warp() * kBlockColumns + context.lane() % 4 * 8;
   }
+  static constexpr int kBlockDistance = kConsumerWarps * kBlockColumns;
 
   // Where this lane's vector i of a segment lies: block i / kHalves, row lane / 4 + 8 * (i % kHalves).
-  struct SegmentAddress {
+  struct SegmentPlaces {
     const bf16* x;  // the lane's first row and column
     unsigned row_stride;
     int rows, columns;  // left from there
 
-    __device__ __forceinline__ const Vector16* operator()(int i) const {
-      const int half = i % kHalves, column = i / kHalves * kBlockDistance;
-      if (8 * half >= rows || column >= columns) return nullptr;
-      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(8 * half) * row_stride + column);
+    static __device__ __forceinline__ int row(int i) { return i % kHalves * 8; }
+    static __device__ __forceinline__ int column(int i) { return i / kHalves * kBlockDistance; }
+    __device__ __forceinline__ bool wanted(int i) const { return row(i) < rows && column(i) < columns; }
+    __device__ __forceinline__ const Vector16* at(int i) const {
+      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(row(i)) * row_stride + column(i));
     }
   };
 
-  static __device__ __forceinline__ SegmentAddress segment_address(const Context& context, const Task& task,
-                                                                   const LinearShape& shape, int rows,
-                                                                   int first_stage) {
+  static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows,
+                                                      int first_stage, Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
-    return {x, task.row_stride[kX], rows - row, min(shape.k, (first_stage + kSegmentStages) * kStageColumns) - column};
+    const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
+    context.load(task, kX, segment.x, places);
+    if constexpr (kNorm) scale(context, kK - column, segment);
   }
 
-  static __device__ __forceinline__ void run_pass(Context& context, const Task& task, const LinearShape& shape, int rows,
-                                                  Pass pass, float eps, Input& x, Best& best) {
-    Scratch& scratch = context.next_scratch<Scratch>();
-    const int stages = shape.stages();
-    const Residual source = residual_of(context, task, shape, rows, pass);
-    unsigned residual[kHalves] = {};
-    if (shape.residual) context.begin_load(residual, source);
-#pragma unroll 1
-    for (int first = 0; first < stages; first += kSegmentStages) {
-      if (loads_segment(pass.begin, stages)) {
-        load_segment(context, task, shape, rows, first, x);
-        if (pass.begin == 0 && first == 0) context.stamp(ProfilePhase::kReady);
-      }
-      multiply(context, scratch, shape, x, first, rows, pass.count);
-    }
-    if (shape.norm) store_squares(context, scratch, x);
-    if (shape.residual) context.end_load(task, kResidualRows, residual, source);
-    context.sync();
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      const int row = context.warp() + 8 * h;
-      if (row < context.touched_rows_from(task.index[1] * shape.rows, shape.rows))
-        finish_row(context, scratch, task, shape, row, row < rows, pass, eps, residual[h], h, best);
-    }
-  }
-
-  static __device__ __forceinline__ void load_segment(Context& context, const Task& task, const LinearShape& shape,
-                                                      int rows, int first_stage, Input& x) {
-    context.load(task, kX, x.x, segment_address(context, task, shape, rows, first_stage));
-    if (!shape.norm) return;
-    if (first_stage == 0) clear(x.squares);
-    scale(context, shape, first_stage, x);
-  }
-
-  // Adds the squares of x, then multiplies it by the norm's weight.
-  static __device__ __forceinline__ void scale(Context& context, const LinearShape& shape, int first_stage, Input& x) {
+  // Adds the squares of x, then multiplies it by the norm's weight. Where no `columns` are left there may be anything in
+  // the stage.
+  static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
-    const int columns = shape.k - lane_column(context, first_stage);  // beyond there may be anything in the stage
 #pragma unroll
-    for (int i = 0; i < kSegmentBlocks; ++i) {
-      if (i * kBlockDistance >= columns) continue;
-      const Vector16 weight = load_vector(norm + 2 * i * kBlockDistance);
+    for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
+      const bool inside = kK % kStageColumns == 0 || i * kBlockDistance < columns;
+      const Vector16 weight = inside ? load_vector(norm + 2 * i * kBlockDistance) : Vector16{};
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
-        unsigned (&word)[4] = x.x[i * kHalves + h].word;
+        unsigned (&x)[4] = segment.x[i * kHalves + h].word;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          add_squares(word[j], x.squares[h][j]);
-          word[j] = multiply_bf16x2(word[j], weight.word[j]);
+        for (int p = 0; p < kProducts; ++p) {
+          mma_m16n8k16(segment.squares[h], x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
         }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
     }
     context.release_stages();
   }
 
-  static __device__ __forceinline__ void add_squares(unsigned pair, float& sum) {
-    sum += low_half(pair) * low_half(pair);
-    sum += high_half(pair) * high_half(pair);
+  static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
+                                                  float eps, Segment& x, Best& best) {
+    Scratch& scratch = context.next_scratch<Scratch>();
+    unsigned residual[kHalves] = {};
+    if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
+#pragma unroll 1
+    for (int stage = 0; stage < kStages; stage += kSegmentStages) {
+      if (loads_segment(begin)) {
+        if (stage == 0) clear(x.squares);
+        load_segment(context, task, rows, stage, x);
+        if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
+      }
+      multiply(context, scratch, x, stage, rows, tiles);
+    }
+    if constexpr (kNorm) store_squares(context, scratch, x);
+    if constexpr (kResidual) {
+      context.end_load(task, kResidualRows, residual, residual_places(context, task, rows, begin, tiles));
+    }
+    context.sync();
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+      const int row = context.warp() + 8 * h;
+      if (row < context.touched_rows_from(task.index[1] * kRows, kRows))
+        finish_row(context, scratch, task, row, row < rows, begin, tiles, eps, residual[h], h, best);
+    }
   }
 
   static __device__ __forceinline__ void clear(float (&sums)[kHalves][4]) {
@@ -226,20 +228,18 @@ struct LinearCode {
   }
 
   // Multiplies the tiles of a pass by a segment of x.
-  static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const LinearShape& shape,
-                                                  const Input& x, int first_stage, int rows, int tiles) {
-    const int stages = min(kSegmentStages, shape.stages() - first_stage);
+  static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x,
+                                                  int first_stage, int rows, int tiles) {
 #pragma unroll 1
     for (int t = 0; t < tiles; ++t) {
       float sums[kChains][kHalves][4];
 #pragma unroll
       for (int c = 0; c < kChains; ++c) clear(sums[c]);
-      if (first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
+      if (kSegmentStages < kStages && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
 #pragma unroll
       for (int s = 0; s < kSegmentStages; s += kGroupStages) {
-        if (s >= stages) break;
-        const int blocks = (shape.padded_k() - (first_stage + s) * kStageColumns) / kBlockColumns;
-        multiply_group(context, x, s, min(kGroupStages, stages - s), blocks, sums);
+        if (kStages % kSegmentStages && first_stage + s >= kStages) break;
+        multiply_group(context, x, first_stage, s, sums);
       }
 #pragma unroll
       for (int c = 1; c < kChains; ++c) {  // in a fixed order
@@ -253,45 +253,42 @@ struct LinearCode {
     }
   }
 
-  // `count` stages of a segment from s on, in which `blocks` are left.
-  static __device__ __forceinline__ void multiply_group(Context& context, const Input& x, int s, int count, int blocks,
+  // Stages s .. s + kGroupStages of a segment.
+  static __device__ __forceinline__ void multiply_group(Context& context, const Segment& x, int first_stage, int s,
                                                         float (&sums)[kChains][kHalves][4]) {
     const char* stages[kGroupStages];
-    context.acquire_stages(stages, count);
+    context.acquire_stages(stages);
     Vector16 weights[kGroupStages][kStageVectors];
 #pragma unroll
-    for (int g = 0; g < kGroupStages; ++g) {
-      if (g < count) load_weights(context, stages[g], blocks - g * kWarpBlocks * kConsumerWarps, weights[g]);
-    }
+    for (int g = 0; g < kGroupStages; ++g) load_weights(context, stages[g], first_stage + s + g, weights[g]);
 #pragma unroll
-    for (int g = 0; g < kGroupStages; ++g) {
-      if (g < count) multiply_stage(x, s + g, weights[g], sums);
-    }
-    context.release_stages(count);
+    for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
+    context.release_stages(kGroupStages);
   }
 
-  static __device__ __forceinline__ void load_weights(const Context& context, const char* stage, int blocks,
+  static __device__ __forceinline__ void load_weights(const Context& context, const char* bytes, int stage,
                                                       Vector16 (&weights)[kStageVectors]) {
-    const char* first = stage + context.warp() * kProducts * kProductBytes + context.lane() * 16;
+    const int blocks = (kPaddedK - stage * kStageColumns) / kBlockColumns;
 #pragma unroll
     for (int i = 0; i < kStageVectors; ++i) {
-      const int block = i / kProducts * kConsumerWarps;
-      const bool inside = context.warp() + block < blocks;
-      weights[i] = inside ? load_vector(first + (block * kProducts + i % kProducts) * kProductBytes) : Vector16{};
+      const int block = context.warp() + i / kProducts * kConsumerWarps;
+      const bool inside = kPaddedK % kStageColumns == 0 || block < blocks;
+      const char* product = bytes + (block * kProducts + i % kProducts) * kProductBytes;
+      weights[i] = inside ? load_vector(product + context.lane() * 16) : Vector16{};
     }
   }
 
-  static __device__ __forceinline__ void multiply_stage(const Input& x, int stage,
+  static __device__ __forceinline__ void multiply_stage(const Segment& x, int stage,
                                                         const Vector16 (&weights)[kStageVectors],
                                                         float (&sums)[kChains][kHalves][4]) {
 #pragma unroll
     for (int i = 0; i < kStageVectors; ++i) {
       const unsigned (&w)[4] = weights[i].word;
-      const int block = stage * kWarpBlocks + i / kProducts, product = i % kProducts;
+      const int p = i % kProducts;
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
-        const unsigned (&b)[4] = x.x[block * kHalves + h].word;
-        mma_m16n8k16(sums[i % kChains][h], w[0], w[1], w[2], w[3], b[2 * product], b[2 * product + 1]);
+        const unsigned (&b)[4] = x.at(stage, i / kProducts, h).word;
+        mma_m16n8k16(sums[i % kChains][h], w[0], w[1], w[2], w[3], b[2 * p], b[2 * p + 1]);
       }
     }
   }
@@ -323,84 +320,78 @@ struct LinearCode {
     visit_partial(context, scratch, rows, tile, sums, [](float& sum, float& partial) { partial = sum; });
   }
 
-  static __device__ __forceinline__ void store_squares(const Context& context, Scratch& scratch, const Input& x) {
+  static __device__ __forceinline__ void store_squares(const Context& context, Scratch& scratch, const Segment& x) {
+    const int row = context.lane() / 4;
+    if (context.lane() % 4 != row / 2) return;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
-      const float sum = sum_over_quad(x.squares[h][0] + x.squares[h][1] + x.squares[h][2] + x.squares[h][3]);
-      if (context.lane() % 4 == 0) scratch.squares[context.lane() / 4 + 8 * h][context.warp()] = sum;
+      scratch.squares[row + 8 * h][context.warp()] = row % 2 ? x.squares[h][1] : x.squares[h][0];
     }
   }
 
-  // Column of y, from the task's first, of this lane's pair.
-  static __device__ __forceinline__ int pair_column(const Context& context, const LinearShape& shape, Pass pass) {
-    return pass.begin * shape.tile_columns() + 2 * context.lane();
+  // Column of y, from the task's first, of this lane's pair in the pass whose first tile is `begin`.
+  static __device__ __forceinline__ int pair_column(const Context& context, int begin) {
+    return begin * kTileColumns + 2 * context.lane();
   }
 
-  static __device__ __forceinline__ int first_column(const Task& task, const LinearShape& shape) {
-    return task.index[0] * shape.task_tiles * shape.tile_columns();
+  static __device__ __forceinline__ bool has_pair(const Context& context, const Task& task, int begin, int tiles) {
+    const int first = task.index[0] * kTaskColumns;
+    return context.lane() < tiles * kTileColumns / 2 && first + pair_column(context, begin) < kOutputColumns;
   }
 
-  static __device__ __forceinline__ bool has_pair(const Context& context, const Task& task, const LinearShape& shape,
-                                                  Pass pass) {
-    return 2 * context.lane() < pass.count * shape.tile_columns() &&
-           first_column(task, shape) + pair_column(context, shape, pass) < shape.output_columns();
-  }
-
-  // Where the residual of this lane's pairs lies, in rows warp and warp + 8.
-  struct Residual {
+  struct ResidualPlaces {
     const bf16* first;
     unsigned row_stride;
     int rows;  // left from the lane's first
 
-    __device__ __forceinline__ const unsigned* operator()(int half) const {
-      if (8 * half >= rows) return nullptr;
+    __device__ __forceinline__ bool wanted(int half) const { return 8 * half < rows; }
+    __device__ __forceinline__ const unsigned* at(int half) const {
       return reinterpret_cast<const unsigned*>(first + static_cast<size_t>(8 * half) * row_stride);
     }
   };
 
-  static __device__ __forceinline__ Residual residual_of(const Context& context, const Task& task,
-                                                         const LinearShape& shape, int rows, Pass pass) {
+  static __device__ __forceinline__ ResidualPlaces residual_places(const Context& context, const Task& task, int rows,
+                                                                     int begin, int tiles) {
     const unsigned stride = task.row_stride[kResidualRows];
     const bf16* first = context.current<const bf16>(task, kResidualRows) +
-                        static_cast<size_t>(context.warp()) * stride + pair_column(context, shape, pass);
-    return {first, stride, has_pair(context, task, shape, pass) ? rows - context.warp() : 0};
+                        static_cast<size_t>(context.warp()) * stride + pair_column(context, begin);
+    return {first, stride, has_pair(context, task, begin, tiles) ? rows - context.warp() : 0};
   }
 
   static __device__ __forceinline__ void finish_row(const Context& context, const Scratch& scratch, const Task& task,
-                                                    const LinearShape& shape, int row, bool used, Pass pass, float eps,
+                                                    int row, bool used, int begin, int tiles, float eps,
                                                     unsigned residual, int half, Best& best) {
-    if (!has_pair(context, task, shape, pass)) return;
-    const int column = pair_column(context, shape, pass), first = first_column(task, shape);
-    const bool second = first + column + 1 < shape.output_columns();
+    if (!has_pair(context, task, begin, tiles)) return;
+    const int column = pair_column(context, begin);
     float2 value = {};
     if (used) {
-      value = finish(context, scratch, task, shape, row, pass, eps);
-      if (shape.residual) value = {value.x + low_half(residual), value.y + high_half(residual)};
-      if (shape.best) {
-        keep_best(best.value[half], best.column[half], value.x, first + column);
-        if (second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
+      const float scale = kNorm ? norm_scale(scratch, row, eps) : 1.0f;
+      const int tile = context.lane() / (kTileColumns / 2), pair = context.lane() % (kTileColumns / 2);
+      const int row_of_weight = tile * kTileRows + 2 * pair;  // of the pass; a gate's up row is 8 further
+      value = finish(scratch, task, row, row_of_weight, begin, scale);
+      if constexpr (kGated) {
+        const float2 up = finish(scratch, task, row, row_of_weight + kTileColumns, begin, scale);
+        value = {activation(value.x) * up.x, activation(value.y) * up.y};
       }
+      if constexpr (kResidual) value = {value.x + low_half(residual), value.y + high_half(residual)};
     }
-    store_pair(context, task, shape, static_cast<size_t>(row) * task.row_stride[kY] + column, value, used, second);
+    const int first = task.index[0] * kTaskColumns;
+    const bool second = first + column + 1 < kOutputColumns;
+    if constexpr (kBest) {
+      if (used) keep_best(best.value[half], best.column[half], value.x, first + column);
+      if (used && second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
+    }
+    store_pair(context, task, static_cast<size_t>(row) * task.row_stride[kY] + column, value, used, second);
   }
 
-  // This lane's two columns of y, but for the residual.
-  static __device__ __forceinline__ float2 finish(const Context& context, const Scratch& scratch, const Task& task,
-                                                  const LinearShape& shape, int row, Pass pass, float eps) {
-    const int pairs = shape.tile_columns() / 2;  // of a tile
-    const int weight_row = context.lane() / pairs * kTileRows + context.lane() % pairs * 2;  // a gate's up is 8 further
-    const float scale = shape.norm ? norm_scale(scratch, shape, row, eps) : 1.0f;
-    const float2 value = sum_of_row(scratch, task, shape, row, weight_row, pass, scale);
-    if (!shape.gated()) return value;
-    const float2 up = sum_of_row(scratch, task, shape, row, weight_row + kTileRows / 2, pass, scale);
-    if (shape.activation == Activation::kSiluMul) return {silu(value.x) * up.x, silu(value.y) * up.y};
-    return {gelu_tanh(value.x) * up.x, gelu_tanh(value.y) * up.y};
+  static __device__ __forceinline__ float activation(float gate) {
+    return kActivation == Activation::kSiluMul ? silu(gate) : gelu_tanh(gate);
   }
 
   // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.
-  static __device__ __forceinline__ void store_pair(const Context& context, const Task& task, const LinearShape& shape,
-                                                    size_t offset, float2 value, bool used, bool second) {
-    if (!shape.wide) {
+  static __device__ __forceinline__ void store_pair(const Context& context, const Task& task, size_t offset,
+                                                    float2 value, bool used, bool second) {
+    if constexpr (sizeof(Out) == 2) {
       context.publish(task, kY, offset / 2, pack_bf16(value.x, second ? value.y : 0.0f), used);
     } else if (used) {
       float* y = operand<float>(task, kY) + offset;
@@ -409,17 +400,16 @@ struct LinearCode {
     }
   }
 
-  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, const LinearShape& shape, int row,
-                                                     float eps) {
+  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, float eps) {
     float squares = 0.0f;
 #pragma unroll
     for (int w = 0; w < kConsumerWarps; ++w) squares += scratch.squares[row][w];
-    return rsqrtf(squares / shape.k + eps);
+    return rsqrtf(squares / kK + eps);
   }
 
   // Two neighbouring rows of the pass's weights, times x's row, summed over the warps.
-  static __device__ __forceinline__ float2 sum_of_row(const Scratch& scratch, const Task& task, const LinearShape& shape,
-                                                      int row, int weight_row, Pass pass, float scale) {
+  static __device__ __forceinline__ float2 finish(const Scratch& scratch, const Task& task, int row, int weight_row,
+                                                  int begin, float scale) {
     float2 sum = {};
 #pragma unroll
     for (int w = 0; w < kConsumerWarps; ++w) {
@@ -427,41 +417,27 @@ struct LinearCode {
       sum = {sum.x + part.x, sum.y + part.y};
     }
     sum = {sum.x * scale, sum.y * scale};
-    if (!shape.bias) return sum;
-    const int of_task = pass.begin * kTileRows + weight_row;
-    const bf16* bias = operand<const bf16>(task, kBiasVector) + of_task;
-    const bool second = task.index[0] * shape.task_tiles * kTileRows + of_task + 1 < shape.n;
-    return {sum.x + to_float(bias[0]), sum.y + (second ? to_float(bias[1]) : 0.0f)};
+    if constexpr (kBias) {
+      const int of_task = begin * kTileRows + weight_row;
+      const bf16* bias = operand<const bf16>(task, kBiasVector) + of_task;
+      const bool second = task.index[0] * kTaskTiles * kTileRows + of_task + 1 < kN;
+      sum = {sum.x + to_float(bias[0]), sum.y + (second ? to_float(bias[1]) : 0.0f)};
+    }
+    return sum;
   }
 
   // The largest value of each row among all passes of the task, with its column.
-  static __device__ __forceinline__ void publish_best(const Context& context, const Task& task,
-                                                      const LinearShape& shape, int rows, Best& best) {
+  static __device__ __forceinline__ void publish_best(const Context& context, const Task& task, int rows, Best& best) {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       const int row = context.warp() + 8 * h;
       best_of_lanes(best.value[h], best.column[h]);
-      if (row >= context.touched_rows_from(task.index[1] * shape.rows, shape.rows) || context.lane() != 0) continue;
+      if (row >= context.touched_rows_from(0, kRows) || context.lane() != 0) continue;
       context.publish(task, kBestValue, static_cast<size_t>(row) * task.row_stride[kBestValue],
                       __float_as_uint(best.value[h]), row < rows);
       context.publish(task, kBestColumn, static_cast<size_t>(row) * task.row_stride[kBestColumn],
                       static_cast<unsigned>(best.column[h]), row < rows);
     }
-  }
-};
-
-template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
-          Activation::Value kActivation, typename Out>
-struct Linear {
-  using Code = LinearCode<ceil_div(kRows, 8), (kK <= 4 * kStageColumns ? 4 : 8) / ceil_div(kRows, 8)>;
-
-  static constexpr LinearShape kShape{kN,    kK,    kTaskTiles, kTiles, kRows, kNorm,
-                                      kBias, kResidual, kBest, sizeof(Out) == 4, kActivation};
-  static_assert(kRows <= 16, "Linear: two products hold 16 rows");
-  static_assert(kTiles <= kMostPassTiles, "Linear: a warp finishes a row of a pass, a lane two columns");
-
-  static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
-    return Code::load(loader, task, kShape);
   }
 };
 

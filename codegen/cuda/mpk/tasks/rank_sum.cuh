@@ -11,16 +11,23 @@ struct RankSum {
 
   static_assert(kTotal % 8 == 0 && kColumns % 8 == 0, "rows are summed by 16 bytes");
 
+  static constexpr int kPasses = ceil_div(kRows * kColumns / 8, kConsumers);
+
   static __device__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     const int vectors = min_of(kColumns, kTotal - task.index[0] * kColumns) / 8;
+    Vector16 sums[kPasses];
     context.wait(task);
-    // Every lane of a warp goes round as often as the others: they poll together.
-    for (int first = context.warp() * 32; first < touched * vectors; first += kConsumers) {
-      const int i = first + context.lane();
-      const int row = i / vectors, vector = i % vectors;
-      const Vector16 sum = summed(context, task, row, vector, row < rows);
-      if (row < touched) context.publish(task, kY, offset_of(task, kY, row, vector), sum, row < rows);
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int i = pass * kConsumers + context.thread;
+      sums[pass] = summed(context, task, i / vectors, i % vectors, i / vectors < rows);
+    }
+    context.sync();  // the block has done its reading: what is published from here on tells so
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int i = pass * kConsumers + context.thread, row = i / vectors;
+      if (row < touched) context.publish(task, kY, offset_of(task, kY, row, i % vectors), sums[pass], row < rows);
     }
   }
 
@@ -32,14 +39,15 @@ struct RankSum {
   static __device__ __forceinline__ Vector16 summed(const Context& context, const Task& task, int row, int vector,
                                                     bool active) {
     Vector16 slots[kSummed], residual[1];
-    auto slot_at = [&](int rank) {
-      const size_t offset = offset_of(task, kSlots, rank * kRows + row, vector);
-      return active ? context.current<const Vector16>(task, kSlots) + offset : nullptr;
-    };
-    auto residual_at = [&](int) {
-      const size_t offset = offset_of(task, kResidualRows, row, vector);
-      return active ? context.current<const Vector16>(task, kResidualRows) + offset : nullptr;
-    };
+    auto wanted = [&](int) { return active; };
+    const Places slot_at{wanted, [&](int rank) {
+                           const size_t offset = offset_of(task, kSlots, rank * kRows + row, vector);
+                           return context.current<const Vector16>(task, kSlots) + offset;
+                         }};
+    const Places residual_at{wanted, [&](int) {
+                               const size_t offset = offset_of(task, kResidualRows, row, vector);
+                               return context.current<const Vector16>(task, kResidualRows) + offset;
+                             }};
     context.begin_load(slots, slot_at);
     if constexpr (kResidual) context.begin_load(residual, residual_at);
     context.end_load(task, kSlots, slots, slot_at);

@@ -17,6 +17,7 @@ struct Select {
   static __device__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     context.wait(task);
+    context.sync();  // all warps have left the tasks before: what is published here tells so
     for (int row = context.warp(); row < touched; row += kConsumerWarps) {
       const int column = row < rows ? best_column(context, task, row) : 0;
       if (context.lane() == 0) context.publish(task, kY, row, static_cast<unsigned>(column), row < rows);
@@ -26,8 +27,9 @@ struct Select {
  private:
   static __device__ int best_column(const Context& context, const Task& task, int row) {
     unsigned values[kPerLane], columns[kPerLane];
-    auto value_at = [&](int i) { return word_at(context, task, kValue, row, i); };
-    auto column_at = [&](int i) { return word_at(context, task, kColumn, row, i); };
+    auto wanted = [&](int i) { return context.lane() + 32 * i < kChunks; };
+    const Places value_at{wanted, [&](int i) { return word_at(context, task, kValue, row, i); }};
+    const Places column_at{wanted, [&](int i) { return word_at(context, task, kColumn, row, i); }};
     context.begin_load(values, value_at);
     context.begin_load(columns, column_at);
     context.end_load(task, kValue, values, value_at);
@@ -48,7 +50,6 @@ struct Select {
   static __device__ __forceinline__ const unsigned* word_at(const Context& context, const Task& task, Operand slot,
                                                             int row, int i) {
     const int chunk = context.lane() + 32 * i;
-    if (chunk >= kChunks) return nullptr;
     return context.current<const unsigned>(task, slot) + static_cast<size_t>(row) * task.row_stride[slot] + chunk;
   }
 };
