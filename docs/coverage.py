@@ -42,11 +42,10 @@ LIMITS = """
 | what | why | what happens |
 | --- | --- | --- |
 | shapes that depend on data (`nonzero`, masks as indices) | buffers are planned before the run | PyTorch runs it |
-| symbolic sizes | a kernel is for one shape | a kernel for each shape met, counted in `mpk_ir.pytorch.REPORTS` |
+| symbolic sizes | a plan is for one shape | a plan for each shape met, counted and explained, at most 16 kept |
 | f16, f64, complex, sparse | no task kind computes them | PyTorch runs it |
 | graphs that need gradients | kernels keep no activations | PyTorch runs all of it |
 | sorting, random numbers, convolution, scatter that adds | no task kind | PyTorch runs it |
-| attention with soft-capping, or a window shorter than the cache | `tg.attention` has neither | graph, not raised |
 | rotary embedding of part of a head, or interleaved | not recognized in exported graphs | graph, not raised |
 """
 

@@ -67,6 +67,21 @@ def _require_one_stride(program: Program, grid: Grid) -> None:
         raise PlanError(f"grid '{grid.name}' pushes to a buffer that is not polled")
 
 
+def moved_tasks(program: Program, table: Array, before: Mapping[str, int], after: Mapping[str, int]) -> Array:
+    """A copy of ``table``, made for addresses ``before``, in which the buffers that ``after`` names begin elsewhere."""
+    moved = table.copy()
+    for number, grid in enumerate(program.grids):
+        slots = operand_slots(grid)
+        for position, operand in enumerate(grid.operands):
+            name = program.buffers[operand.buffer].name
+            if name in after:
+                rows = table["grid"] == number
+                moved["operand"][rows, slots[position]] += np.array(after[name] - before[name]).astype(
+                    np.uint64
+                )  # wraps around
+    return moved
+
+
 def _keep_counted_events(program: Program, table: Array, columns: tuple[str, ...], number: str) -> None:
     """Copy a task's events without the polled ones, for which there is no counter, and without the end of the step."""
     events, used = program.tasks[columns[0]], program.tasks[number]

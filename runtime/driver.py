@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -103,11 +103,17 @@ class DeviceMemory:
         else:
             check(driver.cuMemsetD8Async(address, byte, count, stream.handle))
 
-    def write(self, values: Array) -> None:
-        """Copy ``values`` in, row-major. Raises DeviceError if they are not as many bytes."""
+    def write(self, values: Array, stream: Stream | None = None) -> None:
+        """Copy ``values`` in, row-major; behind the work of ``stream`` if one is given.
+
+        Raises DeviceError if they are not as many bytes.
+        """
         source = np.ascontiguousarray(values)
         self._require(source.nbytes)
-        check(_driver().cuMemcpyHtoD(self.address, source.ctypes.data, source.nbytes))
+        if stream is None:
+            check(_driver().cuMemcpyHtoD(self.address, source.ctypes.data, source.nbytes))
+        else:
+            check(_driver().cuMemcpyHtoDAsync(self.address, source.ctypes.data, source.nbytes, stream.handle))
 
     def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A copy, as an array of ``shape`` and ``dtype``. Raises DeviceError if it is not as many bytes."""
@@ -142,6 +148,11 @@ class MappedMemory:
         """[1] of ``dtype``, the memory itself; not to be used once this object is gone."""
         self.clear()
 
+    @staticmethod
+    def wait_for_device() -> None:
+        """Wait until all that is queued has written. Raises DeviceError if any of it failed."""
+        check(_driver().cuCtxSynchronize())
+
     def clear(self) -> None:
         """Set every byte to zero."""
         self.record.view(np.uint8)[...] = 0
@@ -161,6 +172,14 @@ class Stream:
     def synchronize(self) -> None:
         """Wait for the queued work. Raises DeviceError if any of it failed."""
         check(_driver().cuStreamSynchronize(self.handle))
+
+    def wait_for(self, other: Stream) -> None:
+        """Let what is queued here from now on begin after what ``other`` holds now. The host does not wait."""
+        driver = _driver()
+        mark = check(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+        check(driver.cuEventRecord(mark, other.handle))
+        check(driver.cuStreamWaitEvent(self.handle, mark, 0))
+        check(driver.cuEventDestroy(mark))  # the driver keeps it until the streams are past it
 
 
 class Timer:
@@ -194,14 +213,14 @@ class Kernel:
         self.shared_bytes = shared_bytes
         self._module = check(driver.cuModuleLoadData(cubin))
         weakref.finalize(self, driver.cuModuleUnload, self._module)
-        self._function = check(driver.cuModuleGetFunction(self._module, name.encode()))
+        self.function = check(driver.cuModuleGetFunction(self._module, name.encode()))
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        check(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
+        check(driver.cuFuncSetAttribute(self.function, attribute, shared_bytes))
 
     def blocks_per_sm(self, num_threads: int) -> int:
         """How many blocks of this kernel one SM holds at once."""
         occupancy = _driver().cuOccupancyMaxActiveBlocksPerMultiprocessor
-        return int(check(occupancy(self._function, num_threads, self.shared_bytes)))
+        return int(check(occupancy(self.function, num_threads, self.shared_bytes)))
 
     def require_resident(self, device: Device, num_blocks: int, num_threads: int) -> None:
         """Raise DeviceError unless all blocks run at once: they wait for each other."""
@@ -213,12 +232,29 @@ class Kernel:
                 advice="compile for this device's number of SMs and shared memory",
             )
 
-    def launch(self, num_blocks: int, num_threads: int, argument: Array, stream: Stream) -> None:
-        """Queue one cooperative launch with ``argument`` (one structure) as the kernel's parameter, by value."""
-        pointers = np.array([argument.ctypes.data], np.uint64)
+    def prepare(self, num_blocks: int, num_threads: int, argument: Array) -> Launch:
+        """A cooperative launch with ``argument`` (one structure) as the kernel's parameter."""
+        return Launch(self, num_blocks, num_threads, argument)
+
+
+class Launch:
+    """A cooperative launch of which only the stream is open, so that queuing it costs one driver call. ``argument`` is
+    passed by value: it may change as soon as the launch is queued."""
+
+    def __init__(self, kernel: Kernel, num_blocks: int, num_threads: int, argument: Array) -> None:
+        driver = _driver()
+        self._pointers = np.array([argument.ctypes.data], np.uint64)
+        self._keep_alive = kernel, argument
         grid, block = (num_blocks, 1, 1), (num_threads, 1, 1)
-        launch = _driver().cuLaunchCooperativeKernel
-        check(launch(self._function, *grid, *block, self.shared_bytes, stream.handle, pointers.ctypes.data))
+        self._call = partial(driver.cuLaunchCooperativeKernel, kernel.function, *grid, *block, kernel.shared_bytes)
+        self._parameters = self._pointers.ctypes.data
+        self._success = driver.CUresult.CUDA_SUCCESS
+
+    def queue(self, stream: Stream) -> None:
+        """Put it behind the work of ``stream``. Raises DeviceError."""
+        result = self._call(stream.handle, self._parameters)
+        if result[0] != self._success:
+            check(result)
 
 
 def _words(text: bytes | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,13 @@ from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
 from .cache import KernelCache
-from .driver import Device, Kernel, Stream, Timer, find_device
+from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
 from .one_plan import raise_first, require_one_plan
 from .peers import Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
-from .timeout import timeout_error
+from .timeout import report_at_end, timeout_error
 from .weights import Parameters
 
 if TYPE_CHECKING:
@@ -41,10 +42,13 @@ class GpuOptions:
 
 
 class GpuExecutor:
-    """An `Engine` on one GPU: of the ranks of the program, those that ``peers`` has here, by default all.
+    """An `Engine` on one GPU: of the ranks of the program, those that ``peers`` has here, by default all. Weights are
+    packed and copied once, state begins as zeros.
 
-    Weights are packed and copied once, state begins as zeros. Raises DeviceError if there is no fitting GPU,
-    KernelCompileError, CheckpointError, RankError.
+    A run is one asynchronous launch: what goes wrong in it is raised by a later run or by ``synchronize``; without
+    either it is a warning when the executor or the process ends.
+
+    Raises DeviceError if there is no fitting GPU, KernelCompileError, CheckpointError, RankError.
     """
 
     def __init__(
@@ -67,24 +71,50 @@ class GpuExecutor:
         self.compiled: CompiledKernel = cache.compile(program.source, program.headers, program.target.arch, nvrtc)
         shape = program.launch
         self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
-        self._blocks = shape.num_blocks * len(self._peers.here)
-        self._kernel.require_resident(self.device, self._blocks, shape.num_threads)
+        blocks = shape.num_blocks * len(self._peers.here)
+        self._kernel.require_resident(self.device, blocks, shape.num_threads)
         self._stream = Stream()
-        arenas = self._peers.allocate(arena_size(program))
-        self._arena_addresses = self._peers.addresses(arenas)
-        self.ranks = [
-            RankMemory(program, rank, arena, self.device.ordinal, self.options.profile_steps)
-            for rank, arena in zip(self._peers.here, arenas, strict=True)
-        ]
-        for rank in self.ranks:
-            rank.bind_weights(parameters)
+        self.ranks = self._make_ranks(parameters)
         self._first_step = 0
+        self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
+        self._codes = [rank.error_code for rank in self.ranks]
+        self._launch: Launch = self._kernel.prepare(blocks, shape.num_threads, self._argument)
+        self._tasks_at = self._argument["tasks"]
+        self._steps_at = [_steps_of(self._argument[place : place + 1]) for place in range(len(self.ranks))]
         self._followed: int | None = None
+        for rank in self.ranks:
+            report_at_end(self, program, rank.error)
         self._peers.gather(None)  # nobody launches before all arenas are as they must be at the start
+
+    def _make_ranks(self, parameters: Parameters) -> list[RankMemory]:
+        """The ranks here, with their records in the launch argument."""
+        program, steps = self.program, self.options.profile_steps
+        arenas = self._peers.allocate(arena_size(program))
+        addresses = self._peers.addresses(arenas)
+        self._argument = np.zeros(program.ranks, abi.LAUNCH.dtype)
+        made: list[RankMemory] = []
+        for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
+            rank = RankMemory(program, number, arena, self.device.ordinal, steps)
+            rank.bind_weights(parameters)
+            rank.fill_record(self._argument[place : place + 1], self.options.spin_limit_ns, addresses)
+            made.append(rank)
+        return made
 
     @property
     def device_name(self) -> str:
         return self.device.name
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        import torch
+
+        return torch.device("cuda", self.device.ordinal)
+
+    @property
+    def table_bytes(self) -> int:
+        """Of one task table."""
+        return self.ranks[0].task_rows.nbytes
 
     def names(self) -> tuple[str, ...]:
         return host_names(self.program)
@@ -101,7 +131,7 @@ class GpuExecutor:
         require_shape(buffer, values)
         self.synchronize()
         for rank in self.ranks:
-            rank.write(buffer, values)
+            rank.write(buffer, values, self._stream)
 
     def tensor(self, name: str) -> torch.Tensor:
         """A buffer of the first rank here, padded shape and all, as a torch tensor on the same memory.
@@ -115,11 +145,20 @@ class GpuExecutor:
 
     def follow_torch(self) -> None:
         """Queue steps on torch's current stream from now on, so that they are ordered with torch's own work."""
-        import torch
-
-        handle = int(torch.cuda.current_stream(self.device.ordinal).cuda_stream)
+        handle = torch_stream(self.device.ordinal)
         if handle != self._followed:
+            before = self._stream
             self._stream, self._followed = Stream(handle), handle
+            self._stream.wait_for(before)  # steps share counters and scratch: they never overlap
+
+    def place(self, addresses: Mapping[str, int]) -> DeviceMemory:
+        """A task table for `run`, of a program for one rank, in which the inputs and outputs that ``addresses`` names
+        lie there, in the plan's layout."""
+        (rank,) = self.ranks
+        rows = rank.moved_tasks(addresses)
+        table = DeviceMemory(rows.nbytes)
+        table.write(rows, self._stream)
+        return table
 
     def poison(self) -> None:
         """Fill scratch and outputs with 0xFF, a NaN in every float type and the mark of unwritten words in polled
@@ -129,20 +168,20 @@ class GpuExecutor:
             rank.poison()
         self._peers.gather(None)
 
-    def run(self, num_steps: int) -> None:
+    def run(self, num_steps: int, table: DeviceMemory | None = None) -> None:
+        """Queue ``num_steps`` steps in one launch; ``table`` is one that `place` made, else every buffer is our own."""
         if 0 < self.options.profile_steps < num_steps:
             raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
-        largest = self.program.ranks * int(self.program.event_count.max(initial=self.program.launch.num_blocks))
-        if (self._first_step + num_steps) * largest >= _COUNTER_LIMIT:
+        if any(code[0] for code in self._codes):
+            self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
+        if self._first_step + num_steps >= self._last_step:
             self.synchronize()
             self._reset()
-        if any(rank.failed for rank in self.ranks):
-            self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
-        limit = self.options.spin_limit_ns
-        records = np.zeros(self.program.ranks, abi.LAUNCH.dtype)
-        for place, rank in enumerate(self.ranks):
-            records[place] = rank.launch_record(self._first_step, num_steps, limit, self._arena_addresses)[0]
-        self._kernel.launch(self._blocks, self.program.launch.num_threads, records, self._stream)
+        if len(self.ranks) == 1:
+            self._tasks_at[0] = (table or self.ranks[0].tables["tasks"]).address
+        for steps in self._steps_at:
+            steps[0], steps[1] = self._first_step, num_steps
+        self._launch.queue(self._stream)
         self._first_step += num_steps
 
     def synchronize(self) -> None:
@@ -153,15 +192,19 @@ class GpuExecutor:
             self._stream.synchronize()
         except DeviceError as error:  # the context is lost; the kernel may have said why before it stopped
             crash = error
-        failed = next((rank for rank in self.ranks if rank.failed), None)
-        mine = crash if failed is None else timeout_error(self.program, failed.error, failed.rank)
+        failed = next((rank for rank in self.ranks if rank.error_code[0]), None)
+        mine = crash if failed is None else timeout_error(self.program, failed.error.record[0], failed.rank)
         raise_first(self._peers.gather(mine and str(mine)), mine)
         if mine is None:
             return
-        if crash is not None:
-            raise mine from crash
-        self._reset()
-        raise mine
+        if crash is None:
+            self._reset()
+            raise mine
+        for rank in self.ranks:
+            rank.error.clear()
+        if mine is crash:
+            raise mine
+        raise mine from crash
 
     def time_steps(self, num_steps: int) -> float:
         """Milliseconds on the device's clock that one launch of ``num_steps`` took."""
@@ -193,6 +236,19 @@ class GpuExecutor:
             rank.reset()
         self._first_step = 0
         self._peers.gather(None)
+
+
+def _steps_of(argument: Array) -> Array:
+    """``first_step`` and ``num_steps`` of a launch argument, as two int32 in its memory."""
+    at = abi.LAUNCH.dtype.fields["first_step"][1]  # pyright: ignore[reportOptionalSubscript]
+    return argument.view(np.uint8)[at : at + 8].view(np.int32)
+
+
+def torch_stream(ordinal: int) -> int:
+    """The handle of torch's current stream on GPU ``ordinal``."""
+    import torch
+
+    return int(torch._C._cuda_getCurrentRawStream(ordinal))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 def _usable(program: Program, device: Device | None) -> Device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from ..codegen.program import Buffer, Program
 from ..core.memory import Space, step_counter_offset
 from ..core.ranks import Rank
 from ..core.requests import ROW_COUNT
-from .binding import device_dtype, device_tasks, from_device, to_device
-from .driver import DeviceMemory, MappedMemory
+from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_device
+from .driver import DeviceMemory, MappedMemory, Stream
 from .peers import Arena
 from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
 
@@ -37,53 +38,49 @@ class RankMemory:
         self.rank = rank
         self.arena = arena
         self._device = device
-        self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
+        self.memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
+        self.task_rows = device_tasks(program, self._addresses(), rank)
         self.tables = self._upload_tables(profile_steps)
-        self._error = MappedMemory(abi.ERROR.dtype)
+        self.error = MappedMemory(abi.ERROR.dtype)
+        """Why its blocks gave up: a row of ``abi.ERROR``."""
+        self.error_code: Array = self.error.record["code"]
         self.reset()
-
-    @property
-    def error(self) -> Any:
-        """Why its blocks gave up: a row of ``abi.ERROR``, whose code is NONE if they did not."""
-        return self._error.record[0]
-
-    @property
-    def failed(self) -> bool:
-        return int(self.error["code"]) != abi.ErrorCode.NONE
 
     def read(self, buffer: Buffer) -> Array:
         shape = buffer.padded_shape or buffer.shape
-        return from_device(self._memory[buffer.name].read(shape, device_dtype(buffer.dtype)), buffer)
+        return from_device(self.memory[buffer.name].read(shape, device_dtype(buffer.dtype)), buffer)
 
-    def write(self, buffer: Buffer, values: Array) -> None:
-        self._memory[buffer.name].write(to_device(values, buffer))
+    def write(self, buffer: Buffer, values: Array, stream: Stream) -> None:
+        self.memory[buffer.name].write(to_device(values, buffer), stream)
+
+    def moved_tasks(self, addresses: Mapping[str, int]) -> Array:
+        """The task table with the buffers that ``addresses`` names there."""
+        return moved_tasks(self.program, self.task_rows, self._addresses(), addresses)
 
     def tensor(self, buffer: Buffer) -> Any:
         """A buffer outside the arena, padded shape and all, as a torch tensor on the same memory."""
         import torch
 
-        flat = torch.as_tensor(self._memory[buffer.name], device=f"cuda:{self._device}")
+        flat = torch.as_tensor(self.memory[buffer.name], device=f"cuda:{self._device}")
         return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
-    def launch_record(self, first_step: int, num_steps: int, spin_limit_ns: int, peers: list[int]) -> Array:
-        """[1] of ``abi.LAUNCH`` for a launch of ``num_steps``; ``peers`` are the addresses of all arenas."""
-        record = np.zeros(1, abi.LAUNCH.dtype)
+    def fill_record(self, record: Array, spin_limit_ns: int, peers: list[int]) -> None:
+        """Write into ``record``, [1] of ``abi.LAUNCH``, what does not change from launch to launch; ``peers`` are the
+        addresses of all arenas."""
         for name, memory in self.tables.items():
             record[name] = memory.address
-        record["error"] = self._error.address
-        record["row_count"] = self._memory[ROW_COUNT].address if ROW_COUNT in self._memory else 0
+        record["error"] = self.error.address
+        record["row_count"] = self.memory[ROW_COUNT].address if ROW_COUNT in self.memory else 0
         record["spin_limit_ns"] = spin_limit_ns
-        record["first_step"], record["num_steps"] = first_step, num_steps
         record["rank"] = self.rank
         record["peer"][0, : len(peers)] = peers
-        return record
 
     def poison(self) -> None:
         """Fill scratch and outputs with 0xFF, a NaN in every float type and the mark of unwritten words."""
         self.arena.fill(abi.UNWRITTEN_BYTE, end=self.program.arena_bytes)
         for buffer in self.program.buffers:
             if buffer.space is Space.OUTPUT:
-                self._memory[buffer.name].fill(0xFF)
+                self.memory[buffer.name].fill(0xFF)
 
     def reset(self) -> None:
         """Counters and polled words as at the first launch."""
@@ -92,7 +89,7 @@ class RankMemory:
             self.arena.fill(0, begin=step_counter_offset(self.program.arena_bytes))
         for name in ("events", "failures"):
             self.tables[name].fill(0)
-        self._error.clear()
+        self.error.clear()
 
     def bind_weights(self, parameters: Parameters) -> None:
         """Pack one weight at a time, on the GPU if torch can: there it takes milliseconds."""
@@ -106,7 +103,7 @@ class RankMemory:
             if packed.is_cuda:
                 self.tensor(buffer).view(-1).copy_(packed)
             else:
-                self._memory[buffer.name].write(packed.view(torch.uint8).numpy())
+                self.memory[buffer.name].write(packed.view(torch.uint8).numpy())
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             torch.cuda.empty_cache()  # what packing took; torch would keep it
@@ -114,7 +111,7 @@ class RankMemory:
     def _upload_tables(self, profile_steps: int) -> dict[str, DeviceMemory]:
         program = self.program
         tables = {
-            "tasks": DeviceMemory.of(device_tasks(program, self._addresses(), self.rank)),
+            "tasks": DeviceMemory.of(self.task_rows),
             "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
             "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
             "failures": DeviceMemory(abi.EVENT_STRIDE_BYTES),
@@ -125,6 +122,6 @@ class RankMemory:
 
     def _addresses(self) -> dict[str, int]:
         return {
-            b.name: self.arena.address + b.offset_bytes if b.space is Space.SCRATCH else self._memory[b.name].address
+            b.name: self.arena.address + b.offset_bytes if b.space is Space.SCRATCH else self.memory[b.name].address
             for b in self.program.buffers
         }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
+from contextlib import suppress
 from typing import Any
 
 from ..codegen import abi
 from ..codegen.program import Program
-from ..core.errors import KernelTimeoutError
+from ..core.errors import DeviceError, KernelTimeoutError
 from ..tasks import task_kind
+from .driver import MappedMemory
 
 
 def timeout_error(program: Program, error: Any, rank: int = 0) -> KernelTimeoutError:
@@ -33,6 +37,19 @@ def timeout_error(program: Program, error: Any, rank: int = 0) -> KernelTimeoutE
         abi.ErrorCode.RING_TIMEOUT: "the loader warp waited too long for a free stage of the ring",
     }
     return KernelTimeoutError(f"{who}: {roles.get(code, code.name)}")
+
+
+def report_at_end(owner: object, program: Program, error: MappedMemory) -> None:
+    """Warn of an error in ``error`` that nobody has heard of when ``owner`` or the process ends."""
+    weakref.finalize(owner, _report, program, error)
+
+
+def _report(program: Program, error: MappedMemory) -> None:
+    with suppress(DeviceError):  # after a crash nothing can be waited for; the record stays readable
+        error.wait_for_device()
+    if error.record["code"][0] != abi.ErrorCode.NONE:
+        words = timeout_error(program, error.record[0])
+        warnings.warn(f"a kernel failed and nobody waited for it: {words}", RuntimeWarning, stacklevel=2)
 
 
 def task_name(program: Program, task: int) -> str:

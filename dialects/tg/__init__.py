@@ -7,7 +7,7 @@ end of the step; sums, norms and attention compute in f32 whatever their element
 
 from xdsl.ir import Dialect
 
-from .attention import ATTENTION_OPS, AdvanceOp, AttentionOp, KvAppendOp, RopeOp
+from .attention import ATTENTION_OPS, AdvanceOp, AttentionOp, KvAppendOp, RopeOp, Scores
 from .base import TgOp
 from .collectives import (
     COLLECTIVE_OPS,
@@ -153,6 +153,7 @@ __all__ = [
     "RmsNormOp",
     "RopeOp",
     "RsqrtOp",
+    "Scores",
     "SelectOp",
     "ShardArgmaxOp",
     "ShardAttr",

@@ -9,10 +9,11 @@ A cache is [pages, Hkv, page_size, D]: position p of request b is in page `page_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-from xdsl.dialects.builtin import FloatAttr, UnitAttr, f64
-from xdsl.ir import SSAValue
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, UnitAttr, f64, i64
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def
 
 from ...core.requests import RequestColumn, RowColumn
@@ -25,6 +26,7 @@ from .tensors import (
     INT_LIST,
     Shape,
     float64,
+    int64,
     int64s,
     int_list,
     shape_of,
@@ -84,11 +86,31 @@ class KvAppendOp(TgOp):
         super().__init__(operands=[cache, new, rows, page_table], result_types=[cache.type])
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What attention makes of products of queries and keys; 0 is no ``softcap``, no ``window``."""
+
+    scale: float
+    softcap: float = 0.0
+    window: int = 0
+
+    def properties(self) -> dict[str, Attribute]:
+        """As properties of an op."""
+        return {"scale": float64(self.scale), "softcap": float64(self.softcap), "window": int64(self.window)}
+
+
+def require_scores(op: TgOp, scores: Scores) -> None:
+    """That no property of attention is negative."""
+    op.require(scores.softcap >= 0, "'softcap'", scores.softcap, "0 (none) or more")
+    op.require(scores.window >= 0, "'window'", scores.window, "0 (none) or more")
+
+
 @irdl_op_definition
 class AttentionOp(TgOp):
     """Causal grouped-query attention: a row at position p of request b attends to positions 0 .. p of b.
 
-    Query head h reads key head h / (Hq / Hkv). softmax(q · kᵀ * ``scale``) · v, in f32.
+    Query head h reads key head h / (Hq / Hkv). softmax(q · kᵀ * ``scale``) · v, in f32. A ``softcap`` c > 0 makes
+    scores s into c * tanh(s / c) (Gemma 2, arXiv 2408.00118); a ``window`` w > 0 hides all but the latest w positions.
     """
 
     name = "tg.attention"
@@ -99,6 +121,8 @@ class AttentionOp(TgOp):
     requests = operand_def(I32_TENSOR)
     page_table = operand_def(I32_TENSOR)
     scale = prop_def(FloatAttr.constr(f64))
+    softcap = prop_def(FloatAttr.constr(f64), default_value=float64(0.0))
+    window = prop_def(IntegerAttr.constr(i64), default_value=int64(0))
     result = result_def(FLOAT_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(
         f"q[R,Hq,D], k_cache[C,Hkv,S,D], v_cache[C,Hkv,S,D], {ROWS}, {REQUESTS}, page_table[B,P] -> result[R,Hq,D]"
@@ -109,12 +133,19 @@ class AttentionOp(TgOp):
         "functional-type(operands, results)"
     )
 
-    def __init__(self, q: SSAValue, caches: Sequence[SSAValue], requests: Sequence[SSAValue], scale: float) -> None:
-        """``caches`` are k and v; ``requests`` are the states rows, requests and page_table."""
-        operands = [q, *caches, *requests]
-        super().__init__(operands=operands, result_types=[q.type], properties={"scale": float64(scale)})
+    def __init__(
+        self, q: SSAValue, caches: Sequence[SSAValue], requests: Sequence[SSAValue], scores: Scores | float
+    ) -> None:
+        """``caches`` are k and v; ``requests`` are the states rows, requests and page_table; a number is a scale."""
+        scores = scores if isinstance(scores, Scores) else Scores(scores)
+        super().__init__(operands=[q, *caches, *requests], result_types=[q.type], properties=scores.properties())
+
+    @property
+    def scores(self) -> Scores:
+        return Scores(self.scale.value.data, self.softcap.value.data, self.window.value.data)
 
     def verify_more(self) -> None:
+        require_scores(self, self.scores)
         heads, kv_heads = shape_of(self.q)[1], shape_of(self.k_cache)[1]
         self.require(
             heads % kv_heads == 0,

@@ -23,7 +23,7 @@ from xdsl.irdl import (
 from xdsl.utils.str_enum import StrEnum
 
 from ...tasks.linear import GATE_BLOCK
-from .attention import REQUESTS, ROWS
+from .attention import REQUESTS, ROWS, Scores, require_scores
 from .base import TgOp
 from .signature import Signature
 from .tensors import (
@@ -156,9 +156,9 @@ class AttentionParts:
 
 @dataclass(frozen=True)
 class AttentionFactors:
-    """``scale`` of the scores, ``eps`` of the head norms, ``scaling`` of the rotary embedding."""
+    """``eps`` of the head norms, ``scaling`` of the rotary embedding."""
 
-    scale: float
+    scores: Scores
     eps: float = 0.0
     scaling: float = 1.0
 
@@ -187,6 +187,8 @@ class FusedAttentionOp(TgOp):
     scale = prop_def(FloatAttr.constr(f64))
     eps = prop_def(FloatAttr.constr(f64), default_value=float64(0.0))
     scaling = prop_def(FloatAttr.constr(f64), default_value=float64(1.0))
+    softcap = prop_def(FloatAttr.constr(f64), default_value=float64(0.0))
+    window = prop_def(IntegerAttr.constr(i64), default_value=int64(0))
     result = result_def(FLOAT_TENSOR)
     next_k_cache = result_def(FLOAT_TENSOR)
     next_v_cache = result_def(FLOAT_TENSOR)
@@ -222,7 +224,7 @@ class FusedAttentionOp(TgOp):
                 "heads": int64(heads.query),
                 "kv_heads": int64(heads.kv),
                 "head_dim": int64(heads.size),
-                "scale": float64(factors.scale),
+                **factors.scores.properties(),
                 "eps": float64(factors.eps),
                 "scaling": float64(factors.scaling),
             },
@@ -232,7 +234,12 @@ class FusedAttentionOp(TgOp):
     def head_counts(self) -> Heads:
         return Heads(self.heads.value.data, self.kv_heads.value.data, self.head_dim.value.data)
 
+    @property
+    def scores(self) -> Scores:
+        return Scores(self.scale.value.data, self.softcap.value.data, self.window.value.data)
+
     def verify_more(self) -> None:
+        require_scores(self, self.scores)
         heads = self.head_counts
         whole = heads.kv > 0 and heads.query > 0 and heads.query % heads.kv == 0
         self.require(whole, "'heads'", heads.query, f"a multiple of 'kv_heads' = {heads.kv}")

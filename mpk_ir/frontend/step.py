@@ -108,7 +108,7 @@ class _StepBuilder:
         q, k = (self._emit(tg.RopeOp(value, self.rows, self.inv_freq), "rope") for value in (q, k))
         caches = [self._append(f"{name}_cache.{layer}", new) for name, new in (("k", k), ("v", v))]
         states = (self.rows, self.requests, self.page_table)
-        attended = self._emit(tg.AttentionOp(q, caches, states, scale=config.head_dim**-0.5), "attended")
+        attended = self._emit(tg.AttentionOp(q, caches, states, config.head_dim**-0.5), "attended")
         flat = self._emit(tg.ReshapeOp(attended, (self.options.rows, config.query_size)), "attended")
         return self._emit(tg.AddOp(hidden, self._linear(flat, prefix + "self_attn.o_proj")), "hidden")
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..core.requests import RowColumn
+from ..dialects.tg import Scores
 from .values import UNSPECIFIED, Array
 
 erf = np.vectorize(math.erf, otypes=[np.float32])
@@ -70,7 +71,7 @@ def kv_append(cache: Array, new: Array, rows: Array, page_table: Array) -> Array
     return result
 
 
-def attention(q: Array, caches: tuple[Array, Array], rows: Array, page_table: Array, scale: float) -> Array:
+def attention(q: Array, caches: tuple[Array, Array], rows: Array, page_table: Array, scores: Scores) -> Array:
     """[R, Hq, D]: each active row over the positions of its request up to its own."""
     result = np.full_like(q, UNSPECIFIED)
     for request in np.unique(rows[:, RowColumn.REQUEST]):
@@ -79,7 +80,7 @@ def attention(q: Array, caches: tuple[Array, Array], rows: Array, page_table: Ar
         chosen = np.flatnonzero(rows[:, RowColumn.REQUEST] == request)
         position = rows[chosen, RowColumn.POSITION]
         keys, values = (_positions(cache, page_table[request], int(position.max()) + 1) for cache in caches)
-        result[chosen] = _attend(q[chosen], keys, values, position, scale)
+        result[chosen] = _attend(q[chosen], keys, values, position, scores)
     return result
 
 
@@ -89,11 +90,14 @@ def _positions(cache: Array, pages: Array, count: int) -> Array:
     return gathered.reshape(cache.shape[1], -1, cache.shape[3])[:, :count]
 
 
-def _attend(q: Array, keys: Array, values: Array, position: Array, scale: float) -> Array:
-    """Q [n, Hq, D] over keys and values [Hkv, L, D]; row i sees positions 0 .. position[i]."""
+def _attend(q: Array, keys: Array, values: Array, position: Array, how: Scores) -> Array:
+    """Q [n, Hq, D] over keys and values [Hkv, L, D]; row i sees positions 0 .. position[i], of a window the latest."""
     rows, heads, size = q.shape
     groups = q.reshape(rows, len(keys), heads // len(keys), size).transpose(1, 2, 0, 3)
-    scores = groups @ keys[:, None].swapaxes(-1, -2) * np.float32(scale)
-    hidden = np.arange(keys.shape[1]) > position[:, None]
+    scores = groups @ keys[:, None].swapaxes(-1, -2) * np.float32(how.scale)
+    if how.softcap:
+        scores = np.float32(how.softcap) * np.tanh(scores / np.float32(how.softcap))
+    age = position[:, None] - np.arange(keys.shape[1])
+    hidden = (age < 0) | (age >= (how.window or keys.shape[1]))
     weights = softmax(np.where(hidden, np.float32(-np.inf), scores), axis=-1)
     return (weights @ values[:, None]).transpose(2, 0, 1, 3).reshape(q.shape)

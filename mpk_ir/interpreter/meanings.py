@@ -205,7 +205,7 @@ def _(op: tg.KvAppendOp, read: Read) -> Results:
 @meaning.register
 def _(op: tg.AttentionOp, read: Read) -> Results:
     caches = (read(op.k_cache), read(op.v_cache))
-    return (functions.attention(read(op.q), caches, read(op.rows), read(op.page_table), op.scale.value.data),)
+    return (functions.attention(read(op.q), caches, read(op.rows), read(op.page_table), op.scores),)
 
 
 @meaning.register
@@ -244,7 +244,7 @@ def _(op: tg.FusedAttentionOp, read: Read) -> Results:
         q, k = (functions.rope(x, rows, inv_freq, scaling, interleaved=False) for x in (q, k))
     k_cache = functions.kv_append(read(op.k_cache), k, rows, page_table)
     v_cache = functions.kv_append(read(op.v_cache), v, rows, page_table)
-    attended = functions.attention(q, (k_cache, v_cache), rows, page_table, op.scale.value.data)
+    attended = functions.attention(q, (k_cache, v_cache), rows, page_table, op.scores)
     return attended.reshape(len(rows), -1), k_cache, v_cache
 
 

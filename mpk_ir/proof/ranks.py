@@ -4,7 +4,7 @@ What holds of two ranks holds of any number if a task that writes to other ranks
 two ranks are like any other two: a task's wait is for the arrivals of all ranks, so what orders two tasks when only
 their ranks are looked at orders them among N. Where tasks choose a rank to write to, all are looked at. That no ranks
 wait for each other in a circle follows from the plan of one rank, in which such a circle would be one, too
-(docs/decisions/0007-ranks-meet-in-polled-data.md).
+(docs/decisions/0008-ranks-meet-in-polled-data.md).
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
 """The backend behind `torch.compile(model, backend="mpk")`: regions that compile become kernels, the rest is PyTorch's.
 
 Options, as `torch.compile(..., options={...})`: ``target`` ("auto": where the tensors are; "sim", "h200", ...) and
-``fullgraph`` (True makes an op that does not compile an error that names its line).
+``fullgraph`` (True makes an op that does not compile an error that names its line; torch.compile's argument of that
+name does so too, and forbids graph breaks of Python).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UnsupportedError, UsageError, did_you_mean
 from .lazy_region import LazyRegion
-from .partition import Split, split
+from .partition import Break, split
 from .report import REPORTS, GraphReport, RegionReport
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
     from torch._dynamo.backends.common import aot_autograd
 
     options = BackendOptions.of(kwargs.get("options"))
+    options = replace(options, fullgraph=options.fullgraph or _fullgraph_asked())
     compiler = aot_autograd(
         fw_compiler=_left_to_pytorch,
         bw_compiler=_left_to_pytorch,
@@ -52,6 +54,31 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
         decompositions=core_aten_decompositions(),
     )
     return compiler(module, example_inputs)
+
+
+def _translator() -> Any:
+    """Dynamo's state while it compiles a frame; None outside."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    try:
+        return InstructionTranslator.current_tx()
+    except AttributeError:  # it is thread-local, and set only while a frame is traced
+        return None
+
+
+def _fullgraph_asked() -> bool:
+    """Whether the user wrote torch.compile(fullgraph=True), of which dynamo does not tell backends."""
+    return bool(getattr(_translator(), "one_graph", False))
+
+
+def _graph_break() -> Break | None:
+    """Why dynamo ended this graph before the function's end."""
+    reason = getattr(getattr(_translator(), "output", None), "compile_subgraph_reason", None)
+    if reason is None or not reason.graph_break:
+        return None
+    lines = str(reason.reason).strip().splitlines()
+    place = reason.user_stack[-1] if reason.user_stack else None
+    return Break("graph break", lines[0], f"{place.filename}:{place.lineno}" if place is not None else None)
 
 
 def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -65,6 +92,7 @@ def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Call
 
 def _compile(module: GraphModule, example_inputs: Sequence[Any], options: BackendOptions) -> Callable[..., Any]:
     from torch._functorch._aot_autograd.utils import make_boxed_func
+    from torch.fx import GraphModule
 
     parameters = _parameters(module)
     report = _new_report()
@@ -72,26 +100,30 @@ def _compile(module: GraphModule, example_inputs: Sequence[Any], options: Backen
     report.breaks = parts.breaks
     if options.fullgraph and parts.breaks:
         first = parts.breaks[0]
+        count = f"{len(parts.breaks)} ops do not compile; without fullgraph PyTorch runs them"
         raise UnsupportedError(
             f"fullgraph: {first.why}",
             where=first.where,
-            advice=f"{len(parts.breaks)} ops do not compile; without fullgraph PyTorch runs them",
+            advice=f"{first.advice}; {count}" if first.advice else count,
         )
+    whole = GraphModule(parts.module, parts.module.graph)  # split makes a lazy one, which costs microseconds a call
     for name in parts.regions:
-        _install(parts, name, parameters, options, report)
-    parts.module.recompile()
-    return make_boxed_func(parts.module.forward)
+        _install(whole, name, parameters, options, report)
+    return make_boxed_func(whole.forward)
 
 
-def _install(parts: Split, name: str, parameters: frozenset[str], options: BackendOptions, report: GraphReport) -> None:
+def _install(
+    whole: GraphModule, name: str, parameters: frozenset[str], options: BackendOptions, report: GraphReport
+) -> None:
     """Put a compiled region in the place of the child ``name``."""
-    child: Any = parts.module.get_submodule(name)
-    call = next(node for node in parts.module.graph.nodes if node.op == "call_module" and node.target == name)
+    child: Any = whole.get_submodule(name)
+    call = next(node for node in whole.graph.nodes if node.op == "call_module" and node.target == name)
     weights = frozenset(number for number, argument in enumerate(call.args) if argument.name in parameters)
     ops = sum(1 for node in child.graph.nodes if node.op == "call_function")
     region = RegionReport(name, ops, fallback_is_error=options.fullgraph)
     report.regions.append(region)
-    child.forward = LazyRegion(_copy(child), weights, options.target, region)
+    whole.delete_submodule(name)
+    vars(whole)[name] = LazyRegion(_copy(child), weights, options.target, region)  # called directly, not as a Module
 
 
 def _copy(child: GraphModule) -> GraphModule:
@@ -118,6 +150,6 @@ def _new_report() -> GraphReport:
     from torch._guards import CompileContext
 
     current = CompileContext.current_compile_id()
-    report = GraphReport(str(current), getattr(current, "frame_compile_id", None) or 0)
+    report = GraphReport(str(current), getattr(current, "frame_compile_id", None) or 0, ended_by=_graph_break())
     REPORTS.add(report)
     return report

@@ -65,7 +65,8 @@ def plan_decoder(decoder: Decoder, target: Target, options: StepOptions) -> Comp
 
 def decoder_step(model: Any, options: StepOptions) -> tuple[Decoder, Mapping[str, torch.Tensor]]:
     """The raised step of ``model``, its parameters named as in a checkpoint, and those parameters."""
-    program = decomposed(export_decoder(model, options))
+    with _wide_window(model, options):
+        program = decomposed(export_decoder(model, options))
     tensors: dict[str, Any] = {**program.state_dict, **program.constants}
     names = {name: first.removeprefix(PREFIX) for name, first in canonical_names(tensors).items()}
     plain = roles_of(program).roles
@@ -74,7 +75,7 @@ def decoder_step(model: Any, options: StepOptions) -> tuple[Decoder, Mapping[str
     for one in (TgCanonicalize(), TgRaise(), TgCanonicalize()):
         one.apply(Context(), graph)
     parameters = {first: tensors[name] for name, first in reversed(names.items())}
-    return raise_decoder(graph, parameters.__getitem__, options), parameters
+    return raise_decoder(graph, parameters.__getitem__, options, _window(model, options)), parameters
 
 
 def export_decoder(model: Any, options: StepOptions) -> ExportedProgram:
@@ -123,6 +124,27 @@ def _static_cache(model: Any, options: StepOptions) -> Generator[None]:
         yield
     finally:
         model.generation_config = before
+
+
+@contextmanager
+def _wide_window(model: Any, options: StepOptions) -> Generator[None]:
+    """A window that is longer than the cache in the place of one that is shorter: so all caches hold all positions, as
+    pages do, and the masks still tell which layers have a window."""
+    config = model.config.get_text_config(decoder=True)
+    before = getattr(config, "sliding_window", None)
+    if _window(model, options):
+        config.sliding_window = options.max_length + 1
+    try:
+        yield
+    finally:
+        if before is not None:
+            config.sliding_window = before
+
+
+def _window(model: Any, options: StepOptions) -> int:
+    """The latest positions that layers with a sliding window see; 0 where that is all of the cache."""
+    window = getattr(model.config.get_text_config(decoder=True), "sliding_window", None)
+    return window if window is not None and window < options.max_length else 0
 
 
 def _stop_tokens(model: Any) -> tuple[int, ...]:

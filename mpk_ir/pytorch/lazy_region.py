@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import MpkError
 from ..core.target import SIM, Target
-from ..frontend.aten.importer import Roles, import_graph
+from ..frontend.aten.importer import Roles, import_graph, is_symbolic
+from .plan_cache import Key, PlanCache
 from .region import Region
 from .report import RegionReport
 
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from ..runtime.driver import Device
+
+
+@dataclass
+class _Packed:
+    """A region, and the ``versions`` of the parameters that it has packed."""
+
+    region: Region
+    versions: list[Any]
 
 
 class LazyRegion:
@@ -25,32 +36,41 @@ class LazyRegion:
         self.parameters = parameters
         self.target = target
         self.report = report
-        self._kernels: dict[tuple[Any, ...], Region] = {}
-        self._bound: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._cache = PlanCache[_Packed](module)
+        self._plans = self._cache.plans
         outputs = next(node for node in module.graph.nodes if node.op == "output").args[0]
         self._single = not isinstance(outputs, list | tuple)
 
     def __call__(self, *arguments: Any) -> Any:
         if self.report.fallback is not None:
             return self.module(*arguments)
-        key = tuple(_facts(one) for number, one in enumerate(arguments) if number not in self.parameters)
-        if key not in self._kernels:
-            try:
-                self._kernels[key] = self._compile(arguments)
-            except MpkError as error:
-                if self.report.fallback_is_error:
-                    raise
-                self.report.fallback = str(error)
-                return self.module(*arguments)
-            self.report.reasons.append(self._reason(key))
-            self.report.grids.append(len(self._kernels[key].program.grids))
-        region = self._kernels[key]
-        versions = tuple((arguments[i].data_ptr(), arguments[i]._version) for i in sorted(self.parameters))
-        if self._bound.setdefault(key, versions) != versions:
-            region.bind(self._loader(arguments))
-            self._bound[key] = versions
-        results = region(arguments)
-        return results[0] if self._single else tuple(results)
+        key = self._cache.key(arguments)  # dynamo guards what is not symbolic
+        packed = self._plans.get(key) or self._first_call(key, arguments)
+        if packed is None:
+            return self.module(*arguments)
+        versions = self._versions(arguments)
+        if packed.versions != versions:
+            packed.region.bind(self._loader(arguments))
+            packed.versions = versions
+        results = packed.region(arguments)
+        return results[0] if self._single else results
+
+    def _first_call(self, key: Key, arguments: tuple[Any, ...]) -> _Packed | None:
+        """The kernel for ``key``; None if PyTorch shall run the region."""
+        try:
+            packed = _Packed(self._compile(arguments), self._versions(arguments))
+        except MpkError as error:
+            if self.report.fallback_is_error:
+                raise
+            self.report.fallback = str(error)
+            return None
+        self.report.reasons.append(self._cache.add(key, packed))
+        self.report.grids.append(len(packed.region.program.grids))
+        return packed
+
+    def _versions(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """What changes when a parameter is written or replaced."""
+        return [(arguments[number].data_ptr(), arguments[number]._version) for number in self.parameters]
 
     def _compile(self, arguments: tuple[Any, ...]) -> Region:
         target, device = choose(self.target, arguments)
@@ -60,31 +80,6 @@ class LazyRegion:
 
     def _loader(self, arguments: tuple[Any, ...]) -> Any:
         return {f"argument.{number}": arguments[number] for number in self.parameters}.__getitem__
-
-    def _reason(self, key: tuple[Any, ...]) -> str:
-        """What is new in ``key``."""
-        if len(self._kernels) == 1:
-            return "first call"
-        before = list(self._kernels)[-2]
-        changes = [
-            f"argument {number} is {_described(now)}, was {_described(was)}"
-            for number, (now, was) in enumerate(zip(key, before, strict=True))
-            if now != was
-        ]
-        return "; ".join(changes)
-
-
-def _facts(argument: Any) -> Any:
-    """What a kernel is compiled for."""
-    shape = getattr(argument, "shape", None)
-    return argument if shape is None else (shape, argument.stride(), argument.dtype, argument.device)
-
-
-def _described(facts: Any) -> str:
-    if not isinstance(facts, tuple):
-        return str(facts)
-    shape, stride, dtype, device = facts
-    return f"{list(shape)} of {dtype} with strides {list(stride)} on {device}"
 
 
 def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None]:
@@ -99,18 +94,13 @@ def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None
     return choice.target, choice.device
 
 
-def specialized(module: GraphModule, arguments: tuple[Any, ...]) -> GraphModule:
+def specialized(module: GraphModule, arguments: Sequence[Any]) -> GraphModule:
     """``module`` with the shapes that ``arguments`` give it, where its own are symbolic."""
     import copy
 
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.passes.fake_tensor_prop import FakeTensorProp
-
-    def is_symbolic(value: Any) -> bool:
-        values = value if isinstance(value, list | tuple) else (value,)
-        sizes = [size for one in values if isinstance(one, torch.Tensor) for size in (*one.shape, *one.stride())]
-        return any(isinstance(one, torch.SymInt | torch.SymFloat | torch.SymBool) for one in (*values, *sizes))
 
     if not any(is_symbolic(node.meta.get("val")) for node in module.graph.nodes):
         return module

@@ -12,6 +12,8 @@ from ..core.target import Target
 from ..frontend.aten.emitter import innermost_line
 from ..frontend.aten.importer import Roles, import_graph
 from ..frontend.aten.interface import Imported
+from .lazy_region import specialized
+from .plan_cache import Key, PlanCache
 from .region import Region
 
 if TYPE_CHECKING:
@@ -22,18 +24,31 @@ if TYPE_CHECKING:
 
 
 class CompiledModule:
-    """One kernel that computes a module: called as the module is. Buffers that it mutates live with the kernel."""
+    """A module as one kernel, called as the module is; with dynamic shapes, one kernel for each shape met.
+
+    Buffers that it mutates live with the kernel. ``recompilations`` says why each kernel beyond the first was made.
+    """
 
     def __init__(self, program: ExportedProgram, target: Target, device: Device | None = None) -> None:
         self.exported = decomposed(program)
-        tensors: dict[str, Any] = {**self.exported.state_dict, **self.exported.constants}
-        check_devices(tensors)
-        border = roles_of(self.exported)
-        self._arguments, self._mutated = border.arguments, border.mutated
-        self.imported: Imported = import_graph(self.exported.graph_module, border.roles)
-        self.region = Region(self.imported, target, device, tensors.__getitem__)
+        self._tensors: dict[str, Any] = {**self.exported.state_dict, **self.exported.constants}
+        check_devices(self._tensors)
+        self._target, self._device = target, device
+        self._border = roles_of(self.exported)
+        self._remember(self._border)
+        self._plans = PlanCache[Region](self.exported.graph_module, self._first_argument)
+        self.recompilations: list[str] = []
+        arguments = self._example()
+        key = self._plans.key(arguments)
+        self.region = self._compile(arguments)
+        self._plans.add(key, self.region)
         for name in self.imported.states:
-            self.region.write_state(name, tensors[name])
+            self.region.write_state(name, self._tensors[name])
+
+    @property
+    def imported(self) -> Imported:
+        """The graph as `tg`, for the shapes of the latest call."""
+        return self.region.imported
 
     @property
     def compilation(self) -> Compilation:
@@ -44,26 +59,106 @@ class CompiledModule:
         """The `Program` that runs."""
         return self.region.program
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As the module's forward. Raises UsageError for arguments of another structure or shape than the example."""
+    def _remember(self, border: Border) -> None:
+        """What calls need; torch's ``call_spec`` is made anew each time that it is asked for."""
+        import torch
         from torch.utils import _pytree
 
+        spec = self.exported.call_spec
+        assert spec.in_spec is not None
+        assert spec.out_spec is not None
+        self._in_spec, self._out_spec = spec.in_spec, spec.out_spec
+        self._arguments, self._mutated = border.arguments, border.mutated
+        self._first_argument = min(border.arguments, default=0)
+        written = {result for result, _ in border.mutated}
+        self._returned = [number for number in range(border.num_results) if number not in written]
+        self._returns_one = self._out_spec == _pytree.tree_flatten(None)[1]
+        self._plain = self._in_spec == _pytree.tree_flatten(((None,) * len(border.arguments), {}))[1]
+        self._leaves = frozenset({torch.Tensor, torch.nn.Parameter, int, float, bool, type(None)})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As the module's forward. Raises UsageError for arguments of another structure, or of a shape that the program
+        was not exported for."""
+        flat = self._flatten(args, kwargs)
+        arguments: list[Any] = [None] * self._first_argument + flat
+        if self._plans.symbols:
+            self._choose(arguments)
+        _check_arguments(flat, self.imported, self._arguments)
+        results = self.region(arguments)
+        for result, argument in self._mutated:
+            flat[argument].copy_(results[result])
+        users = [results[number] for number in self._returned]
+        if self._returns_one:
+            return users[0]
+        from torch.utils import _pytree
+
+        return _pytree.tree_unflatten(users, self._out_spec)
+
+    def _choose(self, arguments: list[Any]) -> None:
+        """Make the kernel for these shapes the current one; it takes over the states."""
+        key = self._plans.key(arguments)
+        region = self._plans.plans.get(key)
+        if region is self.region:
+            return
+        if region is None:
+            self._plans.require_range(key, self.exported.range_constraints)
+            self._require_shapes(arguments, key)
+            region = self._compile(arguments)
+            self.recompilations.append(self._plans.add(key, region))
+        for name in self.imported.states:
+            region.write_state(name, self.region.read_state(name))
+        self.region = region
+
+    def _compile(self, arguments: list[Any]) -> Region:
+        """A kernel for the shapes of ``arguments``, of which the parameters may be missing."""
+        roles, graph = self._border.roles, self.exported.graph_module
+        if self._plans.symbols:
+            bound = {**roles.parameters, **roles.states}
+            whole = [self._tensors[bound[number]] if number in bound else one for number, one in enumerate(arguments)]
+            graph = specialized(graph, whole)
+        return Region(import_graph(graph, roles), self._target, self._device, self._tensors.__getitem__)
+
+    def _example(self) -> list[Any]:
+        """The arguments that the program was exported with."""
+        from torch.utils import _pytree
+
+        missing: list[Any] = [None] * self._first_argument
+        if not self._plans.symbols:
+            return missing
+        if self.exported.example_inputs is None:
+            raise UsageError(
+                "the exported program has dynamic shapes and no example inputs",
+                advice="set program.example_inputs, or export it again",
+            )
+        return missing + _pytree.tree_leaves(self.exported.example_inputs, is_leaf=lambda one: one is None)
+
+    def _require_shapes(self, arguments: list[Any], key: Key) -> None:
+        for place, number in enumerate(self._arguments):
+            expected = self._plans.shape(number, key)
+            if expected is not None and tuple(arguments[number].shape) != expected:
+                found = list(arguments[number].shape)
+                raise UsageError(
+                    f"argument {place}: found shape {found}, expected {list(expected)} by the sizes of the others",
+                    advice="sizes that torch.export gave one name must be equal in a call",
+                )
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        from torch.utils import _pytree
+
+        if (
+            self._plain
+            and not kwargs
+            and len(args) == len(self._arguments)
+            and self._leaves.issuperset(map(type, args))
+        ):
+            return list(args)
         flat, spec = _pytree.tree_flatten((args, kwargs))
-        expected = self.exported.call_spec.in_spec
-        if spec != expected:
+        if spec != self._in_spec:
             raise UsageError(
                 "the arguments are nested or named differently from the example inputs",
                 advice="call with what mpk_ir.compile was given, or compile again",
             )
-        _check_arguments(flat, self.imported, self._arguments)
-        by_number = dict(zip(self._arguments, flat, strict=True))
-        results = self.region([by_number.get(number) for number in range(max(self._arguments, default=-1) + 1)])
-        for result, argument in self._mutated:
-            by_number[self._arguments[argument]].copy_(results[result])
-        users = [result for number, result in enumerate(results) if number not in {r for r, _ in self._mutated}]
-        spec = self.exported.call_spec.out_spec
-        assert spec is not None
-        return _pytree.tree_unflatten(users, spec)
+        return flat
 
     def state(self, name: str) -> torch.Tensor:
         """A copy of the mutated buffer called ``name``."""
@@ -117,12 +212,13 @@ def check_devices(tensors: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Border:
-    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, and (result,
-    argument) pairs of the arguments that the graph mutates."""
+    """``roles`` of an exported graph's placeholders, the numbers of those that are ``arguments``, the last ones; and of
+    ``num_results`` results the (result, argument) pairs of the arguments that the graph mutates."""
 
     roles: Roles
     arguments: list[int]
     mutated: list[tuple[int, int]]
+    num_results: int
 
 
 def roles_of(program: ExportedProgram) -> Border:
@@ -153,7 +249,7 @@ def roles_of(program: ExportedProgram) -> Border:
         if spec.kind is OutputKind.USER_INPUT_MUTATION:
             returned.append((kept, names.index(str(spec.target))))
         kept += 1
-    return Border(Roles(parameters, states, updates), arguments, returned)
+    return Border(Roles(parameters, states, updates), arguments, returned, kept)
 
 
 def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..frontend.aten.emitter import source_line
-from ..frontend.aten.importer import why_unsupported
+from ..frontend.aten.importer import advice_on, is_empty, why_unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Break:
-    """An op that PyTorch runs: ``why``, and the user's line ``where``."""
+    """An op that PyTorch runs: ``why``, the user's line ``where``, and what to do about it."""
 
     op: str
     why: str
     where: str | None
+    advice: str | None = None
 
     def __str__(self) -> str:
         return f"{self.where or 'unknown line'}: {self.why}"
@@ -48,7 +49,7 @@ def split(module: GraphModule) -> Split:
 
     partitioner = CapabilityBasedPartitioner(module, Supported(), allows_single_node_partition=True)
     partitions = [part for part in partitioner.propose_partitions() if any(map(_computes, part.nodes))]
-    breaks = [Break(str(node.target), why, source_line(node)) for node, why in reasons.items()]
+    breaks = [Break(str(node.target), why, source_line(node), advice_on(why)) for node, why in reasons.items()]
     fused = partitioner.fuse_partitions(partitions)
     names = tuple(node.target for node in fused.graph.nodes if node.op == "call_module" and "fused_" in node.target)
     return Split(fused, names, breaks)
@@ -69,10 +70,10 @@ def _calls(module: GraphModule) -> Iterator[Node]:
 
 
 def _computes(node: Node) -> bool:
-    """Whether ``node`` is more than a view or a number."""
+    """Whether ``node`` is more than a view, a number, or nothing."""
     name = str(node.target)
     views = ("view", "permute", "expand", "squeeze", "alias", "slice", "select", "getitem", "sym_", "detach", "split")
-    return bool(_tensors(node)) and not any(view in name for view in views)
+    return bool(_tensors(node)) and not is_empty(node) and not any(view in name for view in views)
 
 
 def _tensors(node: Node) -> list[torch.Tensor]:

@@ -12,6 +12,7 @@ from ..frontend.aten.emitter import tg_shape
 from ..frontend.aten.importer import flat_shape
 from ..frontend.aten.interface import Constant, Imported, Value
 from ..runtime.executor import GpuExecutor
+from .gpu_call import GpuCall, overlaps
 
 if TYPE_CHECKING:
     import torch
@@ -32,15 +33,13 @@ class Region:
         self.imported = imported
         self.compilation: Compilation = compile_module(imported.module.clone(), target)
         self.program = self.compilation.program
-        self.engine: Engine = _engine(self.compilation, device, self._with_constants(parameters))
-        self._gpu = device
-        self._views: dict[str, torch.Tensor] = {}
-        self.device = "cpu" if device is None else f"cuda:{device.ordinal}"
+        self._device = device
+        self.bind(parameters)
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
-        """The results. Raises DeviceError for a tensor on the wrong device."""
-        if isinstance(self.engine, GpuExecutor):
-            self.engine.follow_torch()
+        """The results. Raises DeviceError for a tensor on the wrong device, and what went wrong in an earlier call."""
+        if self._gpu_call is not None:
+            return self._gpu_call(arguments)
         for number, value in self.imported.inputs.items():
             self._write(value, arguments[number])
         self.engine.run(1)
@@ -48,8 +47,11 @@ class Region:
 
     def bind(self, parameters: Loader) -> None:
         """Pack other parameters; states begin anew."""
-        self._views.clear()
-        self.engine = _engine(self.compilation, self._gpu, self._with_constants(parameters))
+        self._views: dict[str, torch.Tensor] = {}
+        engine = _engine(self.compilation, self._device, self._with_constants(parameters))
+        self.engine: Engine = engine
+        self._gpu_call = GpuCall(engine, self.imported) if isinstance(engine, GpuExecutor) else None
+        self.device = engine.torch_device if isinstance(engine, GpuExecutor) else "cpu"
 
     def _with_constants(self, parameters: Loader) -> Loader:
         constants = self.imported.constants
@@ -82,8 +84,8 @@ class Region:
         if source is None:
             source = torch.from_numpy(self.engine.read_state(value.name))
         shaped = source.reshape(value.shape)
-        if any(step == 0 and size > 1 for step, size in zip(value.stride, value.shape, strict=True)):
-            return shaped.to(value.dtype, copy=True)  # nothing can be copied to elements that share memory
+        if overlaps(value):
+            return shaped.to(value.dtype, copy=True)
         return self._empty(value).copy_(shaped)
 
     def _result(self, result: Value | Constant, arguments: Sequence[Any]) -> Any:

@@ -30,13 +30,15 @@ class RegionReport:
 
 @dataclass
 class GraphReport:
-    """One graph that dynamo handed over. ``recompile_of_frame``: how many times its Python frame compiled before."""
+    """One graph that dynamo handed over. ``recompile_of_frame``: how many times its Python frame compiled before;
+    ``ended_by``: what of Python follows it that dynamo cannot trace."""
 
     compile_id: str
     recompile_of_frame: int
     regions: list[RegionReport] = field(default_factory=list[RegionReport])
     breaks: list[Break] = field(default_factory=list[Break])
     training: bool = False
+    ended_by: Break | None = None
 
     def __str__(self) -> str:
         kernels = sum(1 for region in self.regions if region.fallback is None)
@@ -54,13 +56,15 @@ class GraphReport:
             lines += [f"    compiled again: {reason}" for reason in region.reasons[1:]]
         for text, count in Counter(map(str, self.breaks)).items():
             lines.append(f"  {text}{f' ({count} times)' if count > 1 else ''}")
+        if self.ended_by is not None:
+            lines.append(f"  ends before its function does: {self.ended_by} (TORCH_LOGS=graph_breaks tells more)")
         return "\n".join(lines)
 
     def why_again(self) -> str:
         """The guard that failed, as dynamo recorded it."""
         from torch._dynamo.utils import get_compilation_metrics
 
-        for metrics in get_compilation_metrics():
+        for metrics in reversed(get_compilation_metrics()):  # ids begin anew after torch._dynamo.reset()
             reason = getattr(metrics, "recompile_reason", None)
             if str(metrics.compile_id) == self.compile_id and reason:
                 return str(reason).strip()

@@ -25,7 +25,8 @@ class AttentionParams(Params):
     exponents) per query head for `attention_merge`; else the finished output.
 
     ``append``: keys and values of the step's rows come from ``k`` and ``v`` and are stored in the cache by the split
-    that holds their position. ``norm``: q and k are RMS-normed per head; ``rotary``: rotated by position.
+    that holds their position. ``norm``: q and k are RMS-normed per head; ``rotary``: rotated by position. Scores s
+    become softcap * tanh(s / softcap), and only the latest ``window`` positions are seen, where these are not 0.
     """
 
     heads: int
@@ -41,6 +42,8 @@ class AttentionParams(Params):
     eps: float
     rotary: bool
     rotary_scaling: float
+    softcap: float = 0.0
+    window: int = 0
 
     @property
     def group(self) -> int:
@@ -79,10 +82,12 @@ class Attention(TaskKind[AttentionParams]):
     def signature(self, params: AttentionParams) -> str:
         shape = (params.heads, params.kv_heads, params.head_dim, params.page_size, params.splits, params.rows)
         flags = (params.append, params.norm, params.rotary)
-        return f"mpk::Attention<{', '.join(map(str, shape))}, {', '.join(str(f).lower() for f in flags)}>"
+        more = (params.window, params.softcap > 0) if params.window or params.softcap else ()
+        return f"mpk::Attention<{', '.join(str(one).lower() for one in (*shape, *flags, *more))}>"
 
     def body_arguments(self, params: AttentionParams) -> tuple[float, ...]:
-        return (params.scale, params.eps, params.rotary_scaling)
+        numbers = (params.scale, params.eps, params.rotary_scaling)
+        return (*numbers, params.softcap) if params.softcap else numbers
 
     def cost_us(self, params: AttentionParams, target: Target) -> float:
         cache_bytes = 2 * params.max_pages * params.page_size * params.head_dim * 2 / params.splits
@@ -111,7 +116,10 @@ class Attention(TaskKind[AttentionParams]):
         q = views["q"][rows].reshape(count, params.group, params.head_dim)
         q = self._prepare(params, views, q, "q_norm", positions)
         scores = np.einsum("rgd,pd->rgp", q, k_cache[pages, slots]) * np.float32(params.scale)
-        visible = np.arange(begin, end)[None, None, :] <= positions[:, None, None]
+        if params.softcap:
+            scores = np.float32(params.softcap) * np.tanh(scores / np.float32(params.softcap))
+        age = positions[:, None, None] - np.arange(begin, end)[None, None, :]
+        visible = (age >= 0) & (age < (params.window or int(positions[-1]) + 1))
         scores = np.where(visible, scores, -np.inf)
         self._store(params, views, rows, scores, v_cache[pages, slots])
 

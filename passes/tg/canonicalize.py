@@ -95,12 +95,17 @@ class DropNeutralConstant(RewritePattern):
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: tg.BinaryOp, rewriter: PatternRewriter, /) -> None:
-        neutral = 0 if isinstance(op, tg.AddOp | tg.SubOp) else 1
+        neutral = _NEUTRAL.get(type(op))
+        if neutral is None:
+            return
         commutes = isinstance(op, tg.AddOp | tg.MulOp)
         if _is_all(op.rhs, neutral) and op.lhs.type == op.result.type:
             rewriter.replace(op, (), [op.lhs])
         elif commutes and _is_all(op.lhs, neutral) and op.rhs.type == op.result.type:
             rewriter.replace(op, (), [op.rhs])
+
+
+_NEUTRAL: dict[type[tg.BinaryOp], int] = {tg.AddOp: 0, tg.SubOp: 0, tg.MulOp: 1, tg.DivOp: 1}
 
 
 def _is_all(value: SSAValue, number: int) -> bool:

@@ -164,7 +164,7 @@ def _fused(match: Match, op: tg.AttentionOp) -> tg.FusedAttentionOp:
         requests=(op.rows, op.requests, op.page_table),
         heads=tg.Heads(q.heads, k.heads, q.head_dim),
         factors=tg.AttentionFactors(
-            scale=op.scale.value.data,
+            scores=op.scores,
             eps=norms[0].eps.value.data if norms else 0.0,
             scaling=q.rope.scaling.value.data if q.rope else 1.0,
         ),

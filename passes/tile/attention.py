@@ -12,7 +12,7 @@ from ...core.errors import PlanError, UnsupportedError
 from ...core.memory import Space
 from ...dialects.sm import BoxAttr
 from ...dialects.sm.ops import GridOperand
-from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp
+from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp, Scores
 from ...tasks.attention import SPLIT_BLOCK, Attention, AttentionParams
 from ...tasks.attention_merge import AttentionMerge, AttentionMergeParams
 from ...tasks.base import Access
@@ -68,7 +68,7 @@ def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
     for cache, result in zip(caches, op.results[1:], strict=True):
         _update_in_place(builder, cache, result)
     form = AttentionForm(q, k, v, caches, op.requests, op.page_table, op.q_norm, op.k_norm, op.inv_freq, op.results[0])
-    plain = _plain_params(builder, form, (heads, kv_heads, dim), op.scale.value.data)
+    plain = _plain_params(builder, form, (heads, kv_heads, dim), op.scores)
     params = replace(
         plain,
         append=True,
@@ -91,11 +91,11 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
     form = AttentionForm(
         q, None, None, (op.k_cache, op.v_cache), op.requests, op.page_table, None, None, None, op.results[0]
     )
-    _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scale.value.data))
+    _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scores))
 
 
 def _plain_params(
-    builder: GraphBuilder, form: AttentionForm, heads: tuple[int, int, int], scale: float
+    builder: GraphBuilder, form: AttentionForm, heads: tuple[int, int, int], scores: Scores
 ) -> AttentionParams:
     """Params of attention alone, ``heads`` being (query heads, KV heads, head size)."""
     query_heads, kv_heads, dim = heads
@@ -115,12 +115,14 @@ def _plain_params(
         max_pages=max_pages,
         splits=builder.decisions.choose("splits", range(1, most + 1), splits, reason),
         rows=form.q.shape[0],
-        scale=scale,
+        scale=scores.scale,
         append=False,
         norm=False,
         eps=0.0,
         rotary=False,
         rotary_scaling=1.0,
+        softcap=scores.softcap,
+        window=scores.window,
     )
 
 

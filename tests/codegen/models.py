@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -11,6 +11,7 @@ from mpk_ir.bench.shapes import SHAPES
 from mpk_ir.codegen.emit import emit
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.target import target_of
+from mpk_ir.dialects import tg
 from mpk_ir.frontend import ModelConfig, StepOptions, build_step, config_from
 from mpk_ir.pipeline import lowering_passes, plan_passes, tensor_passes
 
@@ -50,10 +51,19 @@ def family_config(family: str) -> ModelConfig:
     return config_from(FAMILIES[family], where=family)
 
 
-def plan_model(family: str, batch: int = 1, *, fused: bool = True, target: str = "h200") -> ModuleOp:
+Limits: TypeAlias = tuple[float, int]
+"""Soft cap of attention's scores, and window; 0 is none."""
+
+
+def plan_model(
+    family: str, batch: int = 1, *, fused: bool = True, target: str = "h200", limits: Limits = (0.0, 0)
+) -> ModuleOp:
     """The lowered module of a family's tiny model; without fusion every op of the graph is a task kind of its own."""
     options = StepOptions(batch=batch, rows=8, max_length=128, page_size=16)
     module = build_step(family_config(family), options)
+    for op in module.walk():
+        if isinstance(op, tg.AttentionOp):
+            op.properties.update(tg.Scores(op.scores.scale, *limits).properties())
     first = tensor_passes() if fused else ()
     for one in (*first, *plan_passes(target_of(target)), *lowering_passes()):
         one.apply(Context(), module)
@@ -61,5 +71,7 @@ def plan_model(family: str, batch: int = 1, *, fused: bool = True, target: str =
     return module
 
 
-def program_of(family: str, batch: int = 1, *, fused: bool = True, target: str = "h200") -> Program:
-    return emit(plan_model(family, batch, fused=fused, target=target))
+def program_of(
+    family: str, batch: int = 1, *, fused: bool = True, target: str = "h200", limits: Limits = (0.0, 0)
+) -> Program:
+    return emit(plan_model(family, batch, fused=fused, target=target, limits=limits))

@@ -46,6 +46,12 @@ def test_the_kernel_compiles_without_spills_and_fits_an_sm(family: str, batch: i
     assert resources.static_shared_bytes + program.launch.shared_bytes <= program.target.shared_memory_bytes
 
 
+def test_attention_with_a_cap_and_a_window_compiles() -> None:
+    program = program_of("qwen3", limits=(0.5, 18))
+    assert any("8, true, true, true, 18, true>(" in body for body in program.bodies)
+    assert compile_source(program.source, program.headers, program.target.arch).cubin
+
+
 @pytest.mark.parametrize(("family", "batch", "fused"), CASES)
 def test_the_same_model_gives_the_same_program(family: str, batch: int, fused: bool) -> None:
     assert same(program_of(family, batch, fused=fused), program_of(family, batch, fused=fused))

@@ -19,7 +19,7 @@ from mpk_ir.runtime.driver import find_device
 from mpk_ir.runtime.executor import GpuExecutor
 from mpk_ir.runtime.simulator import Simulator
 from mpk_ir.tasks import BUILTIN_KINDS
-from tests.codegen.models import FAMILIES, GENERAL_KINDS, RANK_KINDS, family_config, program_of
+from tests.codegen.models import FAMILIES, GENERAL_KINDS, RANK_KINDS, Limits, family_config, program_of
 
 pytestmark = pytest.mark.gpu
 
@@ -107,6 +107,24 @@ def test_the_gpu_computes_what_the_simulator_computes() -> None:
         one.begin(prompt, 1)
         one.engine.run(1)
         found.append(one.engine.read_state("logits")[: len(prompt[0])])
+    scale = np.abs(found[1]).max()
+    assert scale > 0
+    assert np.abs(found[0] - found[1]).max() < 0.05 * scale
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("limits", [(0.5, 0), (0.0, 3), (0.5, 18)])
+@pytest.mark.parametrize("last_rows", [1, 6])
+def test_capped_scores_and_windows_are_the_simulators(fused: bool, limits: Limits, last_rows: int) -> None:
+    """A prompt of three whole steps and one of ``last_rows``: of one row, whose keys are streamed, or of several."""
+    prompt = [list(range(2, 26 + last_rows))]
+    found: list[np.ndarray[Any, Any]] = []
+    for target, engine in (("h200", GpuExecutor), (SIM.name, Simulator)):
+        program = program_of("qwen3", 1, fused=fused, target=target, limits=limits)
+        one = Executable(program, engine(program, weights_of("qwen3")))
+        one.begin(prompt, 1)
+        one.engine.run(4)
+        found.append(one.engine.read_state("logits")[:last_rows])
     scale = np.abs(found[1]).max()
     assert scale > 0
     assert np.abs(found[0] - found[1]).max() < 0.05 * scale

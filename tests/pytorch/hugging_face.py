@@ -36,14 +36,21 @@ class Family:
     special: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+GEMMA = {"tie_word_embeddings": False}
+"""Tied, random weights would only repeat the last token."""
+CAPS = {"attn_logit_softcapping": 0.7, "final_logit_softcapping": 2.0}
+PATTERN = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", "LlamaConfig"),
     "qwen2.5": Family("Qwen2ForCausalLM", "Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config"),
-    "mistral": Family("MistralForCausalLM", "MistralConfig"),
+    "mistral": Family("MistralForCausalLM", "MistralConfig", {"sliding_window": 6}),
     "phi3": Family("Phi3ForCausalLM", "Phi3Config"),
-    "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config"),
-    "gemma3": Family("Gemma3ForCausalLM", "Gemma3TextConfig"),
+    "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config", GEMMA | {"sliding_window": 6} | CAPS),
+    "gemma3": Family(
+        "Gemma3ForCausalLM", "Gemma3TextConfig", GEMMA | {"sliding_window": 6, "num_hidden_layers": 3} | PATTERN
+    ),
     "smollm": Family("SmolLM3ForCausalLM", "SmolLM3Config"),
     "olmo2": Family("Olmo2ForCausalLM", "Olmo2Config"),
     "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from mpk_ir.core.errors import DeviceError
 from mpk_ir.pytorch import REPORTS
 from mpk_ir.pytorch.backend import mpk
 from tests.project.files import ROOT
@@ -97,6 +98,75 @@ def test_fullgraph_makes_that_an_error_with_the_line() -> None:
         compiled(function, fullgraph=True)(torch.randn(4))
 
 
+def line_at(where: str | None) -> str:
+    file, _, number = (where or ":0").rpartition(":")
+    return Path(file).read_text().splitlines()[int(number) - 1]
+
+
+@pytest.mark.parametrize("asked", [{"fullgraph": True}, {"options": {"fullgraph": True}}])
+def test_fullgraph_alone_makes_every_unsupported_op_an_error(asked: dict[str, Any]) -> None:
+    def function(x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        return torch.sort(y, -1).values + torch.sort(x, -1).values
+
+    with pytest.raises(
+        Exception, match=r"test_backend\.py:\d+: fullgraph: no rule for aten op 'sort\.default'"
+    ) as caught:
+        torch.compile(function, backend=mpk, **asked)(torch.randn(4))
+    assert "2 ops do not compile; without fullgraph PyTorch runs them" in str(caught.value)
+    torch.compile(torch.relu, backend=mpk, **asked)(torch.randn(4))
+    assert REPORTS.graphs[-1].breaks == []
+
+
+def test_an_op_that_its_rule_refuses_breaks_the_graph_alone() -> None:
+    def function(x: Tensor, ids: Tensor) -> Tensor:
+        y = torch.tanh(x)
+        y = torch.index_put(y, (ids,), y[:2], accumulate=True)  # adds up
+        return torch.exp(y)
+
+    x, ids = torch.randn(4, 3), torch.tensor([1, 1])
+    torch.testing.assert_close(compiled(function)(x, ids), function(x, ids))
+    (graph,) = REPORTS.graphs
+    assert len(graph.regions) == 2
+    assert [region.fallback for region in graph.regions] == [None, None]
+    (broken,) = graph.breaks
+    assert "index_put.default: index_put by several indices, or that adds up" in broken.why
+    assert "# adds up" in line_at(broken.where)
+
+
+def test_a_shape_that_depends_on_data_is_told_with_its_line() -> None:
+    def function(x: Tensor) -> Tensor:
+        y = torch.tanh(x)
+        chosen = y[y > 0]  # as many as there are
+        return chosen * 2
+
+    x = torch.randn(16)
+    torch.testing.assert_close(compiled(function)(x), function(x))
+    ended = REPORTS.graphs[0].ended_by
+    assert ended is not None
+    assert "# as many as there are" in line_at(ended.where)
+    assert "ends before its function does" in str(REPORTS)
+    with pytest.raises(Exception, match=r"test_backend\.py:\d+: .*the shape depends on data") as caught:
+        torch.compile(function, backend=mpk, fullgraph=True)(x)
+    assert "torch.where instead of masks" in str(caught.value)
+
+
+def test_tensors_on_two_devices_are_told_with_their_line() -> None:
+    def function(x: Tensor) -> Tensor:
+        return torch.tanh(x).to("meta") * 2  # leaves the device
+
+    with pytest.raises(
+        Exception, match=r"test_backend\.py:\d+: fullgraph: .*tensors on cpu and meta; move them to one"
+    ):
+        compiled(function, fullgraph=True)(torch.randn(4))
+
+
+def test_an_argument_on_another_device_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="'arg0' is on meta, the program runs on the simulator") as caught:
+        compiled(torch.tanh)(torch.randn(4, device="meta"))
+    assert "move it to the CPU" in (caught.value.advice or "")
+
+
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(Exception, match=r"unknown option 'fullgrap'(.|\n)*did you mean 'fullgraph'"):
         compiled(torch.tanh, fullgrap=True)(torch.randn(4))
@@ -114,7 +184,7 @@ def test_recompilations_are_counted_and_explained() -> None:
     assert (first.recompile_of_frame, second.recompile_of_frame) == (0, 1)
     assert "size mismatch at index 0. expected 4, actual 5" in second.why_again()
     assert second.regions[0].recompilations == 1
-    assert "is [6, 3] of torch.float32" in second.regions[0].reasons[1]
+    assert "size 0 of argument 0 is 6, was 5" in second.regions[0].reasons[1]
     assert REPORTS.recompilations == 2
 
 
@@ -150,8 +220,19 @@ def _integers(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ids.argmax(-1), ids + 3, x > 0
 
 
+def _truths(x: Tensor) -> tuple[Tensor, ...]:
+    ids, others = (x * 3).long(), (x > 0.5).long() * 2
+    both, either = torch.logical_and(ids, others), torch.logical_or(ids, others)
+    return both.sum(), either.sum(), torch.logical_xor(ids, others) * 2, both & (x > 0)
+
+
+def _clamps_at_one(x: Tensor) -> tuple[Tensor, ...]:
+    return x.clamp(-1, 1) * 2, torch.maximum(x, torch.ones(1)) + 0, torch.remainder(x, 1.0)
+
+
 CASES: list[Callable[[Tensor], Any]] = [
-    _in_place, _view_of_input, _write_through_view, _argument_back, _twice, _without_elements, _integers,
+    _in_place, _view_of_input, _write_through_view, _argument_back, _twice, _without_elements, _integers, _truths,
+    _clamps_at_one,
 ]  # fmt: skip
 
 
@@ -202,4 +283,7 @@ def test_a_graph_break_of_python_gives_two_graphs() -> None:
 
     x = torch.ones(4)
     torch.testing.assert_close(compiled(function)(x), function(x))
-    assert len(REPORTS.graphs) == 2
+    first, second = REPORTS.graphs
+    assert first.ended_by is not None
+    assert "if y.sum() > 0" in line_at(first.ended_by.where)
+    assert second.ended_by is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,16 +21,16 @@ from .programs import ProgramPlan, inputs_of, program_plans, run_plan
 _TABLE: Any = core_aten_decompositions()
 
 
-def traced(plan: ProgramPlan, inputs: list[torch.Tensor]) -> Imported:
-    graph = make_fx(lambda *xs: run_plan(plan, list(xs)), _TABLE, tracing_mode="fake")(*inputs)
-    return import_graph(graph, Roles())
+def imported_from(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Imported:
+    """``function`` of ``inputs`` as `tg`."""
+    return import_graph(make_fx(function, _TABLE, tracing_mode="fake")(*inputs), Roles())
 
 
 @settings(max_examples=40, phases=(Phase.explicit, Phase.generate))  # shrinking would take minutes
 @given(program_plans, st.integers(0, 99))
 def test_a_compiled_program_computes_what_eager_computes(plan: ProgramPlan, seed: int) -> None:
     inputs = inputs_of(plan, seed)
-    region = Region(traced(plan, inputs), SIM, None, {}.__getitem__)
+    region = Region(imported_from(lambda *xs: run_plan(plan, list(xs)), inputs), SIM, None, {}.__getitem__)
     for again in range(2):
         inputs = inputs_of(plan, seed + again)
         expected = run_plan(plan, inputs)

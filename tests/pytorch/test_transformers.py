@@ -13,15 +13,16 @@ import mpk_ir
 from mpk_ir.cli.main import main
 from mpk_ir.core.dtype import BF16
 from mpk_ir.core.errors import UnsupportedError, UsageError
+from mpk_ir.dialects import tg
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import StepOptions, build_step, config_from
 from mpk_ir.pytorch.decoder import decoder_step, export_decoder
 from mpk_ir.verification import structurally_equal
 
-from .hugging_face import FAMILIES, greedy, tiny
+from .hugging_face import FAMILIES, SIZES, greedy, tiny, transformers
 
-QUICK = {"qwen3"}
-RAISED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES if name != "gemma2"]
+QUICK = {"qwen3", "gemma2"}
+RAISED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 OPTIONS = StepOptions(batch=1, rows=8, max_length=48, page_size=16)
 
 
@@ -60,10 +61,37 @@ def test_a_decode_step_is_one_kernel_without_raising_too(family: str) -> None:
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_windows_and_caps_of_the_model_are_those_of_its_step() -> None:
+    model = tiny("gemma2")
+    raised, _ = decoder_step(model, OPTIONS)
+    assert model.config.sliding_window == 6, "only tracing sees another"
+    first, second = [op.scores for op in raised.module.walk() if isinstance(op, tg.AttentionOp)]
+    assert (first.softcap, first.window, second.softcap, second.window) == (0.7, 6, 0.7, 0)
+    whole, _ = decoder_step(model, replace(OPTIONS, max_length=6, page_size=2))
+    assert {op.scores.window for op in whole.module.walk() if isinstance(op, tg.AttentionOp)} == {0}
+    logits = next(op for op in raised.module.walk() if isinstance(op, tg.UpdateOp) and op.symbol.data == "logits")
+    assert isinstance(logits.value.owner, tg.MulOp), "capped"
+
+
+def test_capped_logits_are_eagers() -> None:
+    model = tiny("gemma2")
+    executable = mpk_ir.compile(model, target="sim", batch=1, max_length=48)
+    assert isinstance(executable, Executable)
+    prompt = [3, 7, 5, 9, 11, 4, 6, 8]
+    executable.begin([prompt], 1)
+    executable.engine.run(1)
+    found = torch.from_numpy(executable.engine.read_state("logits"))[: len(prompt)]
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([prompt])).logits[0]
+    assert expected.abs().max() > 1.5, "the cap of 2 matters"
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
 def test_what_does_not_raise_says_why_and_where() -> None:
+    config = transformers.PhiConfig(**SIZES, partial_rotary_factor=0.5)
     with pytest.raises(UnsupportedError, match="not raised to a decoder step") as caught:
-        decoder_step(tiny("gemma2"), OPTIONS)
-    assert "modeling_gemma2.py" in (caught.value.where or "")
+        decoder_step(transformers.PhiForCausalLM(config).eval(), OPTIONS)
+    assert "modeling_phi.py" in (caught.value.where or "")
     assert "mpk_ir.compile(model, example_inputs)" in (caught.value.advice or "")
 
 

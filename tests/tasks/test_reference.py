@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -227,8 +228,9 @@ def attention_views(seed: int, cached: int, count: int, splits: int) -> dict[str
     }
 
 
-def attended(views: dict[str, Array], cached: int, count: int, fused: bool) -> Array:
+def attended(views: dict[str, Array], cached: int, params: AttentionParams, count: int) -> Array:
     """[count, group * dim]: softmax over the visible positions of keys in order, by torch."""
+    fused = params.append
     order = views["page_table"][0]
     keys, values = (views[name][order, 0].reshape(-1, DIM).astype(np.float64).copy() for name in ("k_cache", "v_cache"))
     queries = views["q"][1 : 1 + count].reshape(count, GROUP, DIM).astype(np.float64)
@@ -244,17 +246,26 @@ def attended(views: dict[str, Array], cached: int, count: int, fused: bool) -> A
             keys[position] = prepared(views["k"][1 + row].astype(np.float64), "k_norm", position)
             values[position] = views["v"][1 + row]
         q = prepared(queries[row], "q_norm", position) if fused else queries[row]
-        scores = torch.from_numpy(q @ keys[: position + 1].T * 0.3)
-        out.append((torch.softmax(scores, dim=-1).numpy() @ values[: position + 1]).ravel())
+        seen = slice(max(0, position + 1 - params.window) if params.window else 0, position + 1)
+        scores = torch.from_numpy(q @ keys[seen].T * 0.3)
+        if params.softcap:
+            scores = torch.tanh(scores / params.softcap) * params.softcap
+        out.append((torch.softmax(scores, dim=-1).numpy() @ values[seen]).ravel())
     return np.array(out)
 
 
-@given(SEEDS, st.integers(0, 60), st.integers(1, 3), st.integers(1, 3), st.booleans())
-def test_attention_in_splits_and_merged(seed: int, cached: int, count: int, splits: int, fused: bool) -> None:
+SOFTCAPS, WINDOWS = st.sampled_from((0.0, 0.5)), st.sampled_from((0, 1, 5, 30))
+
+
+@given(SEEDS, st.integers(0, 60), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.tuples(SOFTCAPS, WINDOWS))
+def test_attention_in_splits_and_merged(
+    seed: int, cached: int, count: int, splits: int, fused: bool, limits: tuple[float, int]
+) -> None:
     views = attention_views(seed, cached, count, splits)
-    expected = attended(views, cached, count, fused)
     shape = (HEADS, KV_HEADS, DIM, PAGE, PAGES, splits, ROWS, 0.3)
-    params = AttentionParams(*shape, append=fused, norm=fused, eps=1e-6, rotary=fused, rotary_scaling=1.0)
+    plain = AttentionParams(*shape, append=fused, norm=fused, eps=1e-6, rotary=fused, rotary_scaling=1.0)
+    params = replace(plain, softcap=limits[0], window=limits[1])
+    expected = attended(views, cached, params, count)
     for split in range(splits):
         part = slice(split * GROUP * DIM, (split + 1) * GROUP * DIM)
         sums = slice(split * GROUP * 2, (split + 1) * GROUP * 2)

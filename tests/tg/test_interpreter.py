@@ -151,7 +151,7 @@ def test_attention_agrees_with_torch_and_ignores_pages_of_others() -> None:
     q, requests = floats(4, heads, size), np.zeros((2, 6), np.int32)
 
     def make(q: SSAValue, k: SSAValue, v: SSAValue, *states: SSAValue) -> Operation:
-        return tg.AttentionOp(q, (k, v), states, scale=0.3)
+        return tg.AttentionOp(q, (k, v), states, 0.3)
 
     found = compute(make, q, *caches, rows, requests, page_table)
     for row, (_, request, position, _) in enumerate(rows[:3]):
@@ -159,6 +159,25 @@ def test_attention_agrees_with_torch_and_ignores_pages_of_others() -> None:
         k, v = (x.repeat_interleave(heads // kv_heads, dim=0) for x in (k, v))
         expected = functional.scaled_dot_product_attention(torch.from_numpy(q[row])[:, None], k, v, scale=0.3)
         np.testing.assert_allclose(found[row], expected[:, 0].numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("softcap", "window"), [(0.7, 0), (0.0, 3), (0.7, 1), (0.0, 9)])
+def test_attention_caps_scores_and_sees_a_window(softcap: float, window: int) -> None:
+    cache = [floats(2, 1, 4, 8) for _ in range(2)]
+    rows, page_table = np.array([[0, 0, 4, 0], [0, 0, 6, 1]], np.int32), np.array([[1, 0]], np.int32)
+    q, requests = floats(2, 2, 8), np.zeros((1, 6), np.int32)
+
+    def make(q: SSAValue, k: SSAValue, v: SSAValue, *states: SSAValue) -> Operation:
+        return tg.AttentionOp(q, (k, v), states, tg.Scores(2.0, softcap, window))
+
+    found = compute(make, q, *cache, rows, requests, page_table)
+    keys, values = (np.concatenate([one[1, 0], one[0, 0]]) for one in cache)
+    for row, position in enumerate((4, 6)):
+        first = max(0, position + 1 - window) if window else 0
+        scores = torch.from_numpy(q[row] @ keys[first : position + 1].T * np.float32(2.0))
+        scores = softcap * torch.tanh(scores / softcap) if softcap else scores
+        expected = torch.softmax(scores, -1) @ torch.from_numpy(values[first : position + 1])
+        np.testing.assert_allclose(found[row], expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_append_writes_only_active_rows() -> None:

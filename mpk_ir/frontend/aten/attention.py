@@ -10,7 +10,7 @@ import numpy as np
 from xdsl.ir import Operation, SSAValue
 
 from ...dialects import tg
-from ...passes.tg.matching import either_order, made_by, scaled, uncast, unshaped
+from ...passes.tg.matching import either_order, made_by, number_of, scaled, uncast, unshaped
 
 T = TypeVar("T", bound=Operation)
 
@@ -26,12 +26,15 @@ class NotRecognized(Exception):
 
 @dataclass(frozen=True)
 class AttentionForm:
-    """Queries [1, Hq, R, D], new keys and values [1, Hkv, R, D] of one attention, and the scale of its scores."""
+    """Queries [1, Hq, R, D], new keys and values [1, Hkv, R, D] of one attention, and what becomes of its scores.
+
+    ``scores.window`` may be longer than the cache: the mask tells it.
+    """
 
     q: SSAValue
     k: SSAValue
     v: SSAValue
-    scale: float
+    scores: tg.Scores
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,11 @@ def attention_form(value: SSAValue) -> AttentionForm:
         raise NotRecognized(_op(value), "expected the heads of an attention, transposed back to rows")
     product = _expect(unshaped(transpose.x), tg.MatmulOp, "expected the product of probabilities and values")
     softmax = _softmax(product.lhs)
-    scores = _masked(softmax)
+    scores, window = _masked(softmax)
     value_cache, factor = _cache(product.rhs)
     if factor != 1.0:
         raise NotRecognized(product, "values are scaled")
+    scores, softcap = soft_capped(scores)
     scores, outer = scaled(scores)
     inner = _expect(unshaped(scores), tg.MatmulOp, "expected the product of queries and keys")
     queries, q_factor = _scaled_through(inner.lhs)
@@ -61,7 +65,7 @@ def attention_form(value: SSAValue) -> AttentionForm:
     scale = outer * q_factor * k_factor
     usual = tg.shape_of(key_cache.source)[-1] ** -0.5
     scale = usual if math.isclose(scale, usual, rel_tol=1e-5) else scale  # a product of two rounded roots of it
-    return AttentionForm(queries, key_cache.source, value_cache.source, scale)
+    return AttentionForm(queries, key_cache.source, value_cache.source, tg.Scores(scale, softcap, window))
 
 
 def _softmax(value: SSAValue) -> tg.SoftmaxOp:
@@ -72,8 +76,23 @@ def _softmax(value: SSAValue) -> tg.SoftmaxOp:
     return _expect(found, tg.SoftmaxOp, "expected a softmax of scores")
 
 
-def _masked(softmax: tg.SoftmaxOp) -> SSAValue:
-    """The scores without their causal mask."""
+def soft_capped(value: SSAValue) -> tuple[SSAValue, float]:
+    """The x and c of a ``value`` c * tanh(x / c); c is 0 where it is none."""
+    tanh = made_by(unshaped(scaled(value)[0]), tg.TanhOp)
+    if tanh is None:
+        return value, 0.0
+    cap, quotient = scaled(value)[1], uncast(tanh.x)
+    match quotient.owner:
+        case tg.DivOp() as op if number_of(op.rhs) == cap:
+            return op.lhs, cap
+        case tg.MulOp() as op if math.isclose((number_of(op.rhs) or 0.0) * cap, 1.0, rel_tol=1e-6):
+            return op.lhs, cap
+        case _:
+            return value, 0.0
+
+
+def _masked(softmax: tg.SoftmaxOp) -> tuple[SSAValue, int]:
+    """The scores without their causal mask, and the window of that."""
     masked = uncast(softmax.x)
     while isinstance(masked.owner, tg.ReshapeOp):
         masked = uncast(masked.owner.x)
@@ -81,21 +100,21 @@ def _masked(softmax: tg.SoftmaxOp) -> SSAValue:
     for scores, mask in either_order(total):
         select = made_by(unshaped(mask), tg.SelectOp)
         if select is not None:
-            _require_causal(select, tg.shape_of(softmax.x)[-1])
-            return scores
+            return scores, _window(select, tg.shape_of(softmax.x)[-1])
     raise NotRecognized(total, "expected scores plus a mask")
 
 
-def _require_causal(select: tg.SelectOp, length: int) -> None:
-    """That positions 0 .. own are seen, and no others. A window that is no shorter than the cache hides nothing."""
+def _window(select: tg.SelectOp, length: int) -> int:
+    """How many positions up to the own are seen, 0 for all. Raises NotRecognized for any other mask."""
     condition = unshaped(select.condition)
     parts = [condition]
     while (both := made_by(parts[-1], tg.MulOp)) is not None:
         parts[-1:] = [unshaped(both.lhs), unshaped(both.rhs)]
     causal = [part for part in parts if _is_causal(part, length)]
-    rest = [part for part in parts if part not in causal and not _is_wide_window(part, length)]
-    if not causal or rest:
-        raise NotRecognized(select, "the mask hides more than later positions (a sliding window, padding)")
+    windows = [_window_of(part, length) for part in parts if part not in causal]
+    if not causal or 0 in windows:
+        raise NotRecognized(select, "the mask hides more than later positions and those before a window (padding)")
+    return min(windows, default=0)
 
 
 def _is_causal(part: SSAValue, length: int) -> bool:
@@ -105,17 +124,17 @@ def _is_causal(part: SSAValue, length: int) -> bool:
     return _is_every_position(compare.lhs, length) and is_own_position(compare.rhs)
 
 
-def _is_wide_window(part: SSAValue, length: int) -> bool:
-    """kv > own - window, with a window of the cache's length or more."""
+def _window_of(part: SSAValue, length: int) -> int:
+    """The w of kv > own - w; 0 if it is none."""
     compare = made_by(part, tg.CompareOp)
     if compare is None or compare.predicate.data is not tg.Predicate.GT or not _is_every_position(compare.lhs, length):
-        return False
+        return 0
     shifted = unshaped(compare.rhs)
     if isinstance(shifted.owner, tg.SubOp | tg.AddOp):
-        constant = made_by(unshaped(shifted.owner.rhs), tg.ConstantOp)
+        number = number_of(shifted.owner.rhs) if is_own_position(shifted.owner.lhs) else None
         sign = -1 if isinstance(shifted.owner, tg.AddOp) else 1
-        return constant is not None and bool((sign * constant.array >= length).all())
-    return False
+        return 0 if number is None else max(0, int(sign * number))
+    return 0
 
 
 def _is_every_position(value: SSAValue, length: int) -> bool:

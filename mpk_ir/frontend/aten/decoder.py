@@ -9,7 +9,7 @@ computed in bf16 with sums in f32, whatever the dtype of the model: weights are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from ...dialects import tg
 from ...dialects.locations import location_of
 from ...passes.tg.matching import made_by, unshaped
 from ..step import StepOptions
-from .attention import AttentionForm, NotRecognized, attention_form, rope_form
+from .attention import AttentionForm, NotRecognized, attention_form, rope_form, soft_capped
 
 if TYPE_CHECKING:
     import torch
@@ -42,12 +42,13 @@ class Decoder:
     vocab_size: int
 
 
-def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions) -> Decoder:
-    """The step of an exported decoder, after `tg-raise`. ``tensors`` gives parameters by name.
+def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions, window: int = 0) -> Decoder:
+    """The step of an exported decoder, after `tg-raise`. ``tensors`` gives parameters by name; ``window`` is that of
+    the layers whose masks have one that is longer than the cache, 0 if it hides nothing.
 
     Raises UnsupportedError that says which op is not recognized as part of a decoder, and its line of Python.
     """
-    raiser = _Raiser(graph, tensors, options)
+    raiser = _Raiser(graph, tensors, options, window)
     try:
         return raiser.run()
     except NotRecognized as error:
@@ -61,10 +62,11 @@ def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions) -> De
 class _Raiser:
     """Rebuilds the value that the graph returns, from its end; each value once."""
 
-    def __init__(self, graph: ModuleOp, tensors: Tensors, options: StepOptions) -> None:
+    def __init__(self, graph: ModuleOp, tensors: Tensors, options: StepOptions, window: int) -> None:
         self.graph = graph
         self.tensors = tensors
         self.options = options
+        self.window = window
         self.block = Block()
         self.made: dict[tuple[str, SSAValue], SSAValue] = {}
         self.params: dict[str, SSAValue] = {}
@@ -81,16 +83,24 @@ class _Raiser:
                 None, f"the result has shape {list(shape)}, expected logits [1, {self.options.rows}, ...]"
             )
         self._declare_states()
-        linear = made_by(unshaped(logits), tg.LinearOp)
+        uncapped, softcap = soft_capped(unshaped(logits))
+        linear = made_by(unshaped(uncapped), tg.LinearOp)
         if linear is None:
             head = self._emit(tg.CastOp(self.row(logits), f32), "logits")
         else:
             operands = self.row(linear.x), self.param(linear.weight), linear.bias and self.param(linear.bias)
             head = self._emit(tg.LinearOp(*operands, element=f32), "logits")
-        self.block.add_op(tg.UpdateOp("logits", head))
-        self._finish(self._emit(tg.ArgmaxOp(head), "sampled"))
+        self.block.add_op(tg.UpdateOp("logits", self._soft_capped(head, softcap if linear is not None else 0.0)))
+        self._finish(self._emit(tg.ArgmaxOp(head), "sampled"))  # a cap keeps the order
         function = FuncOp("step", ((), ()), Region(self.block))
         return Decoder(ModuleOp([function]), shape[2])
+
+    def _soft_capped(self, head: SSAValue, cap: float) -> SSAValue:
+        if cap == 0:
+            return head
+        number = self._emit(tg.ConstantOp.of(np.array([cap], np.float32)), "cap")
+        ratio = self._emit(tg.TanhOp(self._emit(tg.DivOp(head, number), "ratio")), "ratio")
+        return self._emit(tg.MulOp(ratio, number), "logits")
 
     def _declare_states(self) -> None:
         options = self.options
@@ -243,8 +253,12 @@ class _Raiser:
         q, *news = [self.heads(value) for value in (form.q, form.k, form.v)]
         caches = [self._append(name, new) for name, new in zip(names, news, strict=True)]
         states = [self.states[name] for name in ("rows", "requests", "page_table")]
-        attended = self._emit(tg.AttentionOp(q, caches, states, form.scale), "attended")
+        attended = self._emit(tg.AttentionOp(q, caches, states, self._scores(form)), "attended")
         return self._emit(tg.ReshapeOp(attended, (self.options.rows, columns)), "attended")
+
+    def _scores(self, form: AttentionForm) -> tg.Scores:
+        in_sight = form.scores.window < self.options.max_length
+        return form.scores if in_sight else replace(form.scores, window=self.window)
 
     def _up_to(self, stage: type[Operation], value: SSAValue) -> None:
         """Make the heads that ``value`` is before what follows the innermost ``stage``."""

@@ -238,22 +238,19 @@ def truth(e: Emitter, x: SSAValue) -> SSAValue:
 @aten_rule("logical_and.default", "bitwise_and.Tensor")
 def logical_and(e: Emitter, node: Node, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     """Of truth values."""
-    _require_bool(node)
-    return e.emit(tg.MulOp(_as_truth(e, lhs), _as_truth(e, rhs)))
+    return e.emit(tg.MulOp(*_truths(e, node, lhs, rhs)))
 
 
 @aten_rule("logical_or.default", "bitwise_or.Tensor")
 def logical_or(e: Emitter, node: Node, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     """Of truth values."""
-    _require_bool(node)
-    return e.emit(tg.MaximumOp(_as_truth(e, lhs), _as_truth(e, rhs)))
+    return e.emit(tg.MaximumOp(*_truths(e, node, lhs, rhs)))
 
 
 @aten_rule("logical_xor.default", "bitwise_xor.Tensor")
 def logical_xor(e: Emitter, node: Node, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     """Of truth values."""
-    _require_bool(node)
-    return e.emit(tg.CompareOp(tg.Predicate.NE, _as_truth(e, lhs), _as_truth(e, rhs)))
+    return e.emit(tg.CompareOp(tg.Predicate.NE, *_truths(e, node, lhs, rhs)))
 
 
 @aten_rule("bitwise_not.default")
@@ -262,13 +259,14 @@ def bitwise_not(e: Emitter, node: Node, x: SSAValue) -> SSAValue:
     return logical_not(e, node, x) if is_bool(node) else e.binary(tg.SubOp, -1, x, i32)
 
 
-def _require_bool(node: Node) -> None:
+def _truths(e: Emitter, node: Node, *values: SSAValue) -> tuple[SSAValue, ...]:
+    """Operands as 0 and 1, as those of dtype bool are already."""
+    import torch
+
     if not is_bool(node):
         raise UnsupportedError("bit operations on integers")
-
-
-def _as_truth(e: Emitter, x: SSAValue) -> SSAValue:
-    return x if tg.element_of(x) == i32 else truth(e, x)
+    nodes = [argument for argument in node.args if isinstance(argument, torch.fx.Node)]
+    return tuple(x if is_bool(one) else truth(e, x) for x, one in zip(values, nodes, strict=True))
 
 
 @aten_rule("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")

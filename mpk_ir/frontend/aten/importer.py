@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region, SSAValue
 
+from ...core.errors import UnsupportedError
 from ...dialects import tg
 from .emitter import Emitter, element_of_dtype, source_location, tg_shape
 from .interface import Constant, Imported, Value
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 IGNORED = frozenset({"_assert_tensor_metadata.default", "_assert_async.msg", "_assert_scalar.default"})
 """Ops without a result that tell what tracing assumed."""
+
+LEAVE_IT = "leave the op to PyTorch: torch.compile(model, backend='mpk') does so by itself"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,12 @@ def import_graph(module: GraphModule, roles: Roles) -> Imported:
 
 
 def why_unsupported(node: Node) -> str | None:
-    """Why ``node`` has no rule, or its values no place in `tg`; None if nothing is known to be in the way."""
+    """Why ``node`` does not become `tg`; None if nothing is known to be in the way."""
+    return _why_no_place(node) or _why_refused(node)
+
+
+def _why_no_place(node: Node) -> str | None:
+    """Why ``node`` has no rule, or its values no place in `tg`."""
     if node.target is operator.getitem or _is_number(node):
         return None
     if node.op != "call_function":
@@ -59,6 +67,43 @@ def why_unsupported(node: Node) -> str | None:
     if name != "cat.default" and not is_empty(node) and any(map(is_empty, node.all_input_nodes)):
         return f"{name}: makes elements of a tensor that has none"
     return None
+
+
+def _why_refused(node: Node) -> str | None:
+    """What the rule says to these very arguments, on scratch values; None where sizes are symbolic."""
+    import torch
+
+    if name_of(node) not in all_rules() or is_empty(node) or _is_number(node):
+        return None
+    emitter = Emitter(Block())
+
+    def known(argument: Any) -> Any:
+        if isinstance(argument, list | tuple):
+            return [known(one) for one in argument if not (isinstance(one, torch.fx.Node) and is_empty(one))]
+        if not isinstance(argument, torch.fx.Node):
+            return argument
+        value = argument.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return value
+        type_ = tg.tensor(tg_shape(value.shape), element_of_dtype(value.dtype))
+        return emitter.block.insert_arg(type_, len(emitter.block.args))
+
+    if any(is_symbolic(one.meta.get("val")) for one in (node, *node.all_input_nodes)):
+        return None
+    try:
+        apply_rule(emitter, node, tuple(map(known, node.args)), {key: known(one) for key, one in node.kwargs.items()})
+    except UnsupportedError as error:
+        return error.message if name_of(node) in error.message else f"{name_of(node)}: {error.message}"
+    return None
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether ``value``, a node's, has a size that the graph leaves open."""
+    import torch
+
+    values = value if isinstance(value, list | tuple) else (value,)
+    sizes = [size for one in values if isinstance(one, torch.Tensor) for size in (*one.shape, *one.stride())]
+    return any(isinstance(one, torch.SymInt | torch.SymFloat | torch.SymBool) for one in (*values, *sizes))
 
 
 def is_empty(node: Node) -> bool:
@@ -197,8 +242,8 @@ class _Importer:
         if _is_number(node):
             self.values[node] = node.meta["val"]
             return
-        if (why := why_unsupported(node)) is not None:
-            raise unsupported(node, why, advice=_advice(why))
+        if (why := _why_no_place(node)) is not None:
+            raise unsupported(node, why, advice=advice_on(why) or LEAVE_IT)
         if is_empty(node):
             return
         self.emitter.location = source_location(node)
@@ -272,9 +317,8 @@ def flat_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return (rows, shape[-1]) if len(shape) > 1 else tuple(shape)
 
 
-def _advice(why: str) -> str | None:
+def advice_on(why: str) -> str | None:
+    """What a user can change about an op that does not become `tg`."""
     if "depends on data" in why:
         return "make the shape a constant (torch.where instead of masks, fixed sizes instead of .item())"
-    return (
-        "leave the op to PyTorch: torch.compile(model, backend='mpk') does so by itself" if "no rule" in why else None
-    )
+    return None

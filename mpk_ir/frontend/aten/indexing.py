@@ -42,12 +42,8 @@ def _along(e: Emitter, x: SSAValue, dim: int, ids: SSAValue, shape: Sequence[int
 @aten_rule("index.Tensor")
 def index(e: Emitter, node: Node, x: SSAValue, indices: Sequence[SSAValue | None]) -> SSAValue:
     """x[:, ids]: by one tensor, or by several that lie side by side and are joined into one."""
-    import torch
-
     given = [dim for dim, ids in enumerate(indices) if ids is not None]
-    listed = node.args[1]
-    assert isinstance(listed, list | tuple)
-    if any(isinstance(ids, torch.fx.Node) and ids.meta["val"].dtype is torch.bool for ids in listed):
+    if _has_mask(node):
         raise UnsupportedError("indexing by a mask: the result's shape depends on data", advice="use torch.where")
     if len(given) == 1:
         ids = indices[given[0]]
@@ -56,6 +52,15 @@ def index(e: Emitter, node: Node, x: SSAValue, indices: Sequence[SSAValue | None
     if given != list(range(given[0], given[0] + len(given))):
         raise UnsupportedError("indexing by tensors that do not lie side by side")
     return _joined(e, x, given, [ids for ids in indices if ids is not None], shape_of(node))
+
+
+def _has_mask(node: Node) -> bool:
+    """Whether truth values are among the indices."""
+    import torch
+
+    listed = node.args[1]
+    assert isinstance(listed, list | tuple)
+    return any(isinstance(ids, torch.fx.Node) and ids.meta["val"].dtype is torch.bool for ids in listed)
 
 
 def _joined(e: Emitter, x: SSAValue, dims: list[int], ids: list[SSAValue], result: Sequence[int]) -> SSAValue:
@@ -106,6 +111,8 @@ def index_put(
 ) -> SSAValue:
     """Slices of one dimension replaced: x[:, ids] = values."""
     given = [(dim, ids) for dim, ids in enumerate(indices) if ids is not None]
+    if _has_mask(node):
+        raise UnsupportedError("index_put by a mask", advice="torch.where(mask, values, x) has the shape of x")
     if accumulate or len(given) != 1 or len(tg.shape_of(given[0][1])) != 1:
         raise UnsupportedError("index_put by several indices, or that adds up")
     dim, ids = given[0]

@@ -11,7 +11,7 @@ from xdsl.ir import SSAValue
 from ...core.errors import UnsupportedError
 from ...dialects import tg
 from .elementwise import result_element, truth
-from .emitter import Emitter
+from .emitter import Emitter, element_of_dtype
 from .rules import aten_rule
 from .shaping import positive, shape_of, triangle_of_ones
 
@@ -132,11 +132,19 @@ def log_softmax(e: Emitter, node: Node, x: SSAValue, dim: int, *_: Any, **__: An
 
 
 @aten_rule("native_layer_norm.default")
-def native_layer_norm(
-    e: Emitter, node: Node, x: SSAValue, normalized: Sequence[int], *affine: Any
-) -> list[SSAValue | None]:
-    """The normed value; mean and scale, which only a backward pass needs, are missing."""
-    return [layer_norm(e, node, x, normalized, *affine), None, None]
+def native_layer_norm(e: Emitter, node: Node, x: SSAValue, normalized: Sequence[int], *affine: Any) -> list[SSAValue]:
+    """The normed value, the mean, and the scale 1 / sqrt(variance + eps); ``affine`` is weight, bias, eps."""
+    _, mean, scale = node.meta["val"]
+    rank = len(tg.shape_of(x))
+    variance, middle = _variance(e, x, list(range(rank - len(normalized), rank)), correction=0)
+    made = e.emit(tg.RsqrtOp(e.binary(tg.AddOp, variance, affine[2], f32)))
+    return [
+        layer_norm(e, node, x, normalized, *affine),
+        *(
+            e.cast(e.reshape(one, like.shape), element_of_dtype(like.dtype))
+            for one, like in ((middle, mean), (made, scale))
+        ),
+    ]
 
 
 @aten_rule("layer_norm.default")

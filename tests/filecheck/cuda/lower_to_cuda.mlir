@@ -25,7 +25,7 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kRingStages 13
 // CHECK-NEXT:   cuda.constant @kStageBytes 16384
 // CHECK-NEXT:   cuda.constant @kScratchBytes 0
-// CHECK-NEXT:   cuda.constant @kBlockThreads 320
+// CHECK-NEXT:   cuda.constant @kBlockThreads 384
 // CHECK-NEXT:   cuda.constant @kRuntimeSharedBytes 3584
 // CHECK-NEXT:   cuda.constant @kPolledBytes 0
 // CHECK-NEXT:   cuda.constant @kStepEvent 4
@@ -38,18 +38,18 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kProfile 0
 // CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
 // CHECK-NEXT:   cuda.body 1 "mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
-// CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 320 shared_bytes 216576
+// CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 384 shared_bytes 216576
 // CHECK-NEXT: }
 
 // TEXT:      constexpr int kRingStages = 13;
 // TEXT:      #include "mpk/runtime/kernel.cuh"
 // TEXT-NEXT: #include "mpk/tasks/elementwise.cuh"
-// TEXT:      switch (task.body) {
-// TEXT-NEXT:   case 0: return mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>::run(context, task);
-// TEXT-NEXT:   case 1: return mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>::run(context, task);
+// TEXT:      switch (body) {
+// TEXT-NEXT:   case 0: return mpk::run_body<mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>>(context, slot);
+// TEXT-NEXT:   case 1: return mpk::run_body<mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>>(context, slot);
 // TEXT-NEXT: }
 // TEXT:      return true;
-// TEXT:      extern "C" __global__ void __launch_bounds__(320, 1)
+// TEXT:      extern "C" __global__ void __launch_bounds__(384, 1)
 // TEXT-NEXT:     mpk_step(const __grid_constant__ mpk::Launches launches) {
 
 // OPTIONS: cuda.constant @kRingStages 4

@@ -24,4 +24,4 @@ cuda.source @s from @step target "h200" {
 // GENERIC: "cuda.include"() <{header = "mpk/tasks/rms_norm.cuh"}>
 // GENERIC: "cuda.constant"() <{sym_name = "kRingStages", value = 8 : i64}>
 
-// TEXT: case 0: return mpk::RmsNorm<64, 1, 8>::run(context, task, 1e-06f);
+// TEXT: case 0: return mpk::run_body<mpk::RmsNorm<64, 1, 8>>(context, slot, 1e-06f);

@@ -29,6 +29,21 @@ func.func @compositions(%x: tensor<2x3x4xf32>) -> (tensor<24xf32>, tensor<4x2x3x
   func.return %1, %3, %5 : tensor<24xf32>, tensor<4x2x3xf32>, tensor<1x1x1xf32>
 }
 
+// min(x, 1), max(x, 1) and x modulo 1 are not x.
+// CHECK-LABEL: func.func @one_is_not_always_neutral
+// CHECK-NEXT: tg.constant
+// CHECK-NEXT: %[[A:.*]] = tg.minimum %x
+// CHECK-NEXT: %[[B:.*]] = tg.maximum %x
+// CHECK-NEXT: %[[C:.*]] = tg.remainder %x
+// CHECK-NEXT: func.return %[[A]], %[[B]], %[[C]]
+func.func @one_is_not_always_neutral(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) {
+  %one = tg.constant dense<1.0> : tensor<1xf32>
+  %0 = tg.minimum %x, %one : (tensor<4xf32>, tensor<1xf32>) -> tensor<4xf32>
+  %1 = tg.maximum %x, %one : (tensor<4xf32>, tensor<1xf32>) -> tensor<4xf32>
+  %2 = tg.remainder %x, %one : (tensor<4xf32>, tensor<1xf32>) -> tensor<4xf32>
+  func.return %0, %1, %2 : tensor<4xf32>, tensor<4xf32>, tensor<4xf32>
+}
+
 // 0 - x and 1 / x are not x; a constant that widens the shape stays.
 // CHECK-LABEL: func.func @constants
 // CHECK-DAG: %zero = tg.constant

@@ -87,7 +87,7 @@ func.func @gated_refused(%x: tensor<4x16xf32>) -> (tensor<4x16xf32>, tensor<4x16
 
 // Split, rope, append, attend: one op. The update that stood before the attention follows it.
 // CHECK-LABEL: func.func @attention
-// CHECK: %[[O:.*]], %[[K:.*]], %[[V:.*]] = tg.fused_attention %qkv, %k_cache, %v_cache, %rows, %requests, %pages rope %f : tensor<8xf32> {heads = 2 : i64, kv_heads = 1 : i64, head_dim = 16 : i64, scale = 2.500000e-01 : f64}
+// CHECK: %[[O:.*]], %[[K:.*]], %[[V:.*]] = tg.fused_attention %qkv, %k_cache, %v_cache, %rows, %requests, %pages rope %f : tensor<8xf32> {heads = 2 : i64, kv_heads = 1 : i64, head_dim = 16 : i64, scale = 2.500000e-01 : f64, softcap = 5.000000e+01 : f64, window = 7 : i64}
 // CHECK-NEXT: tg.update @k_cache.0, %[[K]]
 // CHECK-NEXT: func.return %[[O]], %[[V]]
 func.func @attention(%qkv: tensor<4x64xf32>, %f: tensor<8xf32>) -> (tensor<4x32xf32>, tensor<4x1x8x16xf32>) {
@@ -107,7 +107,7 @@ func.func @attention(%qkv: tensor<4x64xf32>, %f: tensor<8xf32>) -> (tensor<4x32x
   %v0 = tg.slice %qkv {offsets = array<i64: 0, 48>, sizes = array<i64: 4, 16>} : (tensor<4x64xf32>) -> tensor<4x16xf32>
   %v = tg.reshape %v0 : (tensor<4x16xf32>) -> tensor<4x1x16xf32>
   %vc = tg.kv_append %v_cache, %v, %rows, %pages : (tensor<4x1x8x16xf32>, tensor<4x1x16xf32>, tensor<4x4xi32>, tensor<2x2xi32>) -> tensor<4x1x8x16xf32>
-  %o = tg.attention %q, %kc, %vc, %rows, %requests, %pages {scale = 0.25 : f64} : (tensor<4x2x16xf32>, tensor<4x1x8x16xf32>, tensor<4x1x8x16xf32>, tensor<4x4xi32>, tensor<2x6xi32>, tensor<2x2xi32>) -> tensor<4x2x16xf32>
+  %o = tg.attention %q, %kc, %vc, %rows, %requests, %pages {scale = 0.25 : f64, softcap = 50.0 : f64, window = 7 : i64} : (tensor<4x2x16xf32>, tensor<4x1x8x16xf32>, tensor<4x1x8x16xf32>, tensor<4x4xi32>, tensor<2x6xi32>, tensor<2x2xi32>) -> tensor<4x2x16xf32>
   %flat = tg.reshape %o : (tensor<4x2x16xf32>) -> tensor<4x32xf32>
   func.return %flat, %vc : tensor<4x32xf32>, tensor<4x1x8x16xf32>
 }

@@ -145,6 +145,14 @@ func.func @f(%q: tensor<4x3x16xf32>, %c: tensor<8x2x8x16xf32>, %rows: tensor<4x4
 
 // -----
 
+func.func @f(%q: tensor<4x2x16xf32>, %c: tensor<8x2x8x16xf32>, %rows: tensor<4x4xi32>, %b: tensor<2x6xi32>, %p: tensor<2x4xi32>) {
+  // expected-error@+1 {{tg.attention: 'window': found -1, expected 0 (none) or more}}
+  %0 = tg.attention %q, %c, %c, %rows, %b, %p {scale = 1.0 : f64, window = -1 : i64} : (tensor<4x2x16xf32>, tensor<8x2x8x16xf32>, tensor<8x2x8x16xf32>, tensor<4x4xi32>, tensor<2x6xi32>, tensor<2x4xi32>) -> tensor<4x2x16xf32>
+  func.return
+}
+
+// -----
+
 func.func @f(%s: tensor<4xi32>, %h: tensor<2x32xi32>, %b: tensor<2x5xi32>, %rows: tensor<4x4xi32>, %n: tensor<1xi32>) {
   // expected-error@+1 {{tg.advance: operand 'requests' has shape [2, 5], expected [B, 6] with 6 = 6 (always)}}
   %0, %1, %2, %3 = tg.advance %s, %h, %b, %rows, %n : (tensor<4xi32>, tensor<2x32xi32>, tensor<2x5xi32>, tensor<4x4xi32>, tensor<1xi32>) -> (tensor<2x32xi32>, tensor<2x5xi32>, tensor<4x4xi32>, tensor<1xi32>)

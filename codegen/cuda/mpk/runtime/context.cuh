@@ -19,7 +19,7 @@ constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kFetcherWarp = kConsumerWarps + 1;
 constexpr int kWarps = round_up(kFetcherWarp + 1, 4);  // registers are dealt to four warps at a time
 static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for every role");
-constexpr int kConsumerRegisters = 208, kHelperRegisters = 88;  // a thread; the SM has 65536
+constexpr int kConsumerRegisters = 224, kHelperRegisters = 56;  // a thread; the SM has 65536
 static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;

@@ -13,7 +13,7 @@
 namespace mpk {
 
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
-          bool kRotary>
+          bool kRotary, int kWindow = 0, bool kCapped = false>
 struct Attention {
   enum Operand {
     kQ,
@@ -33,11 +33,11 @@ struct Attention {
 
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
-  static constexpr int kBlock = 16;                          // positions of two products
-  static constexpr int kRound = kBlock * kConsumerWarps;     // positions that all warps take at once
-  static constexpr int kPass = min_of(kGroup, 8);            // query heads of a product
-  static constexpr int kLanes = kHeadDim / 8;                // that hold a head, 16 bytes each
-  static constexpr int kKeyParts = ceil_div(kHeadDim, 32);   // of a key, 16 bytes a lane, for two products each
+  static constexpr int kBlock = 16;                           // positions of two products
+  static constexpr int kRound = kBlock * kConsumerWarps;      // positions that all warps take at once
+  static constexpr int kPass = min_of(kGroup, 8);             // query heads of a product
+  static constexpr int kLanes = kHeadDim / 8;                 // that hold a head, 16 bytes each
+  static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
   static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes;
@@ -63,9 +63,10 @@ struct Attention {
     float sum[kValueParts][4][4];
   };
 
-  // The queries of a pass as A operands: rows 8 .. 15 are zero.
+  // The queries of a pass as A operands: rows 8 .. 15 are zero. Their scores stay below the cap, if there is one.
   struct Queries {
     Vector16 part[kKeyParts];
+    float cap;
   };
 
   // Keys and values of earlier steps go through the ring, some positions a stage, keys first. Only where one row uses
@@ -92,16 +93,18 @@ struct Attention {
     return true;
   }
 
-  static __device__ void run(Context& context, const Task& task, float scale, float eps, float scaling) {
+  static __device__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
+                             float softcap = 0.0f) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const Range range = range_of(task);
+    const Scores scores{scale * kLog2E, softcap * kLog2E};
     context.wait(task);
     for (int row = 0; row < range.count; ++row) {
       const int position = range.cached + row;
       const bool mine = position >= range.begin && position < range.end;
       prepare_row(context, scratch, task, range.first_row + row, position, mine, {eps, scaling});
       for (int head = 0; head < kGroup; head += kPass) {
-        const int warps = attend(context, scratch, task, range, position, mine, head, scale * kLog2E);
+        const int warps = attend(context, scratch, task, range, position, mine, head, scores);
         context.sync();
         write(context, scratch, task, range.first_row + row, head, warps);
         if (row + 1 < range.count || head + kPass < kGroup) context.sync();
@@ -114,6 +117,11 @@ struct Attention {
  private:
   struct Numbers {
     float eps, rotary_scaling;
+  };
+
+  // In powers of two.
+  struct Scores {
+    float scale, cap;
   };
 
   // Rows of the request in this step, and positions of the split: begin .. end, of which those before old_end are of
@@ -133,6 +141,7 @@ struct Attention {
     const int size = ceil_div(ceil_div(length, kSplits), kSplitBlock) * kSplitBlock;
     range.begin = min(task.index[2] * size, length);
     range.end = min(range.begin + size, length);
+    if (kWindow > 0 && range.count == 1) range.begin = min(max(range.begin, length - kWindow), range.end);
     range.old_end = min(range.end, range.cached);
     range.streams = range.count == 1 && kPass == kGroup;
     return range;
@@ -190,8 +199,10 @@ struct Attention {
 
   // The heads from `head` on over the positions that a row sees; returns how many warps have a part of it.
   static __device__ __forceinline__ int attend(Context& context, Scratch& scratch, const Task& task, const Range& range,
-                                               int position, bool mine, int head, float scale) {
-    const Queries queries = load_queries(context, scratch, head);
+                                               int position, bool mine, int head, Scores scores) {
+    Queries queries = load_queries(context, scratch, head);
+    queries.cap = scores.cap;
+    const float scale = scores.scale;
     State state;
     clear(state);
     int blocks = 0;
@@ -200,7 +211,8 @@ struct Attention {
     if (range.streams && kAppend) {
       if (mine) attend_new(context, scratch, queries, scale, blocks++, state);
     } else {
-      const int begin = range.streams ? max(range.begin, range.cached) : range.begin;
+      const int first = range.streams ? max(range.begin, range.cached) : range.begin;
+      const int begin = kWindow > 0 ? max(first, position + 1 - kWindow) : first;
       blocks = attend_stored(context, task, begin, end, queries, scale, blocks, state);
     }
     const int warps = min(blocks, kConsumerWarps);
@@ -295,7 +307,7 @@ struct Attention {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const bool valid = 8 * tile + 2 * quad + j < count;
-        score[tile][j] = valid ? score[tile][j] * scale : 2.0f * kNegativeInfinity;
+        score[tile][j] = valid ? capped(score[tile][j] * scale, queries.cap) : 2.0f * kNegativeInfinity;
       }
     }
     const float highest = max_over_quad(fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1])));
@@ -308,6 +320,10 @@ struct Attention {
       weights[tile] = pack_bf16(low, high);
     }
     add_values(value, weights, state);
+  }
+
+  static __device__ __forceinline__ float capped(float score, float cap) {
+    return kCapped ? cap * tanhf(score / cap) : score;
   }
 
   // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
@@ -368,8 +384,8 @@ struct Attention {
   }
 
   // Product j of a part: row g of A is column 8g + 2j of the values, row g + 8 the column behind it.
-  static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts], const unsigned (&weights)[2],
-                                                    State& state) {
+  static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts],
+                                                    const unsigned (&weights)[2], State& state) {
 #pragma unroll
     for (int part = 0; part < kValueParts; ++part) {
 #pragma unroll

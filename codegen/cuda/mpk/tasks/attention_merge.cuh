@@ -45,12 +45,12 @@ struct AttentionMerge {
     const int head = task.index[0] % kGroup, first = part * kPartSplits;
     const int mine = min(kPartSplits, kSplits - first);
     const PartPlaces value_at{context.current<const unsigned>(task, kPartial) +
-                               static_cast<size_t>(row) * task.row_stride[kPartial] +
-                               (first * kGroup + head) * kHeadDim + 2 * pair,
-                           kGroup * kHeadDim, pair < kPairs ? mine : 0};
+                                  static_cast<size_t>(row) * task.row_stride[kPartial] +
+                                  (first * kGroup + head) * kHeadDim + 2 * pair,
+                              kGroup * kHeadDim, pair < kPairs ? mine : 0};
     const PartPlaces state_at{context.current<const unsigned>(task, kMaxSum) +
-                               static_cast<size_t>(row) * task.row_stride[kMaxSum] + 2 * (first * kGroup + head),
-                           2 * kGroup, mine};
+                                  static_cast<size_t>(row) * task.row_stride[kMaxSum] + 2 * (first * kGroup + head),
+                              2 * kGroup, mine};
     unsigned values[2 * kPartSplits], states[2 * kPartSplits];  // two elements; maximum and sum
     context.begin_load(values, value_at);
     context.begin_load(states, state_at);

@@ -2,11 +2,11 @@
 //
 // W is the product's A (16 rows), x its B (8 rows of activations a product). W streams through the ring in stages of 16
 // rows by 512 columns, packed so that one 16-byte word is a lane's whole A operand. The order of columns inside a
-// product does not matter as long as both sides agree, so x needs no packing: lane (row, quad) reads columns 8 * quad ..
-// 8 * quad + 7 of a 32-column block, the B operands of two products, straight from memory to registers.
+// product does not matter as long as both sides agree, so x needs no packing: lane (row, quad) reads columns 8 * quad
+// .. 8 * quad + 7 of a 32-column block, the B operands of two products, straight from memory to registers.
 //
-// The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared memory
-// behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
+// The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared
+// memory behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
 #pragma once
 
 #include "mpk/best.cuh"
@@ -21,14 +21,14 @@ enum Value : int { kNone, kSiluMul, kGeluMul };
 
 constexpr int kTileRows = 16;
 constexpr int kBlockColumns = 32;
-constexpr int kProducts = kBlockColumns / 16;                    // of a block
-constexpr int kProductBytes = 2 * kTileRows * 16;                // of W
+constexpr int kProducts = kBlockColumns / 16;      // of a block
+constexpr int kProductBytes = 2 * kTileRows * 16;  // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
-constexpr int kMostSegmentVectors = 12;                          // of x that a lane keeps in registers
-constexpr int kMostGroupVectors = 20;                            // of x and of the weights taken at once
+constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
+constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
 
-constexpr int kStageVectors = kWarpBlocks * kProducts;            // of weights that a lane takes of a stage
+constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
 __host__ __device__ constexpr int largest_divisor(int total, int most) {
   int share = min_of(total, max_of(most, 1));
@@ -52,7 +52,7 @@ struct Linear {
   static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
   static constexpr bool kGated = kActivation != Activation::kNone;
   static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
-  static constexpr int kHalves = ceil_div(kRows, 8);  // products that share an A operand
+  static constexpr int kHalves = ceil_div(kRows, 8);                 // products that share an A operand
   static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
   static constexpr int kSegmentStages = even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
   static constexpr int kSegmentVectors = kSegmentStages * kWarpBlocks * kHalves;
@@ -161,8 +161,8 @@ struct Linear {
     }
   };
 
-  static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows,
-                                                      int first_stage, Segment& segment) {
+  static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows, int first_stage,
+                                                      Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
     const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
@@ -170,8 +170,8 @@ struct Linear {
     if constexpr (kNorm) scale(context, kK - column, segment);
   }
 
-  // Adds the squares of x, then multiplies it by the norm's weight. Where no `columns` are left there may be anything in
-  // the stage.
+  // Adds the squares of x, then multiplies it by the norm's weight. Where no `columns` are left there may be anything
+  // in the stage.
   static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
 #pragma unroll
@@ -228,8 +228,8 @@ struct Linear {
   }
 
   // Multiplies the tiles of a pass by a segment of x.
-  static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x,
-                                                  int first_stage, int rows, int tiles) {
+  static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x, int first_stage,
+                                                  int rows, int tiles) {
 #pragma unroll 1
     for (int t = 0; t < tiles; ++t) {
       float sums[kChains][kHalves][4];
@@ -351,7 +351,7 @@ struct Linear {
   };
 
   static __device__ __forceinline__ ResidualPlaces residual_places(const Context& context, const Task& task, int rows,
-                                                                     int begin, int tiles) {
+                                                                   int begin, int tiles) {
     const unsigned stride = task.row_stride[kResidualRows];
     const bf16* first = context.current<const bf16>(task, kResidualRows) +
                         static_cast<size_t>(context.warp()) * stride + pair_column(context, begin);
