@@ -15,6 +15,8 @@ EVENT_STRIDE_BYTES = 128
 """Each event counter has a cache line of its own: a poll never contends with a neighbour's arrivals."""
 
 
+MAX_RANKS = 8
+"""Of one program: the GPUs of a host."""
 UNWRITTEN_BYTE = 0xFF
 """Each byte of `kUnwritten`, what a polled word holds until it is written (codegen/cuda/mpk/runtime/polling.cuh)."""
 
@@ -108,6 +110,9 @@ TASK = Struct(
         Field("wait_event", "unsigned", "<u4", MAX_WAITS),
         Field("wait_count", "unsigned", "<u4", MAX_WAITS),
         Field("signal_event", "unsigned", "<u4", MAX_SIGNALS + 1),
+        Field("pushed", "unsigned", "<u4"),
+        Field("push_to", "unsigned", "<u4"),
+        Field("rank_stride", "unsigned", "<u4"),
         Field("row_stride", "unsigned", "<u4", MAX_OPERANDS),
         Field("operand", "unsigned long long", "<u8", MAX_OPERANDS),
     ),
@@ -115,8 +120,9 @@ TASK = Struct(
 )
 """``row_stride``: elements between neighbours along an operand's first dimension; ``operand``: address of the box's
 first element, 0 for an absent optional operand; ``signal_event``: one more than in the plan, the last task of an SM
-signals the end of the step too; ``polled``: bits of the operands in polled buffers. Operands are in the
-order of the task kind's declaration."""
+signals the end of the step too; ``polled``: bits of the operands in polled buffers; ``pushed``: bits of those written
+to the ranks whose bits are in ``push_to``, where those of neighbouring ranks lie ``rank_stride`` bytes apart. Operands
+are in the order of the task kind's declaration."""
 
 ERROR = Struct(
     "Error",
@@ -134,7 +140,7 @@ ERROR = Struct(
 
 LAUNCH = Struct(
     "Launch",
-    "The kernel's one argument.",
+    "What the blocks of a rank are given; the kernel's argument has one for each rank of the launch.",
     (
         Field("tasks", "const Task*", "<u8"),
         Field("queue_begin", "const int*", "<u8"),
@@ -146,6 +152,8 @@ LAUNCH = Struct(
         Field("num_steps", "int", "<i4"),
         Field("failures", "unsigned*", "<u8"),
         Field("row_count", "const int*", "<u8"),
+        Field("peer", "unsigned long long", "<u8", MAX_RANKS),
+        Field("rank", "int", "<i4"),
     ),
 )
 """``events``: one counter per ``EVENT_STRIDE_BYTES``, never reset: a wait for c arrivals of an event in step s of all
@@ -153,6 +161,8 @@ steps since the counters were zeroed needs (s + 1) * c, so ``first_step`` counts
 ``failures``: how many blocks have given up, in device memory: a block that waits looks there, not into ``error``, which
 lies in the host's.
 ``row_count``: the state of that name, the active rows of a step; null where every row is.
+``peer``: where each rank's arena begins, as this GPU addresses it, with the counter that ends a step behind it;
+``rank``: whose blocks these are.
 ``profile``: [steps, tasks, 4] u64 in the profiling build, else null."""
 
 

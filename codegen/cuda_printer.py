@@ -37,8 +37,8 @@ def _lines(source: SourceOp) -> Iterator[str]:
     yield ""
     kernel = source.kernel
     yield f'extern "C" __global__ void __launch_bounds__({kernel.threads.value.data}, 1)'
-    yield f"    {kernel.sym_name.data}(const __grid_constant__ mpk::Launch launch) {{"
-    yield "  mpk::run_kernel<Bodies>(launch);"
+    yield f"    {kernel.sym_name.data}(const __grid_constant__ mpk::Launches launches) {{"
+    yield "  mpk::run_kernel<Bodies>(launches);"
     yield "}"
 
 

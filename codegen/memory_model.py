@@ -11,7 +11,15 @@ _ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
 SCOPES = ("gpu", "sys")
-"""Of PTX, widest last; a narrower one does not reach another SM."""
+"""Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
+_NEEDED = (
+    ("leave_task", "release", SCOPES),
+    ("wait_event", "acquire", SCOPES),
+    ("push", "relaxed", ("sys",)),
+    ("publish", "relaxed", ("gpu",)),
+    ("load_polled", "relaxed", SCOPES),
+)
+"""Functions of the kernel, with the order and scopes of the atoms they cannot do without."""
 
 
 def check_ordering(headers: Mapping[str, str]) -> None:
@@ -19,20 +27,22 @@ def check_ordering(headers: Mapping[str, str]) -> None:
 
     An atom does what its name says: `add_release_gpu` is an instruction with `.release.gpu`. The last warp to leave a
     task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
-    are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. Scopes are those
-    of the gpu or wider. Polled words are stored and loaded at such a scope too. What the loader copies of a state it
-    copies behind the acquire of the step before, and behind a fence between that and the copy engine.
+    are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
+    step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope; within
+    a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire of the
+    step before, and behind a fence between that and the copy engine.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
-    _check_atoms(headers.get("mpk/atoms.cuh", ""))
+    _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))
     runtime = {name: body for part, found in bodies.items() if "/runtime/" in part for name, body in found.items()}
-    for name, order in (("leave_task", "release"), ("wait_event", "acquire")):
-        if not _gpu_atoms(runtime.get(name, ""), order):
-            raise Rejection(
-                "memory-model", f"`{name}` of the kernel has no {order} at scope gpu or wider: nothing orders the tasks"
-            )
+    for name, order, scopes in _NEEDED:
+        for scope in scopes:
+            if not _atoms(runtime.get(name, ""), order, scope):
+                raise Rejection(
+                    "memory-model", f"`{name}` of the kernel has no {order} at scope {scope}: nothing orders the tasks"
+                )
     leave = runtime["leave_task"]
-    before = leave[: _gpu_atoms(leave, "release")[0]]
+    before = leave[: min(_atoms(leave, "release", scope)[0] for scope in SCOPES)]
     if "__syncwarp()" not in before or "add_acquire_release_block(" not in before[before.index("__syncwarp()") :]:
         raise Rejection(
             "memory-model",
@@ -41,11 +51,9 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     wait = runtime.get("wait", "")
     if "wait_event(" in wait and "__syncwarp()" not in wait[wait.rindex("wait_event(") :]:
         raise Rejection("memory-model", "`wait` of the kernel has no barrier behind the events it waited for")
-    for name in ("publish", "begin_load", "end_load"):
-        if not _gpu_atoms(runtime.get(name, ""), "relaxed"):
-            raise Rejection(
-                "memory-model", f"`{name}` of the kernel has no access at scope gpu or wider: other SMs may not see it"
-            )
+    for name in ("begin_load", "end_load"):
+        if "load_polled(" not in runtime.get(name, ""):
+            raise Rejection("memory-model", f"`{name}` of the kernel does not load as polled data is loaded")
     step = runtime.get("wait_for_step", "")
     if "wait_event(kStepEvent" not in step or "fence_proxy_async_global(" not in step[step.index("wait_event(") :]:
         raise Rejection(
@@ -54,9 +62,9 @@ def check_ordering(headers: Mapping[str, str]) -> None:
         )
 
 
-def _gpu_atoms(body: str, order: str) -> list[int]:
-    """Where ``body`` calls an atom of ``order`` that reaches other SMs."""
-    return [match.start() for match in _ATOM.finditer(body) if match[2] == order and match[3] in SCOPES]
+def _atoms(body: str, order: str, scope: str) -> list[int]:
+    """Where ``body`` calls an atom of ``order`` at ``scope``."""
+    return [match.start() for match in _ATOM.finditer(body) if match[2] == order and match[3] == scope]
 
 
 def orders_memory(headers: Mapping[str, str]) -> bool:
@@ -70,16 +78,17 @@ def orders_memory(headers: Mapping[str, str]) -> bool:
     return True
 
 
-def _check_atoms(text: str) -> None:
-    atoms = list(_functions(text))
+def _check_atoms(atoms: list[tuple[str, str]]) -> None:
     both = " ".join(_ASM.findall(dict(atoms).get("add_acquire_release_block", "")))
     if ".acq_rel.cta" not in both:
         raise Rejection("memory-model", f"`add_acquire_release_block` is `{both}`, expected one with .acq_rel.cta")
     for name, body in atoms:
-        named, instructions = _ATOM.match(f"{name}("), " ".join(_ASM.findall(body))
-        if named is None or (not instructions and f"{name}(" in body):  # by another of its name
+        named = _ATOM.match(f"{name}(")
+        if named is None:
             continue
-        if f".{named[2]}.{named[3]}" not in instructions:
+        instructions = " ".join(_ASM.findall(body))
+        forwards = not instructions and f" {name}(" in body  # to an overload, which is looked at as well
+        if not forwards and f".{named[2]}.{named[3]}" not in instructions:
             raise Rejection(
                 "memory-model", f"`{name}` is `{instructions}`, expected an instruction with .{named[2]}.{named[3]}"
             )

@@ -15,7 +15,14 @@ from ..core.memory import Space
 from ..core.target import target_of
 from ..dialects.sm import BufferOp, BufferType, EventOp, GraphOp, GridOp
 from ..dialects.sm.attributes import ints
-from ..dialects.sm.expansion import box_bounds, event_elements, placement, task_indices
+from ..dialects.sm.expansion import (
+    box_bounds,
+    event_elements,
+    placement,
+    rank_step,
+    task_indices,
+    task_targets,
+)
 from ..dialects.sm.ops import EventUse
 from .abi import TaskFlag
 from .program import MAX_OPERANDS, MAX_SIGNALS, MAX_WAITS, TASK, Buffer, Grid, GridOperand, Pack
@@ -34,6 +41,7 @@ class Tables:
     queue_begin: Array
     event_count: Array
     event_polled: Array
+    event_shared: Array
     event_names: tuple[str, ...]
     constants: dict[str, Array]
 
@@ -47,11 +55,13 @@ def expand(graph: GraphOp) -> Tables:
     first_element: dict[SSAValue, int] = {}
     counts: list[int] = []
     polled: list[bool] = []
+    shared: list[bool] = []
     names: list[str] = []
     for event in graph.events:
         first_element[event.event] = len(counts)
         counts += event.arrivals.tolist()
         polled += [event.polled is not None] * event.size
+        shared += [event.shared is not None] * event.size
         names += [f"{event.sym_name.data}[{element}]" for element in range(event.size)]
     bodies: dict[object, int] = {}
     grids = tuple(_grid(op, buffers, bodies) for op in graph.grids)
@@ -68,6 +78,7 @@ def expand(graph: GraphOp) -> Tables:
         queue_begin=queue_begin,
         event_count=np.array(counts, dtype=np.int32),
         event_polled=np.array(polled, dtype=np.bool_),
+        event_shared=np.array(shared, dtype=np.bool_),
         event_names=tuple(names),
         constants={op.sym_name.data: _constant(op) for op in graph.buffers if op.constant is not None},
     )
@@ -81,7 +92,8 @@ def _dtype(op: BufferOp) -> DType:
 def _buffer(op: BufferOp) -> Buffer:
     pack = None
     if op.sources is not None:
-        pack = Pack(tuple(source.data for source in op.sources), op.interleave.value.data)
+        shards = tuple(shard.shard for shard in op.shards or ())
+        pack = Pack(tuple(source.data for source in op.sources), op.interleave.value.data, shards)
     if op.space.data is Space.SCRATCH and op.offset is None:
         raise PlanError(f"buffer @{op.sym_name.data} has no place in the arena", advice="run sm-plan-memory before")
     return Buffer(
@@ -108,8 +120,8 @@ def _grid(op: GridOp, buffers: dict[SSAValue, int], bodies: dict[object, int]) -
     signature, arguments = kind.signature(params), kind.body_arguments(params)
     body = bodies.setdefault(Signature(signature, arguments), len(bodies))
     operands = tuple(
-        GridOperand(name.data, buffers[value], box.mode, ints(box.along))
-        for name, value, box in zip(op.operand_names, op.data, op.boxes, strict=True)
+        GridOperand(name.data, buffers[value], box.mode, ints(box.along), rank_step(op, number), box.pushes)
+        for number, (name, value, box) in enumerate(zip(op.operand_names, op.data, op.boxes, strict=True))
     )
     reasons = (text.data if text is not None else "" for text in (op.reason, op.placement_reason))
     return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands, *reasons)
@@ -138,6 +150,7 @@ def _grid_tasks(op: GridOp, number: int, first_element: dict[SSAValue, int], num
         low, high = box_bounds(op, operand)
         tasks["offsets"][:, operand, : low.shape[1]] = low
         tasks["sizes"][:, operand, : low.shape[1]] = high - low
+    tasks["push_to"] = task_targets(op)
     waits = _elements(op, op.wait_uses, first_element)
     signals = _elements(op, op.signal_uses, first_element)
     tasks["num_waits"], tasks["wait_event"], tasks["wait_count"] = _packed(op, waits, MAX_WAITS, "waits on")

@@ -51,6 +51,8 @@ def plan_of(program: Program) -> Plan:
         arena_bytes=program.arena_bytes,
         event_polled=program.event_polled,
         polled_bytes=program.polled_bytes,
+        event_shared=program.event_shared,
+        ranks=program.ranks,
         unknown_events=(*unknown_waits, *unknown_signals),
     )
 
@@ -89,6 +91,8 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
                     operand.along or (-1,) * rank,
                     early=declared.early,
                     streamed=declared.streamed,
+                    rank_step=operand.rank_step,
+                    to=tasks["push_to"][begin:end].astype(np.int64) if operand.pushed else None,
                     appends=declared.appends,
                     polled=declared.polled,
                     tells=declared.tells,

@@ -6,6 +6,7 @@ source that executes those tables. The simulator reads the same tables as the GP
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from ..core.dtype import DType, dtype_of
 from ..core.errors import UsageError
 from ..core.memory import Layout, Space
+from ..core.ranks import Shard
 from ..core.target import Target, target_of
 from ..tasks.base import Access
 
@@ -37,21 +39,25 @@ TASK = np.dtype(
         ("wait_count", np.int32, MAX_WAITS),
         ("num_signals", np.int32),
         ("signal_event", np.int32, MAX_SIGNALS),
+        ("push_to", np.int32),
         ("offsets", np.int32, (MAX_OPERANDS, MAX_RANK)),
         ("sizes", np.int32, (MAX_OPERANDS, MAX_RANK)),
     ]
 )
 """One task. ``wait_count`` is the arrivals per step that the task needs on an event (the kernel adds the epoch);
-``offsets``/``sizes`` are the box, in elements, of each operand of its grid, clipped to the buffer."""
+``offsets``/``sizes`` are the box, in elements, of each operand of its grid, clipped to the buffer, on rank 0.
+``push_to`` is the rank into whose memory it writes its ``pushed`` operands, or `TO_ALL`; `TO_SELF` if it has none."""
 
 
 @dataclass(frozen=True)
 class Pack:
     """How a weight buffer is made of parameters: concatenated along dimension 0, then optionally two halves
-    interleaved in blocks of ``interleave`` rows (gate rows and up rows of one tile side by side)."""
+    interleaved in blocks of ``interleave`` rows (gate rows and up rows of one tile side by side). With ``shards``, one
+    for each source, of the pieces that a rank holds."""
 
     sources: tuple[str, ...]
     interleave: int = 0
+    shards: tuple[Shard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,16 @@ class Buffer:
 @dataclass(frozen=True)
 class GridOperand:
     """One operand of a grid: ``name`` as its task kind calls it, an index into ``Program.buffers``. ``along``: per
-    dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none (see `sm.box`)."""
+    dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none (see `sm.box`).
+    ``rank_step``: elements by which a box moves from rank to rank, per dimension; empty if it does not. ``pushed``: it
+    is written into the memory of the ranks that the task says."""
 
     name: str
     buffer: int
     access: Access
     along: tuple[int, ...] = ()
+    rank_step: tuple[int, ...] = ()
+    pushed: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,9 @@ class Program:
     """[events] int32: arrivals an event receives in a step."""
     event_polled: np.ndarray[Any, Any]
     """[events] bool: the event stands for what readers see in polled data; the GPU has no counter for it."""
+    event_shared: np.ndarray[Any, Any]
+    """[events] bool: a task signals the event on every rank to which it pushes, the step event on all;
+    ``event_count`` are the arrivals as if all ranks were one."""
     event_names: tuple[str, ...]
     """One name per event tensor element, for messages."""
     step_event: int
@@ -142,6 +155,8 @@ class Program:
     """Values, by buffer name, of the weights that come from no parameter (``pack`` is None)."""
     polled_bytes: int = 0
     """Between the two copies of a polled buffer in the arena."""
+    ranks: int = 1
+    """Each of them runs the whole program, with SMs and memory of its own."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Facts for the host side: batch, rows, max_length, page_size, vocab_size, stop_tokens, statistics."""
 
@@ -151,6 +166,15 @@ class Program:
             if buffer.name == name:
                 return buffer
         raise UsageError(f"program '{self.name}' has no buffer '{name}'")
+
+    def digest(self) -> str:
+        """Equal for programs that may run as ranks of one another: the same tables, source and headers."""
+        hashed = hashlib.sha256()
+        parts = [repr((self.buffers, self.grids, self.bodies, self.ranks, self.arena_bytes, self.polled_bytes))]
+        parts += [self.source, *(f"{name}\n{text}" for name, text in sorted(self.headers.items()))]
+        for data in (*(part.encode() for part in parts), *(getattr(self, name).tobytes() for name in _TABLES)):
+            hashed.update(len(data).to_bytes(8, "little") + data)
+        return hashed.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write the program to ``folder`` (made if missing)."""
@@ -165,6 +189,7 @@ class Program:
             "step_event": self.step_event,
             "arena_bytes": self.arena_bytes,
             "polled_bytes": self.polled_bytes,
+            "ranks": self.ranks,
             "launch": asdict(self.launch),
             "metadata": self.metadata,
         }
@@ -201,6 +226,7 @@ class Program:
                 constants=values,
                 arena_bytes=facts["arena_bytes"],
                 polled_bytes=facts["polled_bytes"],
+                ranks=facts["ranks"],
                 source=source,
                 headers=headers,
                 launch=Launch(**facts["launch"]),
@@ -213,7 +239,7 @@ class Program:
             ) from error
 
 
-_TABLES = ("tasks", "queue_begin", "event_count", "event_polled")
+_TABLES = ("tasks", "queue_begin", "event_count", "event_polled", "event_shared")
 
 
 def _save_arrays(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -228,15 +254,20 @@ def _buffer_from(row: dict[str, Any]) -> Buffer:
         dtype=dtype_of(row["dtype"]),
         layout=Layout(row["layout"]),
         padded_shape=tuple(row["padded_shape"]),
-        pack=row["pack"] and Pack(tuple(row["pack"]["sources"]), row["pack"]["interleave"]),
+        pack=row["pack"] and _pack_from(row["pack"]),
         offset_bytes=row["offset_bytes"],
         polled=row["polled"],
     )
 
 
+def _pack_from(row: dict[str, Any]) -> Pack:
+    return Pack(tuple(row["sources"]), row["interleave"], tuple(Shard(**shard) for shard in row["shards"]))
+
+
 def _grid_from(row: dict[str, Any]) -> Grid:
     operands = tuple(
-        GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"])) for o in row["operands"]
+        GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"]), tuple(o["rank_step"]), o["pushed"])
+        for o in row["operands"]
     )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
     reasons = (row.get("reason", ""), row.get("placement_reason", ""))

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from ..core.errors import MpkError
+from ..core.memory import step_counter_offset
 from ..proof import Plan, Rejection, check
 from ..proof.barriers import check_barriers
 from ..tasks import task_kind
@@ -109,9 +110,10 @@ def check_source(program: Program) -> None:
     constants = {name: int(value) for name, value in _CONSTANT.findall(program.headers.get("mpk/config.cuh", ""))}
     step = program.step_event
     busy = int((np.diff(program.queue_begin) > 0).sum())  # each arrives once, when its last task is over
-    expected = {"kStepEvent": step, "kStepArrivals": busy, "kNumTasks": len(program.tasks)}
-    expected["kPolledBytes"] = program.polled_bytes
-    expected |= {"kBlockThreads": program.launch.num_threads}
+    expected = {"kStepEvent": step, "kStepArrivals": program.ranks * busy, "kNumTasks": len(program.tasks)}
+    expected |= {"kPolledBytes": program.polled_bytes, "kBlockThreads": program.launch.num_threads}
+    expected |= {"kRanks": program.ranks, "kRankBlocks": len(program.queue_begin) - 1}
+    expected |= {"kStepCounterOffset": step_counter_offset(program.arena_bytes)}
     for name, value in expected.items():
         if constants.get(name) != value:
             raise Rejection("source", f"{name} is {constants.get(name)} in mpk/config.cuh, the tables say {value}")

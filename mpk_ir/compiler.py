@@ -16,6 +16,7 @@ from .codegen.emit import emit
 from .codegen.program import Program
 from .core.dtype import BF16
 from .core.errors import UnsupportedError
+from .core.ranks import ALONE, Parallel
 from .core.target import Target
 from .dialects.sm.params import value_to_attr
 from .frontend import ModelConfig, StepOptions, build_step, load_config
@@ -63,10 +64,15 @@ class Compilation:
 
 
 def compile_module(
-    module: ModuleOp, target: Target, lowering: LowerToCuda | None = None, search: Load | None = None
+    module: ModuleOp,
+    target: Target,
+    lowering: LowerToCuda | None = None,
+    search: Load | None = None,
+    parallel: Parallel = ALONE,
 ) -> Compilation:
     """Compile a module with one `tg` function; it is lowered in place. With ``search``, tiles are searched for on the
-    timeline simulator under that load, instead of taken from the cost model.
+    timeline simulator under that load, instead of taken from the cost model. The program is that of each rank of
+    ``parallel``, ``target`` the part of the machine that one has.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
@@ -75,7 +81,8 @@ def compile_module(
     modules, seconds, statistics = dict[str, ModuleOp](), dict[str, float](), dict[str, Mapping[str, int]]()
     lowering_passes = (lowering or LowerToCuda(),)
     trials: Sequence[Trial] = ()
-    for level, passes in (("tg", tensor_passes()), ("sm", plan_passes(target)), ("cuda", lowering_passes)):
+    levels = (("tg", tensor_passes(parallel.ranks)), ("sm", plan_passes(target, parallel.strategy)))
+    for level, passes in (*levels, ("cuda", lowering_passes)):
         report = PassManager(passes, verify_each=False).run(Context(), module)
         for one in report.passes:
             seconds[one.name] = seconds.get(one.name, 0.0) + one.seconds
@@ -95,12 +102,14 @@ def _search(module: ModuleOp, target: Target, load: Load) -> tuple[Sequence[Tria
     return search_tiles(module, target, load), perf_counter() - begin
 
 
-def compile_model(path: Path, target: Target, options: StepOptions, search: Load | None = None) -> Compilation:
+def compile_model(
+    path: Path, target: Target, options: StepOptions, search: Load | None = None, parallel: Parallel = ALONE
+) -> Compilation:
     """Compile the step of a checkpoint folder or of a config.json alone; weights are not read.
 
     Raises CheckpointError or UnsupportedError for a config that cannot be compiled, and what `compile_module` raises.
     """
-    return compile_step(load_config(path), target, options, search=search)
+    return compile_step(load_config(path), target, options, search=search, parallel=parallel)
 
 
 def compile_step(
@@ -109,6 +118,7 @@ def compile_step(
     options: StepOptions,
     lowering: LowerToCuda | None = None,
     search: Load | None = None,
+    parallel: Parallel = ALONE,
 ) -> Compilation:
     """Compile the step of a model; its end-of-text tokens stop a request unless ``options`` name others.
 
@@ -120,7 +130,7 @@ def compile_step(
     module = build_step(config, options)
     attach_metadata(module, options, config.vocab_size)
     importing = perf_counter() - begin
-    result = compile_module(module, target, lowering, search)
+    result = compile_module(module, target, lowering, search, parallel)
     return replace(result, seconds={"import": importing, **result.seconds})
 
 

@@ -81,7 +81,7 @@ class Executable:
         self.tokenizer = tokenizer
         self.steps_per_launch = steps_per_launch
         self.batch, self.max_length = program.buffer("history").shape
-        self.vocab_size = program.buffer("logits").shape[1]
+        self.vocab_size = int(program.metadata.get("vocab_size", program.buffer("logits").shape[1]))
 
     def generate(self, prompts: Prompts, max_new_tokens: int, on_token: OnToken | None = None) -> Generation:
         """Continue each prompt (text, or token ids) by at most ``max_new_tokens``, to a stop token at the latest.

@@ -10,6 +10,7 @@ from .passes.sm.elide_waits import ElideWaits
 from .passes.sm.fuse_chains import FuseChains
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
+from .passes.sm.overlap_comm import OverlapComm
 from .passes.sm.plan_memory import PlanMemory
 from .passes.sm.poll_data import PollData
 from .passes.sm.schedule import Schedule
@@ -19,24 +20,27 @@ from .passes.tg.canonicalize import TgCanonicalize
 from .passes.tg.fuse import TgFuse
 from .passes.tg.merge_linears import TgMergeLinears
 from .passes.tg.raise_ops import TgRaise
+from .passes.tg.shard import TgShard
 from .passes.tile.tile import Tile
 
 
-def tensor_passes() -> tuple[ModulePass, ...]:
-    """Tg -> tg: fewer ops, each reading its weights once."""
+def tensor_passes(ranks: int = 1) -> tuple[ModulePass, ...]:
+    """Tg -> tg: fewer ops, each reading its weights once; on ``ranks`` GPUs its part of them."""
     return (
         TgCanonicalize(),  # first: the others match what is left when reshapes and casts are gone
         TgRaise(),  # before merging and fusion, which know norms and gates, not what PyTorch makes of them
+        *([TgShard(tp=ranks)] if ranks > 1 else []),  # before merging: a part of q, k and v is not one of their join
         TgMergeLinears(),  # before fusion: it looks for plain linears that share an operand
         TgFuse(),
         TgCanonicalize(),  # the slices that merging left and fusion took over are dead now
     )
 
 
-def plan_passes(target: Target) -> tuple[ModulePass, ...]:
-    """Tg -> sm: task grids, what orders them, where and when they run."""
+def plan_passes(target: Target, strategy: str = "auto") -> tuple[ModulePass, ...]:
+    """Tg -> sm: task grids, what orders them, where and when they run. ``strategy``: of `sm-overlap-comm`."""
     return (
         Tile(target=target.name),
+        OverlapComm(strategy=strategy),  # before polling: it decides which values are waited for as a whole
         PollData(),  # before events: what is polled needs none of the kernel's counters
         SynthesizeEvents(),
         FuseEvents(),  # before normalization: fewer events need fewer joins
@@ -54,6 +58,6 @@ def lowering_passes() -> tuple[ModulePass, ...]:
     return (LowerToCuda(),)
 
 
-def pipeline(target: Target) -> tuple[ModulePass, ...]:
-    """All passes from an imported tensor graph to CUDA for ``target``."""
-    return (*tensor_passes(), *plan_passes(target), *lowering_passes())
+def pipeline(target: Target, ranks: int = 1) -> tuple[ModulePass, ...]:
+    """All passes from an imported tensor graph to CUDA for ``target``, on each of ``ranks``."""
+    return (*tensor_passes(ranks), *plan_passes(target), *lowering_passes())

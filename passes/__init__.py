@@ -12,6 +12,7 @@ PASSES = {
     "tg-fuse": "mpk_ir.passes.tg.fuse:TgFuse",
     "tile": "mpk_ir.passes.tile.tile:Tile",
     "sm-synthesize-events": "mpk_ir.passes.sm.synthesize_events:SynthesizeEvents",
+    "sm-overlap-comm": "mpk_ir.passes.sm.overlap_comm:OverlapComm",
     "sm-poll-data": "mpk_ir.passes.sm.poll_data:PollData",
     "sm-fuse-events": "mpk_ir.passes.sm.fuse_events:FuseEvents",
     "sm-elide-waits": "mpk_ir.passes.sm.elide_waits:ElideWaits",

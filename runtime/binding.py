@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from ..codegen import abi
-from ..codegen.program import MAX_OPERANDS, Buffer, Grid, Program
+from ..codegen.program import MAX_OPERANDS, Buffer, Grid, GridOperand, Program
 from ..core.dtype import BF16, DType, round_to_bf16
 from ..core.errors import PlanError
 from ..core.memory import Layout
+from ..core.ranks import TO_ALL
 from ..tasks import task_kind
 from .weights import TILE_ROWS
 
 Array = np.ndarray[Any, Any]
 
 
-def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
-    """The task table as the kernel reads it, [tasks] of ``abi.TASK``; ``addresses`` is where each buffer begins."""
+def device_tasks(program: Program, addresses: Mapping[str, int], rank: int = 0) -> Array:
+    """The task table as ``rank``'s kernel reads it, [tasks] of ``abi.TASK``; ``addresses`` is where each buffer of its
+    memory begins. Raises PlanError for what a record cannot say."""
     table = np.zeros(len(program.tasks), abi.TASK.dtype)
     table["body"] = np.array([grid.body for grid in program.grids], np.int32)[program.tasks["grid"]]
     for name in ("grid", "flags", "index"):
@@ -27,15 +29,42 @@ def device_tasks(program: Program, addresses: Mapping[str, int]) -> Array:
     _keep_counted_events(program, table, ("wait_event", "wait_count"), "num_waits")
     _keep_counted_events(program, table, ("signal_event",), "num_signals")
     _end_step(program, table)
+    to = program.tasks["push_to"]
+    everybody = np.uint32((1 << program.ranks) - 1)
+    table["push_to"] = np.where(to == TO_ALL, everybody, np.where(to >= 0, 1 << np.maximum(to, 0), 0))
     for number, grid in enumerate(program.grids):
+        _require_one_stride(program, grid)
         rows = np.flatnonzero(program.tasks["grid"] == number)
         for position, slot in enumerate(operand_slots(grid)):
             buffer = program.buffers[grid.operands[position].buffer]
+            operand = grid.operands[position]
             offsets = box_offsets(buffer, program.tasks["offsets"][rows, position])
+            step = rank_stride(buffer, operand)
+            offsets = offsets + rank * step
+            if operand.pushed:
+                table["pushed"][rows] |= np.uint32(1 << slot)
+                table["rank_stride"][rows] = step * buffer.dtype.bytes
             table["operand"][rows, slot] = addresses[buffer.name] + offsets * buffer.dtype.bytes
             table["row_stride"][rows, slot] = row_stride(buffer)
             table["polled"][rows] |= np.uint32(buffer.polled << slot)
     return table
+
+
+def rank_stride(buffer: Buffer, operand: GridOperand) -> int:
+    """Elements between the boxes of neighbouring ranks."""
+    step = np.array([operand.rank_step or (0,) * len(buffer.shape)])
+    return int(box_offsets(buffer, step)[0])
+
+
+def _require_one_stride(program: Program, grid: Grid) -> None:
+    pushed = [(program.buffers[o.buffer], o) for o in grid.operands if o.pushed]
+    strides = {rank_stride(buffer, operand) * buffer.dtype.bytes for buffer, operand in pushed}
+    if len(strides) > 1:
+        raise PlanError(
+            f"grid '{grid.name}' pushes operands whose ranks lie {sorted(strides)} bytes apart, expected one"
+        )
+    if any(buffer.polled is False for buffer, _ in pushed):
+        raise PlanError(f"grid '{grid.name}' pushes to a buffer that is not polled")
 
 
 def moved_tasks(program: Program, table: Array, before: Mapping[str, int], after: Mapping[str, int]) -> Array:

@@ -93,14 +93,15 @@ class DeviceMemory:
         memory.write(values)
         return memory
 
-    def fill(self, byte: int, stream: Stream | None = None) -> None:
-        """Set every byte; behind the work of ``stream`` if one is given."""
-        driver = _driver()
+    def fill(self, byte: int, stream: Stream | None = None, *, begin: int = 0, end: int | None = None) -> None:
+        """Set every byte from ``begin`` to ``end``; behind the work of ``stream`` if one is given."""
+        driver, address = _driver(), self.address + begin
+        count = (self.bytes if end is None else end) - begin
         if stream is None:
-            check(driver.cuMemsetD8(self.address, byte, self.bytes))
+            check(driver.cuMemsetD8(address, byte, count))
             check(driver.cuCtxSynchronize())
         else:
-            check(driver.cuMemsetD8Async(self.address, byte, self.bytes, stream.handle))
+            check(driver.cuMemsetD8Async(address, byte, count, stream.handle))
 
     def write(self, values: Array, stream: Stream | None = None) -> None:
         """Copy ``values`` in, row-major; behind the work of ``stream`` if one is given.

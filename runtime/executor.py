@@ -12,14 +12,15 @@ from ..codegen import abi
 from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
-from ..core.requests import ROW_COUNT
-from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_device
 from .cache import KernelCache
-from .driver import Device, DeviceMemory, Kernel, Launch, MappedMemory, Stream, Timer, find_device
+from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
+from .one_plan import raise_first, require_one_plan
+from .peers import Peers, SameDevice
+from .rank_memory import RankMemory, arena_size
 from .timeout import report_at_end, timeout_error
-from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
+from .weights import Parameters
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +42,13 @@ class GpuOptions:
 
 
 class GpuExecutor:
-    """An `Engine` on one GPU. Weights are packed and copied once, state begins as zeros.
+    """An `Engine` on one GPU: of the ranks of the program, those that ``peers`` has here, by default all. Weights are
+    packed and copied once, state begins as zeros.
 
     A run is one asynchronous launch: what goes wrong in it is raised by a later run or by ``synchronize``; without
     either it is a warning when the executor or the process ends.
 
-    Raises DeviceError if there is no fitting GPU, KernelCompileError, CheckpointError.
+    Raises DeviceError if there is no fitting GPU, KernelCompileError, CheckpointError, RankError.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class GpuExecutor:
         parameters: Parameters,
         device: Device | None = None,
         options: GpuOptions | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.program = program
         self.options = options or GpuOptions()
@@ -62,27 +65,40 @@ class GpuExecutor:
             raise UsageError("the program records a profile", advice="give GpuOptions(profile_steps=...) room for it")
         self.device = _usable(program, device or find_device())
         self.device.make_current()
+        self._peers = peers or SameDevice(program.ranks)
+        require_one_plan(program, self._peers)
         cache, nvrtc = self.options.cache, self.options.nvrtc
         self.compiled: CompiledKernel = cache.compile(program.source, program.headers, program.target.arch, nvrtc)
         shape = program.launch
         self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
-        self._kernel.require_resident(self.device, shape.num_blocks, shape.num_threads)
+        blocks = shape.num_blocks * len(self._peers.here)
+        self._kernel.require_resident(self.device, blocks, shape.num_threads)
         self._stream = Stream()
-        self._arena = DeviceMemory(program.arena_bytes)
-        self._arena.fill(abi.UNWRITTEN_BYTE)
-        self._memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
-        self._bind_weights(parameters)
-        self._task_rows = device_tasks(program, self._addresses())
-        self._tables = self._upload_tables()
-        self._error = MappedMemory(abi.ERROR.dtype)
-        self._error_code: Array = self._error.record["code"]
+        self.ranks = self._make_ranks(parameters)
         self._first_step = 0
-        self._last_step = _COUNTER_LIMIT // int(program.event_count.max(initial=1))
-        self._argument = self._launch_argument()
-        self._launch: Launch = self._kernel.prepare(shape.num_blocks, shape.num_threads, self._argument)
-        self._tasks_at, self._steps_at = self._argument["tasks"], _steps_of(self._argument)
+        self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
+        self._codes = [rank.error_code for rank in self.ranks]
+        self._launch: Launch = self._kernel.prepare(blocks, shape.num_threads, self._argument)
+        self._tasks_at = self._argument["tasks"]
+        self._steps_at = [_steps_of(self._argument[place : place + 1]) for place in range(len(self.ranks))]
         self._followed: int | None = None
-        report_at_end(self, program, self._error)
+        for rank in self.ranks:
+            report_at_end(self, program, rank.error)
+        self._peers.gather(None)  # nobody launches before all arenas are as they must be at the start
+
+    def _make_ranks(self, parameters: Parameters) -> list[RankMemory]:
+        """The ranks here, with their records in the launch argument."""
+        program, steps = self.program, self.options.profile_steps
+        arenas = self._peers.allocate(arena_size(program))
+        addresses = self._peers.addresses(arenas)
+        self._argument = np.zeros(program.ranks, abi.LAUNCH.dtype)
+        made: list[RankMemory] = []
+        for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
+            rank = RankMemory(program, number, arena, self.device.ordinal, steps)
+            rank.bind_weights(parameters)
+            rank.fill_record(self._argument[place : place + 1], self.options.spin_limit_ns, addresses)
+            made.append(rank)
+        return made
 
     @property
     def device_name(self) -> str:
@@ -98,35 +114,34 @@ class GpuExecutor:
     @property
     def table_bytes(self) -> int:
         """Of one task table."""
-        return self._task_rows.nbytes
+        return self.ranks[0].task_rows.nbytes
 
     def names(self) -> tuple[str, ...]:
         return host_names(self.program)
 
-    def read_state(self, name: str) -> Array:
+    def read_state(self, name: str, rank: int | None = None) -> Array:
+        """That of ``rank``; by default of the first rank here."""
         buffer = host_buffer(self.program, name)
         self.synchronize()
-        shape = buffer.padded_shape or buffer.shape
-        return from_device(self._memory[name].read(shape, device_dtype(buffer.dtype)), buffer)
+        return self._rank(rank).read(buffer)
 
     def write_state(self, name: str, values: Array) -> None:
+        """On every rank here."""
         buffer = host_buffer(self.program, name)
         require_shape(buffer, values)
         self.synchronize()
-        self._memory[name].write(to_device(values, buffer), self._stream)
+        for rank in self.ranks:
+            rank.write(buffer, values, self._stream)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A buffer, padded shape and all, as a torch tensor on the same memory. Needs a torch built with CUDA.
+        """A buffer of the first rank here, padded shape and all, as a torch tensor on the same memory.
 
-        Raises UsageError for scratch, which holds nothing between steps.
+        Needs a torch built with CUDA. Raises UsageError for scratch, which holds nothing between steps.
         """
-        import torch
-
         buffer = self.program.buffer(name)
         if buffer.space is Space.SCRATCH:
             raise UsageError(f"'{name}' is scratch: it holds nothing between steps")
-        flat = torch.as_tensor(self._memory[name], device=self.torch_device)
-        return flat.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
+        return self.ranks[0].tensor(buffer)
 
     def follow_torch(self) -> None:
         """Queue steps on torch's current stream from now on, so that they are ordered with torch's own work."""
@@ -137,9 +152,10 @@ class GpuExecutor:
             self._stream.wait_for(before)  # steps share counters and scratch: they never overlap
 
     def place(self, addresses: Mapping[str, int]) -> DeviceMemory:
-        """A task table for `run` in which the inputs and outputs that ``addresses`` names lie there, in the plan's
-        layout."""
-        rows = moved_tasks(self.program, self._task_rows, self._addresses(), addresses)
+        """A task table for `run`, of a program for one rank, in which the inputs and outputs that ``addresses`` names
+        lie there, in the plan's layout."""
+        (rank,) = self.ranks
+        rows = rank.moved_tasks(addresses)
         table = DeviceMemory(rows.nbytes)
         table.write(rows, self._stream)
         return table
@@ -148,39 +164,47 @@ class GpuExecutor:
         """Fill scratch and outputs with 0xFF, a NaN in every float type and the mark of unwritten words in polled
         buffers: what is read before it is written shows."""
         self.synchronize()
-        self._arena.fill(abi.UNWRITTEN_BYTE)
-        for buffer in self.program.buffers:
-            if buffer.space is Space.OUTPUT:
-                self._memory[buffer.name].fill(0xFF)
+        for rank in self.ranks:
+            rank.poison()
+        self._peers.gather(None)
 
     def run(self, num_steps: int, table: DeviceMemory | None = None) -> None:
         """Queue ``num_steps`` steps in one launch; ``table`` is one that `place` made, else every buffer is our own."""
         if 0 < self.options.profile_steps < num_steps:
             raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
-        if self._error_code[0]:
+        if any(code[0] for code in self._codes):
             self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
         if self._first_step + num_steps >= self._last_step:
             self.synchronize()
             self._reset()
-        self._tasks_at[0] = (table or self._tables["tasks"]).address
-        self._steps_at[0], self._steps_at[1] = self._first_step, num_steps
+        if len(self.ranks) == 1:
+            self._tasks_at[0] = (table or self.ranks[0].tables["tasks"]).address
+        for steps in self._steps_at:
+            steps[0], steps[1] = self._first_step, num_steps
         self._launch.queue(self._stream)
         self._first_step += num_steps
 
     def synchronize(self) -> None:
-        """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed."""
+        """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,
+        RankError if that happened on another GPU."""
+        crash: DeviceError | None = None
         try:
             self._stream.synchronize()
-        except DeviceError as crash:  # the context is lost; the kernel may have said why before it stopped
-            if self._error_code[0] == abi.ErrorCode.NONE:
-                raise
-            words = timeout_error(self.program, self._error.record[0])
-            self._error.clear()
-            raise words from crash
-        if self._error_code[0] != abi.ErrorCode.NONE:
-            error = timeout_error(self.program, self._error.record[0])
+        except DeviceError as error:  # the context is lost; the kernel may have said why before it stopped
+            crash = error
+        failed = next((rank for rank in self.ranks if rank.error_code[0]), None)
+        mine = crash if failed is None else timeout_error(self.program, failed.error.record[0], failed.rank)
+        raise_first(self._peers.gather(mine and str(mine)), mine)
+        if mine is None:
+            return
+        if crash is None:
             self._reset()
-            raise error
+            raise mine
+        for rank in self.ranks:
+            rank.error.clear()
+        if mine is crash:
+            raise mine
+        raise mine from crash
 
     def time_steps(self, num_steps: int) -> float:
         """Milliseconds on the device's clock that one launch of ``num_steps`` took."""
@@ -190,67 +214,28 @@ class GpuExecutor:
         self.synchronize()
         return timer.elapsed_ms()
 
-    def profile(self, num_steps: int) -> Array:
-        """The last run's times, [num_steps, tasks, `ProfilePhase`] nanoseconds of the GPU's global timer."""
+    def profile(self, num_steps: int, rank: int | None = None) -> Array:
+        """The last run's times, [num_steps, tasks, `ProfilePhase`] nanoseconds of the GPU's global timer, of ``rank``;
+        by default of the first rank here."""
         if not 0 < num_steps <= self.options.profile_steps:
             raise UsageError(f"the profile holds {self.options.profile_steps} steps, asked for {num_steps}")
         self.synchronize()
         shape = (self.options.profile_steps, len(self.program.tasks), len(abi.ProfilePhase))
-        return self._tables["profile"].read(shape, np.dtype(np.uint64))[:num_steps]
+        return self._rank(rank).tables["profile"].read(shape, np.dtype(np.uint64))[:num_steps]
 
-    def _upload_tables(self) -> dict[str, DeviceMemory]:
-        program = self.program
-        tables = {
-            "tasks": DeviceMemory.of(self._task_rows),
-            "queue_begin": DeviceMemory.of(program.queue_begin.astype(np.int32)),
-            "events": DeviceMemory(len(program.event_count) * abi.EVENT_STRIDE_BYTES),
-            "failures": DeviceMemory(abi.EVENT_STRIDE_BYTES),
-        }
-        if steps := self.options.profile_steps:
-            tables["profile"] = DeviceMemory(steps * len(program.tasks) * len(abi.ProfilePhase) * 8)
-        return tables
-
-    def _addresses(self) -> dict[str, int]:
-        arena = self._arena.address
-        return {
-            b.name: arena + b.offset_bytes if b.space is Space.SCRATCH else self._memory[b.name].address
-            for b in self.program.buffers
-        }
-
-    def _launch_argument(self) -> Array:
-        argument = np.zeros(1, abi.LAUNCH.dtype)
-        for name, memory in self._tables.items():
-            argument[name] = memory.address
-        argument["error"] = self._error.address
-        argument["row_count"] = self._memory[ROW_COUNT].address if ROW_COUNT in self._memory else 0
-        argument["spin_limit_ns"] = self.options.spin_limit_ns
-        return argument
+    def _rank(self, number: int | None) -> RankMemory:
+        """Raises UsageError for a rank that is not here."""
+        for rank in self.ranks:
+            if number in (None, rank.rank):
+                return rank
+        raise UsageError(f"rank {number} is on another GPU", advice=f"here: {list(self._peers.here)}")
 
     def _reset(self) -> None:
-        """Counters, polled words and step number as at the first launch."""
-        self._arena.fill(abi.UNWRITTEN_BYTE)
-        self._tables["events"].fill(0)
-        self._tables["failures"].fill(0)
-        self._error.clear()
+        """Counters, polled words and step number as at the first launch, on all ranks."""
+        for rank in self.ranks:
+            rank.reset()
         self._first_step = 0
-
-    def _bind_weights(self, parameters: Parameters) -> None:
-        """Pack one weight at a time, on the GPU if torch can: there it takes milliseconds."""
-        import torch
-
-        load = parameters if callable(parameters) else parameters.__getitem__
-        on_gpu = torch.cuda.is_available()
-        place = f"cuda:{self.device.ordinal}" if on_gpu else "cpu"
-        for buffer in weights_of(self.program):
-            weight = logical_weight(self.program, buffer, lambda name: load(name).to(place))
-            packed = packed_weight(buffer, weight).contiguous()
-            if packed.is_cuda:
-                self.tensor(buffer.name).view(-1).copy_(packed)
-            else:
-                self._memory[buffer.name].write(packed.view(torch.uint8).numpy())
-        if on_gpu:
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()  # what packing took; torch would keep it
+        self._peers.gather(None)
 
 
 def _steps_of(argument: Array) -> Array:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..codegen.program import Buffer, Pack, Program
-from ..core.dtype import DType
+from ..codegen.program import Buffer, Program
 from ..core.memory import Space
+from ..core.ranks import Rank
 from .weights import Parameters, logical_weight, torch_dtype
 
 Array = np.ndarray[Any, Any]
@@ -30,24 +31,35 @@ class SimulatedMemory:
     """The bytes behind all scratch, if it is shared."""
 
     @staticmethod
-    def allocate(program: Program, parameters: Parameters, *, shared_arena: bool) -> SimulatedMemory:
-        """Weights bound, the rest zero. With ``shared_arena`` scratch buffers overlap as their offsets in the arena
-        do: what one writes, another that shares its bytes sees."""
-        arena = np.zeros(_BYTE_SCALE * program.arena_bytes if shared_arena else 0, np.uint8)
+    def allocate(
+        program: Program, parameters: Parameters, ranks: Sequence[int] = (0,), *, shared_arena: bool
+    ) -> SimulatedMemory:
+        """What ``ranks`` of the program's have, buffers called as `name_on` says: weights bound, the rest zero.
+
+        With ``shared_arena`` scratch buffers overlap as their offsets in the arena do: what one writes, another that
+        shares its bytes sees.
+        """
+        rank_bytes = _BYTE_SCALE * program.arena_bytes if shared_arena else 0
+        arena = np.zeros(len(ranks) * rank_bytes, np.uint8)
         arrays: dict[str, Array] = {}
-        bound: dict[tuple[Pack | None, DType, str], Array] = {}
-        for buffer in program.buffers:
-            if buffer.space is Space.WEIGHT:  # two layouts of one weight look the same here
-                key = (buffer.pack, buffer.dtype, "" if buffer.pack else buffer.name)
-                if key not in bound:
-                    bound[key] = _weight(program, buffer, parameters)
-                arrays[buffer.name] = bound[key]
-            elif buffer.space is Space.SCRATCH and shared_arena:
-                arrays[buffer.name] = _arena_view(arena, buffer)
-            else:
-                arrays[buffer.name] = np.zeros(buffer.shape, buffer.dtype.numpy)
-        scratch = tuple(arrays[b.name] for b in program.buffers if b.space is Space.SCRATCH)
-        mutable = tuple(b.name for b in program.buffers if b.space is not Space.WEIGHT)
+        bound: dict[tuple[object, ...], Array] = {}
+        for place, number in enumerate(ranks):
+            rank = Rank(number, program.ranks)
+            for buffer in program.buffers:
+                name = name_on(buffer.name, number)
+                if buffer.space is Space.WEIGHT:  # two layouts of one weight look the same here
+                    key = (buffer.pack, buffer.dtype, "" if buffer.pack else buffer.name)
+                    key += (number if buffer.pack and buffer.pack.shards else 0,)
+                    if key not in bound:
+                        bound[key] = _weight(program, buffer, parameters, rank)
+                    arrays[name] = bound[key]
+                elif buffer.space is Space.SCRATCH and shared_arena:
+                    arrays[name] = _arena_view(arena[place * rank_bytes :], buffer)
+                else:
+                    arrays[name] = np.zeros(buffer.shape, buffer.dtype.numpy)
+        named = [(name_on(b.name, number), b.space) for number in ranks for b in program.buffers]
+        scratch = tuple(arrays[name] for name, space in named if space is Space.SCRATCH)
+        mutable = tuple(name for name, space in named if space is not Space.WEIGHT)
         return SimulatedMemory(arrays, scratch, mutable, arena if shared_arena else None)
 
     def copy(self) -> SimulatedMemory:
@@ -72,10 +84,15 @@ class SimulatedMemory:
             array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).min)
 
 
-def _weight(program: Program, buffer: Buffer, parameters: Parameters) -> Array:
+def name_on(buffer: str, rank: int) -> str:
+    """What ``rank``'s memory for a buffer is called: on rank 0, which programs for one rank run on, as the buffer."""
+    return f"{buffer} of rank {rank}" if rank else buffer
+
+
+def _weight(program: Program, buffer: Buffer, parameters: Parameters, rank: Rank) -> Array:
     import torch
 
-    weight = logical_weight(program, buffer, parameters).to(torch_dtype(buffer))
+    weight = logical_weight(program, buffer, parameters, rank).to(torch_dtype(buffer))
     values = weight.to(torch.float32) if weight.dtype is torch.bfloat16 else weight
     array = values.contiguous().numpy()
     array.flags.writeable = False

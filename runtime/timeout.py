@@ -14,10 +14,11 @@ from ..tasks import task_kind
 from .driver import MappedMemory
 
 
-def timeout_error(program: Program, error: Any) -> KernelTimeoutError:
-    """The exception for ``error`` (one ``abi.ERROR`` row): which task, on which SM and step, waited for what."""
+def timeout_error(program: Program, error: Any, rank: int = 0) -> KernelTimeoutError:
+    """The exception for ``error`` (one ``abi.ERROR`` row): which task, on which rank, SM and step, waited for what."""
     task, sm, step = int(error["task"]), int(error["sm"]), int(error["step"])
-    who = f"{task_name(program, task)} on SM {sm} in step {step}"
+    place = f"rank {rank}, SM {sm}" if program.ranks > 1 else f"SM {sm}"
+    who = f"{task_name(program, task)} on {place} in step {step}"
     code = abi.ErrorCode(int(error["code"]))
     if code is abi.ErrorCode.EVENT_TIMEOUT:
         event = event_name(program, int(error["event"]))

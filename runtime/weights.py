@@ -6,17 +6,29 @@ Tensors are torch's (they carry bf16 and files are read as such); torch is impor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from ..codegen.program import Buffer, Program
 from ..core.errors import CheckpointError
 from ..core.memory import Layout, Space
+from ..core.ranks import ONE_RANK, Rank, Shard
 
 if TYPE_CHECKING:
     import torch
 
+
+@runtime_checkable
+class PieceLoader(Protocol):
+    """A loader that reads the piece of one rank, and no more, where it is asked for one."""
+
+    def __call__(self, name: str) -> torch.Tensor: ...
+
+    def piece(self, name: str, shard: Shard, rank: Rank) -> torch.Tensor: ...
+
+
+WHOLE = Shard(0, 1)
 ParameterLoader: TypeAlias = "Callable[[str], torch.Tensor]"
 Parameters: TypeAlias = "Mapping[str, torch.Tensor] | ParameterLoader"
 """Parameters by name; a loader reads one when asked, so that a large model is never whole in host memory."""
@@ -29,16 +41,21 @@ def weights_of(program: Program) -> tuple[Buffer, ...]:
     return tuple(buffer for buffer in program.buffers if buffer.space is Space.WEIGHT)
 
 
-def logical_weight(program: Program, buffer: Buffer, parameters: Parameters) -> torch.Tensor:
-    """The value of a weight as its tasks' numpy meaning sees it: sources joined and interleaved, of ``buffer.shape``.
+def logical_weight(
+    program: Program, buffer: Buffer, parameters: Parameters, rank: Rank = ONE_RANK, place: str = "cpu"
+) -> torch.Tensor:
+    """The value of a weight as its tasks' numpy meaning sees it: sources, or ``rank``'s pieces of them, joined and
+    interleaved, of ``buffer.shape``, on the device called ``place``.
 
     Raises CheckpointError if a parameter is missing or the sources don't make that shape.
     """
     import torch
 
     if buffer.pack is None:
-        return torch.from_numpy(np.array(program.constants[buffer.name])).reshape(buffer.shape)
-    parts = [_parameter(parameters, name) for name in buffer.pack.sources]
+        return torch.from_numpy(np.array(program.constants[buffer.name])).reshape(buffer.shape).to(place)
+    shards = buffer.pack.shards or (WHOLE,) * len(buffer.pack.sources)
+    named = zip(buffer.pack.sources, shards, strict=True)
+    parts = [_parameter(parameters, name, shard, rank).to(place) for name, shard in named]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     if tuple(whole.shape) != buffer.shape:
         raise CheckpointError(
@@ -81,11 +98,25 @@ def padded_weight(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return padded
 
 
-def _parameter(parameters: Parameters, name: str) -> torch.Tensor:
+def _parameter(parameters: Parameters, name: str, shard: Shard, rank: Rank) -> torch.Tensor:
+    """``rank``'s piece of a parameter; a loader that can reads no more than that."""
     try:
-        return parameters[name] if isinstance(parameters, Mapping) else parameters(name)
+        if shard.parts > 1 and isinstance(parameters, PieceLoader):
+            return parameters.piece(name, shard, rank)
+        whole = parameters[name] if isinstance(parameters, Mapping) else parameters(name)
     except KeyError as error:
         raise CheckpointError(f"no parameter '{name}'") from error
+    require_piece(name, tuple(whole.shape), shard)
+    return whole[rank.piece(shard, tuple(whole.shape))] if shard.parts > 1 else whole
+
+
+def require_piece(name: str, shape: tuple[int, ...], shard: Shard) -> None:
+    """Raise CheckpointError unless a parameter of ``shape`` is in equal parts as ``shard`` wants it."""
+    if shard.parts > 1 and (len(shape) <= shard.dim or shape[shard.dim] % shard.parts):
+        raise CheckpointError(
+            f"parameter '{name}': found shape {list(shape)}, expected {shard.parts} equal parts of dimension "
+            f"{shard.dim}"
+        )
 
 
 def torch_dtype(buffer: Buffer) -> torch.dtype:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntAttr
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntAttr, NoneAttr, StringAttr
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
 from xdsl.ir.affine import AffineMap
 from xdsl.irdl import irdl_attr_definition
@@ -97,6 +97,18 @@ class EventType(ParametrizedAttribute, TypeAttribute):
             raise VerifyException(f"sm.event: expected at least one element, found {self.size.data}")
 
 
+NO_RANK = NoneAttr()
+"""Of a box: it lies in the rank's own memory."""
+ALL_RANKS = StringAttr("all")
+"""Of a box: what is written lands in the memory of every rank."""
+
+
+def _parse_target(parser: AttrParser) -> Attribute:
+    if not parser.parse_optional_keyword("to"):
+        return NO_RANK
+    return ALL_RANKS if parser.parse_optional_keyword("all") else AffineMapAttr(parser.parse_affine_map())
+
+
 @irdl_attr_definition
 class BoxAttr(ParametrizedAttribute):
     """The box of a buffer that a task touches: `#sm.box<read, (d0) -> (0, d0 * 16), [8, 16]>`.
@@ -104,6 +116,10 @@ class BoxAttr(ParametrizedAttribute):
     The map takes the task's index to the box's first element; the box is clipped to the buffer. `along [-1, 1]` says
     that tasks whose index differs in dimension 1 touch disjoint parts of the buffer's second dimension although their
     boxes overlap: the parts are chosen at run time (rows of a request, positions of a split).
+
+    In a graph for several ranks the map may have a symbol, the number of the rank that runs the task. What is written
+    `to all` lands in the buffer of every rank; `to (d0) -> (d0 floordiv 4)` in that of one rank, named by the map; else
+    in the rank's own: `#sm.box<write, (d0)[s0] -> (s0 * 8, d0 * 16), [8, 16] to all>`.
     """
 
     name = "sm.box"
@@ -111,16 +127,33 @@ class BoxAttr(ParametrizedAttribute):
     offset: AffineMapAttr
     sizes: ArrayAttr[IntAttr]
     along: ArrayAttr[IntAttr]
+    to: Attribute
 
     @staticmethod
-    def of(access: Access, offset: AffineMap, sizes: Sequence[int], along: Sequence[int] = ()) -> BoxAttr:
+    def of(
+        access: Access,
+        offset: AffineMap,
+        sizes: Sequence[int],
+        along: Sequence[int] = (),
+        to: Attribute = NO_RANK,
+    ) -> BoxAttr:
         parts = along or [-1] * len(sizes)
-        return BoxAttr(AccessAttr(access), AffineMapAttr(offset), int_array(sizes), int_array(parts))
+        return BoxAttr(AccessAttr(access), AffineMapAttr(offset), int_array(sizes), int_array(parts), to)
 
     @property
     def mode(self) -> Access:
         assert isinstance(self.access, AccessAttr)
         return self.access.data
+
+    @property
+    def pushes(self) -> bool:
+        """Whether it is written into the memory of other ranks."""
+        return self.to != NO_RANK
+
+    @property
+    def by_rank(self) -> bool:
+        """Whether it depends on the rank."""
+        return self.offset.data.num_symbols > 0
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -131,7 +164,7 @@ class BoxAttr(ParametrizedAttribute):
             parser.parse_punctuation(",")
             sizes = _parse_shape(parser)
             along = _parse_shape(parser) if parser.parse_optional_keyword("along") else (-1,) * len(sizes)
-            return [access, offset, int_array(sizes), int_array(along)]
+            return [access, offset, int_array(sizes), int_array(along), _parse_target(parser)]
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
@@ -140,6 +173,9 @@ class BoxAttr(ParametrizedAttribute):
             if any(index >= 0 for index in ints(self.along)):
                 printer.print_string(" along ")
                 _print_shape(printer, ints(self.along))
+            if self.pushes:
+                assert isinstance(self.to, StringAttr | AffineMapAttr)
+                printer.print_string(f" to {self.to.data}")
 
     def verify(self) -> None:
         if not isinstance(self.access, AccessAttr):
@@ -152,6 +188,10 @@ class BoxAttr(ParametrizedAttribute):
             )
         if any(size < 1 for size in ints(self.sizes)):
             raise VerifyException(f"sm.box: expected positive sizes, found {list(ints(self.sizes))}")
+        if self.offset.data.num_symbols > 1:
+            raise VerifyException(f"sm.box: expected one symbol, the rank, found {self.offset.data.num_symbols}")
+        if self.pushes and self.mode is not Access.WRITE:
+            raise VerifyException(f"sm.box: expected a write, which alone goes to other ranks, found {self.mode}")
 
 
 class WordSyntax:

@@ -9,7 +9,9 @@ from xdsl.dialects.builtin import AffineMapAttr
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineMap
 
-from .attributes import BufferType, CyclicAttr, ints
+from ...core.errors import PlanError
+from ...core.ranks import TO_ALL, TO_SELF
+from .attributes import BoxAttr, BufferType, CyclicAttr, ints
 from .ops import EventUse, GridOp
 
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -20,10 +22,10 @@ def task_indices(grid: GridOp) -> IntArray:
     return np.indices(grid.shape).reshape(len(grid.shape), -1).T.astype(np.int64)
 
 
-def evaluate(affine_map: AffineMap, indices: IntArray) -> IntArray:
-    """[tasks, results]: ``affine_map`` at each row of ``indices``."""
+def evaluate(affine_map: AffineMap, indices: IntArray, rank: int = 0) -> IntArray:
+    """[tasks, results]: ``affine_map`` at each row of ``indices``; its symbol, if it has one, is the ``rank``."""
     columns: list[Any] = list(indices.T)
-    results: list[Any] = list(affine_map.eval(columns, []))
+    results: list[Any] = list(affine_map.eval(columns, [rank] * affine_map.num_symbols))
     shaped = [np.broadcast_to(np.asarray(result, dtype=np.int64), len(indices)) for result in results]
     return np.stack(shaped, axis=1) if shaped else np.zeros((len(indices), 0), dtype=np.int64)
 
@@ -34,11 +36,44 @@ def buffer_shape(value: SSAValue) -> tuple[int, ...]:
     return ints(value.type.shape)
 
 
-def box_bounds(grid: GridOp, operand: int) -> tuple[IntArray, IntArray]:
-    """([tasks, rank], [tasks, rank]): first element and end of an operand's box, clipped to the buffer."""
+def box_bounds(grid: GridOp, operand: int, rank: int = 0) -> tuple[IntArray, IntArray]:
+    """([tasks, dims], [tasks, dims]): first element and end of an operand's box on ``rank``, clipped to the buffer."""
     box, shape = grid.boxes.data[operand], np.array(buffer_shape(grid.data[operand]))
-    low = evaluate(box.offset.data, task_indices(grid))
+    low = evaluate(box.offset.data, task_indices(grid), rank)
     return np.minimum(low, shape), np.minimum(low + np.array(ints(box.sizes)), shape)
+
+
+def push_targets(grid: GridOp, box: BoxAttr) -> IntArray:
+    """[tasks]: the rank to whose memory each task writes ``box``; `TO_ALL`, or `TO_SELF` if that is all it touches."""
+    if isinstance(box.to, AffineMapAttr):
+        return evaluate(box.to.data, task_indices(grid))[:, 0]
+    return np.full(grid.num_tasks, TO_ALL if box.pushes else TO_SELF)
+
+
+def task_targets(grid: GridOp) -> IntArray:
+    """[tasks]: `push_targets` of the boxes that the tasks push, which must agree. Raises PlanError if they don't."""
+    found = [push_targets(grid, box) for box in grid.boxes if box.pushes]
+    if any((other != found[0]).any() for other in found[1:]):
+        raise PlanError(f"grid @{grid.sym_name.data}: a task writes to different ranks by different operands")
+    return found[0] if found else np.full(grid.num_tasks, TO_SELF)
+
+
+def rank_step(grid: GridOp, operand: int) -> tuple[int, ...]:
+    """By how many elements, per dimension, an operand's boxes move from rank to rank; empty if they don't.
+
+    Raises PlanError if that depends on the task or the rank.
+    """
+    offset, indices = grid.boxes.data[operand].offset.data, task_indices(grid)
+    if not offset.num_symbols:
+        return ()
+    low = [evaluate(offset, indices, rank) for rank in range(3)]
+    steps = low[1] - low[0]
+    if (low[2] - low[1] != steps).any() or (steps != steps[0]).any():
+        name = grid.operand_names.data[operand].data
+        raise PlanError(
+            f"grid @{grid.sym_name.data}, operand {name}: its boxes are not a fixed step apart on the ranks"
+        )
+    return tuple(steps[0].tolist())
 
 
 def event_elements(grid: GridOp, use: EventUse) -> IntArray:

@@ -42,6 +42,7 @@ from ...core.errors import MpkError
 from ...core.memory import Layout, Space
 from ...tasks import task_kind
 from ...tasks.base import Params, TaskKind
+from ..tg.sharding import ShardAttr
 from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, ints
 from .params import params_from_attr, params_to_attr
 
@@ -55,6 +56,9 @@ class GraphOp(IRDLOperation):
 
     Every task of step s happens before every task of step s + 1: the grids with no successor signal the event marked
     `step`, and an SM starts a step when that event has received all arrivals of the step before.
+
+    With `ranks` = N each of N ranks runs the whole graph on SMs and memory of its own. They meet in boxes written to
+    other ranks, in events marked `shared`, and at the end of a step, which is that of all.
     """
 
     name = "sm.graph"
@@ -63,22 +67,28 @@ class GraphOp(IRDLOperation):
     metadata = prop_def(DictionaryAttr, default_value=DictionaryAttr({}))
     arena_bytes = opt_prop_def(IntegerAttr.constr(i64))
     polled_bytes = opt_prop_def(IntegerAttr.constr(i64))
+    ranks = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(1, i64))
     body = region_def("single_block")
     traits = traits_def(IsolatedFromAbove(), NoTerminator())
     assembly_format = (
-        "$sym_name `target` $target (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? "
+        "$sym_name `target` $target (`ranks` $ranks^)? (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? "
         "(`polled_bytes` $polled_bytes^)? $body attr-dict"
     )
 
-    def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block) -> None:
+    def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block, ranks: int = 1) -> None:
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "target": StringAttr(target),
                 "metadata": DictionaryAttr(dict(metadata)),
+                "ranks": IntegerAttr(ranks, i64),
             },
             regions=[Region(body)],
         )
+
+    @property
+    def rank_count(self) -> int:
+        return self.ranks.value.data
 
     @property
     def grids(self) -> list[GridOp]:
@@ -100,7 +110,8 @@ class BufferOp(IRDLOperation):
 
     `padded` is the shape that memory holds, where tiles are whole; `offset` is its place in the arena, set by
     `sm-plan-memory` on scratch buffers. `polled`: each 4-byte word says itself whether this step has written it, so
-    that readers need no event; set by `sm-poll-data`.
+    that readers need no event; set by `sm-poll-data`, unless `counted` says that readers wait for an event all the
+    same. With `shards`, one for each source, a rank packs its piece of the source.
     """
 
     name = "sm.buffer"
@@ -110,15 +121,17 @@ class BufferOp(IRDLOperation):
     padded = opt_prop_def(DenseArrayBase.constr(i64))
     sources = opt_prop_def(ArrayAttr[StringAttr])
     interleave = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(0, i64))
+    shards = opt_prop_def(ArrayAttr[ShardAttr])
     constant = opt_prop_def(DenseIntOrFPElementsAttr)
     polled = opt_prop_def(UnitAttr)
+    counted = opt_prop_def(UnitAttr)
     offset = opt_prop_def(IntegerAttr.constr(i64))
     buffer = result_def(BufferType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
     assembly_format = (
         "$sym_name $space (`layout` $layout^)? (`padded` $padded^)? (`sources` $sources^)? "
-        "(`interleave` $interleave^)? (`constant` $constant^)? (`polled` $polled^)? "
-        "(`offset` $offset^)? attr-dict `:` type($buffer)"
+        "(`interleave` $interleave^)? (`shards` $shards^)? (`constant` $constant^)? (`polled` $polled^)? "
+        "(`counted` $counted^)? (`offset` $offset^)? attr-dict `:` type($buffer)"
     )
 
     def __init__(self, name: str, space: Space, type_: BufferType, **properties: Attribute) -> None:
@@ -132,6 +145,11 @@ class BufferOp(IRDLOperation):
         return ints(self.buffer.type.shape)
 
     @property
+    def element_type(self) -> Attribute:
+        assert isinstance(self.buffer.type, BufferType)
+        return self.buffer.type.element_type
+
+    @property
     def padded_shape(self) -> Shape:
         return tuple(self.padded.get_values()) if self.padded is not None else self.shape
 
@@ -143,6 +161,11 @@ class BufferOp(IRDLOperation):
             raise VerifyException(
                 f"buffer @{self.sym_name.data}: expected a padded shape that holds {list(self.shape)}, "
                 f"found {list(self.padded_shape)}"
+            )
+        if self.shards is not None and len(self.shards) != len(self.sources or ()):
+            raise VerifyException(
+                f"buffer @{self.sym_name.data}: expected a shard for each of {len(self.sources or ())} sources, "
+                f"found {len(self.shards)}"
             )
         if self.polled is not None and self.space.data is not Space.SCRATCH:
             raise VerifyException(f"buffer @{self.sym_name.data}: only scratch is polled, found {self.space.data}")
@@ -160,6 +183,9 @@ class EventOp(IRDLOperation):
     `polled`: the event stands for what readers of polled buffers see in the data; it orders those reads after their
     writes and nothing else, and costs the kernel nothing. `after_reads`: who waits for the event writes what others
     read before, and reads nothing of theirs: where polled data tells that they are done, it is not needed.
+
+    `shared`: a task signals it on every rank to which it writes, the step event on all; `counts` are the arrivals as if
+    all ranks were one.
     """
 
     name = "sm.event"
@@ -168,11 +194,12 @@ class EventOp(IRDLOperation):
     step = opt_prop_def(UnitAttr)
     polled = opt_prop_def(UnitAttr)
     after_reads = opt_prop_def(UnitAttr)
+    shared = opt_prop_def(UnitAttr)
     event = result_def(EventType)
     traits = traits_def(HasParent(GraphOp), MemoryAllocEffect())
     assembly_format = (
-        "$sym_name (`step` $step^)? (`polled` $polled^)? (`after_reads` $after_reads^)? $counts attr-dict "
-        "`:` type($event)"
+        "$sym_name (`step` $step^)? (`polled` $polled^)? (`after_reads` $after_reads^)? (`shared` $shared^)? $counts "
+        "attr-dict `:` type($event)"
     )
 
     def __init__(
@@ -183,6 +210,7 @@ class EventOp(IRDLOperation):
         step: bool = False,
         polled: bool = False,
         after_reads: bool = False,
+        shared: bool = False,
     ) -> None:
         super().__init__(
             properties={
@@ -191,6 +219,7 @@ class EventOp(IRDLOperation):
                 "step": UnitAttr() if step else None,
                 "polled": UnitAttr() if polled else None,
                 "after_reads": UnitAttr() if after_reads else None,
+                "shared": UnitAttr() if shared else None,
             },
             result_types=[EventType(IntAttr(len(counts)))],
         )
@@ -355,6 +384,8 @@ class GridOp(IRDLOperation):
                     f"{where}, operand {name}: expected a box of rank {rank} over {len(self.shape)} indices, "
                     f"found rank {len(box.sizes.data)} over {box.offset.data.num_dims}"
                 )
+            if box.pushes and not kind.operand(name).polled:
+                raise VerifyException(f"{where}, operand {name}: kind '{kind.name}' cannot write it to other ranks")
             if box.mode is not kind.operand(name).access:
                 raise VerifyException(
                     f"{where}, operand {name}: expected access {kind.operand(name).access}, found {box.mode}"

@@ -11,6 +11,7 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
+from ...core.ranks import Shard
 from .tensors import Shape
 
 RANKS = "tg.ranks"
@@ -47,15 +48,14 @@ class ShardAttr(ParametrizedAttribute):
             if found < least:
                 raise VerifyException(f"tg.shard: '{name}': found {found}, expected {least} or more")
 
-    def piece(self, rank: int, ranks: int) -> int:
-        """Which piece ``rank`` has."""
-        return rank * self.parts.data // ranks
+    @property
+    def shard(self) -> Shard:
+        """As what the runtime knows it by."""
+        return Shard(self.dim.data, self.parts.data)
 
     def box(self, whole: Shape, rank: int, ranks: int) -> tuple[slice, ...]:
         """The piece of ``rank`` as slices of a tensor of shape ``whole``, whose dimension ``parts`` divides."""
-        size = whole[self.dim.data] // self.parts.data
-        start = self.piece(rank, ranks) * size
-        return (*(slice(None),) * self.dim.data, slice(start, start + size))
+        return self.shard.box(whole, rank, ranks)
 
     def local(self, whole: Shape) -> Shape:
         """The shape of a piece of a tensor of shape ``whole``."""

@@ -58,6 +58,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-0.6b": _QWEN3 | _sizes(1024, 3072, 28, 16, tied=True),
     "qwen3-1.7b": _QWEN3 | _sizes(2048, 6144, 28, 16, tied=True),
     "qwen3-8b": _QWEN3 | _sizes(4096, 12288, 36, 32, tied=False),
+    "qwen3-32b": _QWEN3 | _sizes(5120, 25600, 64, 64, tied=False),
     "qwen3-30b-a3b-dense": _QWEN3 | _sizes(2048, 8 * 768, 48, 32, tied=False) | {"num_key_value_heads": 4},
     "llama-3.2-1b": _LLAMA3 | _sizes(2048, 8192, 16, 32, tied=True) | {"head_dim": 64, "num_key_value_heads": 8},
 }

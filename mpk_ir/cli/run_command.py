@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DeviceError, UnsupportedError, UsageError
+from ..core.ranks import STRATEGIES
 from ..core.target import SIM, TARGETS, Target, target_of
-from .arguments import Parser, add_capacity, positive_int, target_name, token_ids
+from .arguments import Parser, add_capacity, one_of, positive_int, target_name, token_ids
+from .ranks import Ranks
 
 if TYPE_CHECKING:
     from ..executable import Executable, Generation
@@ -40,6 +42,15 @@ def parser() -> Parser:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the order in which simulated SMs take turns (0)"
     )
+    parser.add_argument(
+        "--ranks", type=positive_int, metavar="N", help="split the model over N parts of the GPU (under torchrun: GPUs)"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=one_of("--overlap", *STRATEGIES),
+        default=STRATEGIES[0],
+        help=f"how ranks exchange: {', '.join(STRATEGIES)} (default: {STRATEGIES[0]})",
+    )
     add_capacity(parser)
     return parser
 
@@ -53,19 +64,27 @@ def run(arguments: argparse.Namespace) -> int:
     from .progress import Progress
     from .streaming import generate_streaming
 
-    progress = Progress(quiet=arguments.json)
-    choice = choose_target(arguments.target)
+    ranks = Ranks.of(arguments.ranks, arguments.overlap)
+    progress = Progress(quiet=arguments.json or not ranks.speaks)
+    choice = choose_target(arguments.target, ranks.device_ordinal)
     progress.say(f"{choice.target.name}: {choice.reason}")
     model = _unknown_family(arguments.model)
     text = tokenizer(arguments.model)
     prompts = [encode_prompt(prompt, text) for prompt in _repeated(arguments.prompts, arguments.batch)]
     if model is None:
-        executable = _load(arguments, choice, prompts, text, progress)
+        executable = _load(arguments, choice, prompts, progress, ranks)
+        executable.tokenizer = text
+    elif ranks.count > 1:
+        raise model
     else:
         executable = _load_exported(arguments, choice, prompts, text, progress)
     if arguments.json:
         generation = executable.generate(prompts, arguments.max_new_tokens)
-        print(json.dumps(_as_json(generation, executable, progress.seconds)))
+        if ranks.speaks:
+            print(json.dumps(_as_json(generation, executable, progress.seconds)))
+        return 0
+    if not ranks.speaks:  # the same launches as the rank that shows what they yield
+        executable.generate(prompts, arguments.max_new_tokens, lambda request, token: None)
         return 0
     generation = generate_streaming(executable, prompts, arguments.max_new_tokens, progress)
     _summarize(generation, progress)
@@ -81,8 +100,8 @@ class Choice:
     reason: str
 
 
-def choose_target(name: str) -> Choice:
-    """The target called ``name``; `auto` is the GPU's if it has one, else the simulator's.
+def choose_target(name: str, ordinal: int = 0) -> Choice:
+    """The target called ``name``; `auto` is that of GPU ``ordinal`` if there is one, else the simulator's.
 
     Raises DeviceError if ``name`` asks for a GPU that is not there, UnsupportedError for one that has no kernel.
     """
@@ -90,7 +109,7 @@ def choose_target(name: str) -> Choice:
 
     if name == SIM.name:
         return Choice(SIM, None, "simulated on the CPU")
-    device = find_device()
+    device = find_device(ordinal)
     named = [t for t in TARGETS.values() if device and t.name.upper() in device.name and t.num_sms == device.num_sms]
     fitting = [t for t in named if t.runs_kernel]
     if name == "auto":
@@ -110,8 +129,8 @@ def _load(
     arguments: argparse.Namespace,
     choice: Choice,
     prompts: list[list[int]],
-    tokenizer: Tokenizer | None,
     progress: Progress,
+    ranks: Ranks,
 ) -> Executable:
     from ..compiler import compile_model
     from ..executable import Executable
@@ -122,22 +141,24 @@ def _load(
         rows = arguments.rows or max(8, len(prompts))
         options = StepOptions(len(prompts), rows, length, arguments.page_size)
         checkpoint = open_checkpoint(arguments.model)
-        program = compile_model(arguments.model, choice.target, options).program
+        target = choice.target if choice.device is None else ranks.part_of(choice.target)
+        program = compile_model(arguments.model, target, options, parallel=ranks.parallel).program
     if choice.device is None:
         from ..runtime.interleaving import RandomOrder
         from ..runtime.simulator import Simulator, SimulatorOptions
 
         with progress.stage("load", "loading weights"):
-            engine = Simulator(program, checkpoint.tensor, SimulatorOptions(RandomOrder(arguments.seed)))
-        return Executable(program, engine, tokenizer, steps_per_launch=1)
+            order = SimulatorOptions(RandomOrder(arguments.seed))
+            engine = Simulator(program, checkpoint, order, ranks.link())
+        return Executable(program, engine, steps_per_launch=1)
     from ..runtime.cache import KernelCache
     from ..runtime.executor import GpuExecutor
 
     with progress.stage("nvrtc", "compiling the kernel"):
         KernelCache().compile(program.source, program.headers, program.target.arch)
     with progress.stage("load", "loading weights"):
-        engine = GpuExecutor(program, checkpoint.tensor, choice.device)
-    return Executable(program, engine, tokenizer)
+        engine = GpuExecutor(program, checkpoint, choice.device, peers=ranks.peers())
+    return Executable(program, engine)
 
 
 def _unknown_family(folder: Path) -> UnsupportedError | None:

@@ -56,6 +56,10 @@ class DeviceError(MpkError):
     """The CUDA driver reported an error, or there is no usable device."""
 
 
+class RankError(MpkError):
+    """Another rank failed, is gone, or runs another plan."""
+
+
 class KernelTimeoutError(DeviceError):
     """A bounded spin in the kernel ran out: names task, event, count and target."""
 

@@ -27,3 +27,11 @@ class Layout(StrEnum):
     of 32 columns, which two m16n8k16 products take: in the order [product][row % 8][quad][word][row / 8][2 columns],
     column 8 * quad + 4 * product + 2 * word, so that lane 4 * (row % 8) + quad of a warp reads its whole operand of one
     product by one 16-byte load (see codegen/cuda/mpk/tasks/linear.cuh)."""
+
+
+def step_counter_offset(arena_bytes: int) -> int:
+    """Where, from the beginning of the arena, ranks have the counter that ends a step: behind it, on a line of its own.
+
+    What other ranks write is then one piece of memory.
+    """
+    return -(-arena_bytes // 128) * 128

@@ -18,6 +18,7 @@ class Source(StrEnum):
     DATASHEET = "datasheet"
     TAKEN_OVER = "taken over from h200, not measured"
     CHOSEN = "chosen, no real machine"
+    LINK = "900 GB/s of NVLink 4, half of it each way, by the datasheet; latency as published of others, not measured"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Link:
+    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together; ``latency_us``
+    from a store to when a poll on the other side sees it."""
+
+    name: str = "NVLink 4"
+    bytes_per_us: float = 450e3
+    latency_us: float = 1.0
+
+
+@dataclass(frozen=True)
 class Target:
     """One kind of machine: limits the plan must respect and costs the planner weighs.
 
@@ -68,6 +79,7 @@ class Target:
     handoff_loaded_us: float = 1.8
     task_overhead_us: float = 0.3
     costs: Costs = field(default_factory=Costs)
+    link: Link = field(default_factory=Link)
     sources: Mapping[str, Source] = field(default_factory=dict[str, Source], hash=False)
 
     @property
@@ -117,7 +129,7 @@ def _all(source: Source, *figures: str) -> dict[str, Source]:
 
 
 KIB = 1024
-_LIMITS = _all(Source.DATASHEET, "num_sms", "shared_memory_bytes")
+_LIMITS = _all(Source.DATASHEET, "num_sms", "shared_memory_bytes") | _all(Source.LINK, "link")
 _COSTS = ("handoff_idle_us", "handoff_loaded_us", "task_overhead_us", "costs")
 _UNMEASURED = _LIMITS | _all(Source.DATASHEET, "read_bandwidth_tb_s") | _all(Source.TAKEN_OVER, *_COSTS)
 
@@ -136,7 +148,26 @@ TARGETS = {target.name: target for target in (H200, H100, A100, B200, SIM)}
 
 
 def target_of(name: str) -> Target:
-    """The target called ``name``. Raises UsageError for any other."""
-    if name not in TARGETS:
+    """The target called ``name``, or of `h200/4` a quarter. Raises UsageError for any other."""
+    whole, _, parts = name.partition("/")
+    if whole not in TARGETS:
         raise UsageError(f"unknown target '{name}'", advice=did_you_mean(name, TARGETS))
-    return TARGETS[name]
+    if not parts:
+        return TARGETS[whole]
+    if not parts.isdecimal():
+        raise UsageError(f"unknown target '{name}'", advice=f"a part of {whole} is called such as {whole}/4")
+    return part_of(TARGETS[whole], int(parts))
+
+
+def part_of(target: Target, parts: int) -> Target:
+    """One of ``parts`` equal shares of the SMs of ``target``, which has the bandwidth of as many.
+
+    Raises UsageError if there are not that many SMs.
+    """
+    if parts == 1:
+        return target
+    if not 1 <= parts <= target.num_sms:
+        raise UsageError(f"target '{target.name}' of {target.num_sms} SMs in {parts} parts")
+    num_sms = target.num_sms // parts
+    bandwidth = target.read_bandwidth_tb_s * num_sms / target.num_sms
+    return replace(target, name=f"{target.name}/{parts}", num_sms=num_sms, read_bandwidth_tb_s=bandwidth)

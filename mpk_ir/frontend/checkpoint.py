@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import CheckpointError, did_you_mean
+from ..core.ranks import Rank, Shard
 from .config import ModelConfig, load_config, read_json
 from .weights import weight_shapes
 
@@ -43,12 +44,32 @@ class Checkpoint:
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor called ``name``, in the checkpoint's dtype. Raises CheckpointError if there is none."""
-        entry = self.entries.get(name)
-        if entry is None:
+        return self._file(self._entry(name).file).get_tensor(name)
+
+    def __call__(self, name: str) -> torch.Tensor:
+        """As `tensor`: a checkpoint is a loader of parameters."""
+        return self.tensor(name)
+
+    def piece(self, name: str, shard: Shard, rank: Rank) -> torch.Tensor:
+        """What ``rank`` holds of the tensor called ``name``; no more of the file is read.
+
+        Raises CheckpointError if there is no such tensor, or if it is not in equal parts.
+        """
+        entry = self._entry(name)
+        if len(entry.shape) <= shard.dim or entry.shape[shard.dim] % shard.parts:
+            raise CheckpointError(
+                f"tensor '{name}': found {list(entry.shape)}, expected {shard.parts} equal parts of dimension "
+                f"{shard.dim}",
+                where=str(entry.file),
+            )
+        return self._file(entry.file).get_slice(name)[rank.piece(shard, entry.shape)]
+
+    def _entry(self, name: str) -> TensorEntry:
+        if name not in self.entries:
             raise CheckpointError(
                 f"no tensor '{name}'", where=str(self.folder), advice=did_you_mean(name, self.entries)
             )
-        return self._file(entry.file).get_tensor(name)
+        return self.entries[name]
 
     def array(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The tensor called ``name`` as float32. Raises CheckpointError if there is none."""

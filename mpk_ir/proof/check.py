@@ -7,9 +7,10 @@ from collections import defaultdict
 import numpy as np
 
 from .order import Order
-from .plan import Bounds, IntArray, Plan, PlanBuffer
+from .plan import IntArray, Plan, PlanBuffer
 from .promises import check_polled, check_streams
 from .races import check_coverage, check_early_reads, check_races
+from .ranks import check_pushes, representatives, spread
 from .rejection import Place, Rejection
 
 
@@ -30,29 +31,44 @@ def check(plan: Plan) -> Order:
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
     9. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
        those of the next.
+
+    Of a plan for several ranks, these hold of all their tasks together; what a task writes into the memory of another
+    rank is polled, for which the rank waits by no event (`proof.ranks`).
     """
     check_bounds(plan)
     check_counts(plan)
     check_polled(plan)
     order = Order.of(plan)
-    check_races(plan, order)
     check_streams(plan)
+    check_memory(plan, order.strong)
+    if plan.ranks == 1:
+        check_tasks(plan, order)
+        return order
+    check_pushes(plan)
+    everybody = spread(plan, representatives(plan))
+    check_tasks(everybody, Order.of(everybody))
+    return order
+
+
+def check_tasks(plan: Plan, order: Order) -> None:
+    """What two tasks owe each other: rules race, memory model (of early reads), coverage and step. Raises Rejection."""
+    check_races(plan, order)
     check_early_reads(plan, order)
     check_coverage(plan)
-    check_memory(plan, order.strong)
     check_step(plan, order)
-    return order
 
 
 def check_bounds(plan: Plan) -> None:
     """Every box begins and ends inside its buffer and holds something. Raises Rejection, rule bounds."""
-    seen: set[tuple[Bounds, tuple[int, ...]]] = set()
+    seen: set[tuple[object, ...]] = set()
     for region in plan.regions:
         shape = plan.buffers[region.buffer].shape
-        if (region.bounds, shape) in seen:  # layers repeat
+        if (region.bounds, shape, region.rank_step) in seen:  # layers repeat
             continue
-        seen.add((region.bounds, shape))
-        low, high = region.bounds.low, region.bounds.high
+        seen.add((region.bounds, shape, region.rank_step))
+        last = (plan.ranks - 1) * np.array(region.rank_step or (0,) * len(shape))
+        low = np.minimum(region.bounds.low, region.bounds.low + last)
+        high = np.maximum(region.bounds.high, region.bounds.high + last)
         outside = ((low < 0) | (high <= low) | (high > np.array(shape))).any(axis=1)
         if outside.any():
             number = int(outside.argmax())
@@ -167,14 +183,17 @@ def _span(plan: Plan, order: Order, tasks: IntArray) -> tuple[IntArray, IntArray
 
 def check_step(plan: Plan, order: Order) -> None:
     """Nothing outlives its step. Raises Rejection, rule step."""
-    if len(plan.step_events) != 1:
+    expected = len(np.unique(plan.queue_rank))
+    if len(plan.step_events) != expected:
         raise Rejection(
             "step",
-            f"expected one step event of one element, found {len(plan.step_events)}",
+            f"expected one step event of one element, found {len(plan.step_events) // expected}",
             advice="sm-synthesize-events makes it",
         )
-    (step,) = plan.step_events
-    late = np.flatnonzero(plan.position >= order.event_clock[step][plan.queue])
-    if late.size:
-        task, name = plan.task(int(late[0])), plan.event_names[step]
-        raise Rejection("step", f"{task} may still run when event {name} ends the step", tasks=(task,), events=(name,))
+    for step in plan.step_events:
+        late = np.flatnonzero(plan.position >= order.event_clock[step][plan.queue])
+        if late.size:
+            task, name = plan.task(int(late[0])), plan.event_names[step]
+            raise Rejection(
+                "step", f"{task} may still run when event {name} ends the step", tasks=(task,), events=(name,)
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -56,6 +56,9 @@ class Region:
     ``along``: per dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none.
     ``early``: the body reads it before it waits for its events. ``streamed``: a loader reads it ahead of every wait.
     ``appends``, ``polled``, ``tells``: what the body promises, as of `mpk_ir.tasks.base.Operand`.
+    ``first_row``: the row of the buffer that is the first of the step's rows. ``rank_step``: elements by which the
+    boxes move from rank to rank, per dimension; empty if they don't. ``to``: [tasks] the rank into whose memory each
+    task writes it, or `TO_ALL`; None if each rank has its own.
     """
 
     grid: int
@@ -70,6 +73,9 @@ class Region:
     appends: bool = False
     polled: bool = False
     tells: bool = False
+    rank_step: tuple[int, ...] = ()
+    first_row: int = 0
+    to: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,10 @@ class Plan:
     """[events]: whether the event stands for what readers of polled buffers see in the data."""
     polled_bytes: int = 0
     """Between the two copies of polled buffers."""
+    event_shared: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """[events]: whether a task signals the event on every rank to which it writes, the step event on all."""
+    ranks: int = 1
+    """They all run this plan; ``event_count`` is as if they were one."""
     unknown_events: tuple[tuple[int, str], ...] = ()
     """(task, event) where a task names an event that does not exist; not in ``waits`` and ``signals``."""
 

@@ -114,4 +114,6 @@ def _inside(plan: Plan, written: Region, tasks: IntArray, seen: _Seen, part: Int
     """[rows]: whether what a task writes lies in what all see of the part."""
     number = tasks - plan.grids[written.grid].first
     low, high = written.bounds.low[number], written.bounds.high[number]
-    return ((low >= seen.low[part]) & (high <= seen.high[part])).all(axis=1) & (low[:, 0] == FIRST_ROW)
+    return ((low >= seen.low[part]) & (high <= seen.high[part])).all(axis=1) & (
+        low[:, 0] == written.first_row + FIRST_ROW
+    )

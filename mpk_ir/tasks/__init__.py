@@ -22,10 +22,13 @@ from .linear import Linear
 from .map import Map
 from .matmul import Matmul
 from .normalize import Normalize
+from .push import Push
+from .rank_sum import RankSum
 from .reduce import Reduce
 from .rms_norm import RmsNorm
 from .rope import Rope
 from .select import Select
+from .shard_embedding import ShardEmbedding
 
 EXTENSION_GROUP = "mpk_ir.extensions"
 
@@ -48,6 +51,9 @@ BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     Matmul(),
     Gather(),
     IndexCopy(),
+    Push(),
+    RankSum(),
+    ShardEmbedding(),
 )
 
 _registered: dict[str, TaskKind[Any]] = {kind.name: kind for kind in BUILTIN_KINDS}

@@ -11,10 +11,13 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class SelectParams(Params):
-    """``chunks`` of the vocabulary, each with its best value and column."""
+    """``chunks`` of the vocabulary, each with its best value and column, the same number from each of ``ranks``.
+    Columns of a chunk count from the first of its rank, which holds ``rank_columns``."""
 
     chunks: int
     rows: int
+    ranks: int = 1
+    rank_columns: int = 0
 
 
 class Select(TaskKind[SelectParams]):
@@ -30,11 +33,13 @@ class Select(TaskKind[SelectParams]):
     )
 
     def signature(self, params: SelectParams) -> str:
-        return f"mpk::Select<{params.chunks}, {params.rows}>"
+        ranks = f", {params.chunks // params.ranks}, {params.rank_columns}" if params.ranks > 1 else ""
+        return f"mpk::Select<{params.chunks}, {params.rows}{ranks}>"
 
     def cost_us(self, params: SelectParams, target: Target) -> float:
         return 8 * params.rows * params.chunks / target.sm_bytes_per_us + target.task_overhead_us
 
     def reference(self, params: SelectParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         best = views["value"].argmax(axis=1)
-        views["y"][...] = views["column"][range(params.rows), best]
+        first = best // (params.chunks // params.ranks) * params.rank_columns
+        views["y"][...] = views["column"][range(params.rows), best] + first

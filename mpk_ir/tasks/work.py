@@ -20,8 +20,11 @@ from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
 from .kv_append import KvAppendParams
 from .linear import CONSUMER_WARPS, TILE_ROWS, LinearParams
+from .push import PushParams
+from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams
 from .rope import RopeParams
+from .shard_embedding import ShardEmbeddingParams
 
 BF16_BYTES = 2
 F32_BYTES = 4
@@ -55,6 +58,27 @@ def work_of(kind: TaskKind[Any], params: Any, indices: Array, load: Load, target
     if kind.name in _MODELS:
         return _MODELS[kind.name](params, indices, load, target.costs)
     return Work(kind.cost_us(params, target))
+
+
+@dataclass(frozen=True)
+class CommunicationCosts:
+    """Microseconds that a sum over ranks takes beyond its producer, if nothing hides it."""
+
+    one_shot_us: float
+    two_shot_us: float
+
+
+def communication_costs(target: Target, ranks: int, size_bytes: int) -> CommunicationCosts:
+    """Of ``size_bytes`` on each of ``ranks``: one-shot sends all of it to each other rank, two-shot a piece there and a
+    piece of the sum back, with another trip and another task on the way."""
+    link, costs = target.link, target.costs
+    trip_us = link.latency_us + costs.small_us
+    one_shot = (ranks - 1) * size_bytes / link.bytes_per_us
+    two_shot = 2 * (ranks - 1) / ranks * size_bytes / link.bytes_per_us
+    read_us = ranks * size_bytes / (target.num_sms * costs.small_bytes_per_us)
+    return CommunicationCosts(
+        trip_us + one_shot + read_us, 2 * trip_us - costs.small_us + costs.handoff_us + two_shot + read_us / ranks
+    )
 
 
 def _ceil(value: int, divisor: int) -> int:
@@ -98,7 +122,7 @@ def _attention_merge(params: AttentionMergeParams, indices: Array, load: Load, c
     return _small(costs, rows * params.splits * params.group * (params.head_dim + 2) * F32_BYTES)
 
 
-def _embedding(params: EmbeddingParams, indices: Array, load: Load, costs: Costs) -> Work:
+def _embedding(params: EmbeddingParams | ShardEmbeddingParams, indices: Array, load: Load, costs: Costs) -> Work:
     moved = BF16_BYTES * min(load.rows, params.rows) * params.columns
     return _small(costs, 2 * moved, cache_bytes=moved)
 
@@ -123,6 +147,14 @@ def _kv_append(params: KvAppendParams, indices: Array, load: Load, costs: Costs)
     return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.head_dim)
 
 
+def _push(params: PushParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * params.element_bytes * min(load.rows, params.rows) * params.columns)
+
+
+def _rank_sum(params: RankSumParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, (params.ranks + 1) * BF16_BYTES * min(load.rows, params.rows) * params.columns)
+
+
 def _fixed(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
     return _small(costs, 0.0)
 
@@ -141,6 +173,9 @@ _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "elementwise": _elementwise,
     "rope": _rope,
     "kv_append": _kv_append,
+    "push": _push,
+    "rank_sum": _rank_sum,
+    "shard_embedding": _embedding,
     "select": _fixed,
     "advance": _fixed,
     "join": _nothing,

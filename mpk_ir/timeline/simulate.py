@@ -6,7 +6,10 @@ for the last of its weights. Polled data is there when it is computed, other dat
 the SMs share is memory bandwidth: all streams get the same rate, at most what one SM can take. Cache reads of
 attention are streams too. A hand-off takes longer the more memory is in use.
 
-What is not: contention for the second-level cache, and ring stages (a task's weights are a fluid).
+Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
+and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
+
+What is not either: contention for the second-level cache, and ring stages (a task's weights are a fluid).
 """
 
 from __future__ import annotations
@@ -101,6 +104,9 @@ class _Machine:
             for event in events:
                 self.waiters[event].append(task)
         self.left: list[int] = program.event_count.tolist()
+        self.pushed, self.link = asked.pushed_bytes.tolist(), target.link
+        self.link_free = 0.0
+        self.shared: list[bool] = (program.event_shared & (program.ranks > 1)).tolist()
         count = len(tasks)
         self.begin, self.ready = [-1.0] * count, [-1.0] * count
         self.computed, self.signalled = [-1.0] * count, [-1.0] * count
@@ -188,11 +194,21 @@ class _Machine:
         self._arrive(task, polled=False)
 
     def _arrive(self, task: int, *, polled: bool) -> None:
+        if polled:  # what is pushed is polled
+            self.link_free = max(self.link_free, self.now) + self.pushed[task] / self.link.bytes_per_us
+        beyond_us = max(0.0, self.link.latency_us - self.costs.handoff_us)  # of a hand-off on the rank itself
         for event in self.signals[task]:
-            if self.polled[event] is polled:
-                self.left[event] -= 1
-                if not self.left[event]:
-                    self._arrived(event)
+            if self.polled[event] is not polled:
+                continue
+            if self.shared[event]:
+                self.call_at(max(self.link_free, self.now) + beyond_us, self._count, event)
+            else:
+                self._count(event)
+
+    def _count(self, event: int) -> None:
+        self.left[event] -= 1
+        if not self.left[event]:
+            self._arrived(event)
 
     def _arrived(self, event: int) -> None:
         if event == self.program.step_event:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..codegen.program import Program
 from ..core.memory import Space
+from ..core.ranks import TO_ALL
 from ..tasks import task_kind
 from ..tasks.work import Load, work_of
 
@@ -17,18 +18,20 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Demand:
-    """Per task: bytes of weights the loader streams ahead of the wait; what the consumers then need (see `Work`)."""
+    """Per task: bytes of weights the loader streams ahead of the wait; what the consumers then need (see `Work`); bytes
+    that it sends to other ranks."""
 
     streamed_bytes: FloatArray
     cache_bytes: FloatArray
     activation_us: FloatArray
     compute_us: FloatArray
+    pushed_bytes: FloatArray
 
 
 def demand(program: Program, load: Load) -> Demand:
     """What every task of ``program`` asks of its SM under ``load``."""
     tasks = program.tasks
-    found = Demand(*(np.zeros(len(tasks)) for _ in range(4)))
+    found = Demand(*(np.zeros(len(tasks)) for _ in range(5)))
     rows_of = np.argsort(tasks["grid"], kind="stable")
     bounds = np.searchsorted(tasks["grid"][rows_of], np.arange(len(program.grids) + 1))
     for number, grid in enumerate(program.grids):
@@ -39,10 +42,20 @@ def demand(program: Program, load: Load) -> Demand:
         found.cache_bytes[mine] = work.cache_bytes
         for slot, operand in enumerate(grid.operands):
             buffer = program.buffers[operand.buffer]
+            if operand.pushed:
+                sizes = tasks["sizes"][mine, slot, :2].astype(np.int64)
+                sent = np.minimum(sizes[:, 0], load.rows) * sizes[:, 1] * buffer.dtype.bytes
+                found.pushed_bytes[mine] += sent * _others_reached(program, tasks["push_to"][mine])
             if kind.operand(operand.name).streamed and buffer.space is Space.WEIGHT:  # caches are ``cache_bytes``
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes
     return found
+
+
+def _others_reached(program: Program, push_to: np.ndarray[Any, Any]) -> FloatArray:
+    """[tasks]: to how many other ranks each sends what it pushes; over all ranks, if it sends to one of them."""
+    others = program.ranks - 1
+    return np.where(push_to == TO_ALL, others, others / program.ranks)
 
 
 def moved_bytes(program: Program, load: Load) -> FloatArray:

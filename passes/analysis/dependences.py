@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from xdsl.ir import SSAValue
 
-from ...dialects.sm import BufferOp, GraphOp
+from ...core.ranks import TO_ALL, TO_SELF
+from ...dialects.sm import BoxAttr, BufferOp, GraphOp
 from ...dialects.sm.attributes import ints
-from ...dialects.sm.expansion import box_bounds
+from ...dialects.sm.expansion import IntArray, box_bounds, push_targets
 from ...proof import Bounds
 from ...proof.races import boxes_overlap
 from ...proof.telling import FIRST_ROW, boxes_held
@@ -24,13 +26,15 @@ class Dependence:
     """``relation`` [producer tasks, consumer tasks]: true where the first must run before the second. ``polled``: only
     because the second reads of polled buffers what the first writes; ``told``, of the same shape, says where the second
     then knows that the first has done its reading (`proof.telling`). ``after_write``: the first writes what the second
-    touches; else it only reads what the second writes."""
+    touches; else it only reads what the second writes. ``shared``: the first writes it into the memory of other ranks,
+    and the second is a task of the rank to which it writes."""
 
     producer: int
     consumer: int
     relation: BoolArray
     polled: bool = False
     after_write: bool = True
+    shared: bool = False
     told: BoolArray | None = None
 
     @property
@@ -52,13 +56,14 @@ class Dependences:
 
     def __init__(self, graph: GraphOp) -> None:
         self.grids = graph.grids
+        self._ranks = graph.rank_count
         self._overlaps: dict[tuple[Any, ...], BoolArray] = {}
         self._inclusions: dict[tuple[Any, ...], BoolArray] = {}
         self.edges = self._edges()
 
     def _edges(self) -> list[Dependence]:
-        relations: dict[tuple[int, int, bool, bool], BoolArray] = {}
-        told: dict[tuple[int, int, bool, bool], BoolArray] = {}
+        relations: dict[tuple[int, int, bool, bool, bool], BoolArray] = {}
+        told: dict[tuple[int, int, bool, bool, bool], BoolArray] = {}
         for value, accesses in self._accesses().items():
             for position, later in enumerate(accesses):
                 for earlier in accesses[:position]:
@@ -66,7 +71,8 @@ class Dependences:
                         continue
                     relation = self._overlap(value, earlier, later)
                     if relation.any():
-                        key = (earlier.grid, later.grid, is_polled(value) and not later.writes, earlier.writes)
+                        by_data = is_polled(value) and not later.writes
+                        key = (earlier.grid, later.grid, by_data, earlier.writes, self._box(earlier).pushes)
                         relations[key] = relations[key] | relation if key in relations else relation
                         if key[2] and self._tells(earlier, later):
                             told[key] = told.get(key, np.False_) | self._holds(value, earlier, later)
@@ -100,13 +106,34 @@ class Dependences:
 
     def _overlap(self, value: SSAValue, earlier: Access, later: Access) -> BoolArray:
         """Layers repeat: what matters are the two boxes, the two index spaces and the buffer's shape."""
-        sides = [(self.grids[a.grid].extent, self.grids[a.grid].boxes.data[a.operand]) for a in (earlier, later)]
+        sides = [(self.grids[a.grid].extent, self._box(a)) for a in (earlier, later)]
         key = (*sides[0], *sides[1], value.type)
         if key not in self._overlaps:
-            first = box_bounds(self.grids[earlier.grid], earlier.operand)
-            second = box_bounds(self.grids[later.grid], later.operand)
-            self._overlaps[key] = boxes_overlap(Bounds(*first), Bounds(*second))
+            owners = range(self._ranks if any(box.by_rank or box.pushes for _, box in sides) else 1)
+            found = [self._overlap_on(owner, earlier, later) for owner in owners]
+            self._overlaps[key] = np.logical_or.reduce(found)
         return self._overlaps[key]
+
+    def _overlap_on(self, owner: int, earlier: Access, later: Access) -> BoolArray:
+        """In the memory of rank ``owner``."""
+        return np.logical_or.reduce(
+            [
+                boxes_overlap(Bounds(*first), Bounds(*second)) & reach_first[:, None] & reach_second[None, :]
+                for first, reach_first in self._boxes_on(owner, earlier)
+                for second, reach_second in self._boxes_on(owner, later)
+            ]
+        )
+
+    def _boxes_on(self, owner: int, access: Access) -> Iterator[tuple[tuple[IntArray, IntArray], BoolArray]]:
+        """Per rank that may write there, its boxes and [tasks] whether they do; of others' tasks only writes reach."""
+        grid, box = self.grids[access.grid], self._box(access)
+        targets = push_targets(grid, box)
+        for rank in range(self._ranks) if box.pushes else (owner,):
+            reach = (targets == TO_ALL) | (targets == owner) | (targets == TO_SELF)
+            yield box_bounds(grid, access.operand, rank), reach
+
+    def _box(self, access: Access) -> BoxAttr:
+        return self.grids[access.grid].boxes.data[access.operand]
 
 
 def _by_event(relation: BoolArray, told: BoolArray) -> BoolArray:

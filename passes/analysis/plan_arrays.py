@@ -10,7 +10,15 @@ from xdsl.ir import Attribute, SSAValue
 from ...core.target import target_of
 from ...dialects.sm import EventOp, GraphOp, GridOp
 from ...dialects.sm.attributes import ints
-from ...dialects.sm.expansion import IntArray, box_bounds, event_elements, placement, task_indices
+from ...dialects.sm.expansion import (
+    IntArray,
+    box_bounds,
+    event_elements,
+    placement,
+    push_targets,
+    rank_step,
+    task_indices,
+)
 from ...dialects.sm.ops import EventUse
 from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region, Rejection
 from .memory import element_bytes, size_bytes
@@ -52,6 +60,8 @@ def plan_of(graph: GraphOp) -> Plan:
         arena_bytes=graph.arena_bytes.value.data if graph.arena_bytes is not None else 0,
         event_polled=np.array([op.polled is not None for op in graph.events for _ in range(op.size)], np.bool_),
         polled_bytes=graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
+        event_shared=np.array([op.shared is not None for op in graph.events for _ in range(op.size)], np.bool_),
+        ranks=graph.rank_count,
         unknown_events=tuple(uses.unknown),
     )
 
@@ -104,6 +114,8 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     ints(box.along),
                     early=operand.early,
                     streamed=operand.streamed,
+                    rank_step=rank_step(grid, position),
+                    to=push_targets(grid, box) if box.pushes else None,
                     appends=operand.appends,
                     polled=operand.polled,
                     tells=operand.tells,

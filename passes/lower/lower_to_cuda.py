@@ -10,6 +10,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from ...core.errors import PlanError
+from ...core.memory import step_counter_offset
 from ...core.target import Target, target_of
 from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
 from ...dialects.sm import GraphOp, GridOp
@@ -69,7 +70,10 @@ class LowerToCuda(MpkPass):
             "kRuntimeSharedBytes": RUNTIME_SHARED_BYTES,
             "kPolledBytes": graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
             "kStepEvent": step_event(graph),
-            "kStepArrivals": num_busy_sms(graph, target),
+            "kStepArrivals": graph.rank_count * num_busy_sms(graph, target),
+            "kRanks": graph.rank_count,
+            "kRankBlocks": target.num_sms,
+            "kStepCounterOffset": step_counter_offset(graph.arena_bytes.value.data if graph.arena_bytes else 0),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),

@@ -184,6 +184,7 @@ class _Renewed:
             step=event.step is not None,
             polled=event.polled is not None,
             after_reads=event.after_reads is not None,
+            shared=event.shared is not None,
         )
         made.location = event.location
         block = event.parent

@@ -11,7 +11,7 @@ from xdsl.ir.affine import AffineConstantExpr, AffineMap
 from ...core.errors import PlanError
 from ...core.target import target_of
 from ...dialects.sm import BoxAttr, GraphOp, GridOp
-from ...dialects.sm.attributes import int_array, ints
+from ...dialects.sm.attributes import NO_RANK, int_array, ints
 from ...dialects.sm.expansion import box_bounds, event_elements, placement
 from ...dialects.sm.ops import EventUse, GridOperand, dense_i32
 from ..base import MpkPass
@@ -36,6 +36,8 @@ class Expand(MpkPass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
             total = sum(grid.num_tasks for grid in graph.grids)
+            if graph.rank_count > 1:
+                raise PlanError(f"sm-expand: graph @{graph.sym_name.data} is for {graph.rank_count} ranks, expected 1")
             if total > self.limit:
                 raise PlanError(
                     f"sm-expand: graph @{graph.sym_name.data} has {total} tasks, the limit is {self.limit}",
@@ -64,7 +66,7 @@ class Expand(MpkPass):
 def _fixed(box: BoxAttr, low: list[int]) -> BoxAttr:
     """The box of one task. What ``along`` kept apart at run time overlaps now."""
     offset = AffineMap(1, 0, tuple(AffineConstantExpr(value) for value in low))
-    return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, int_array([-1] * len(ints(box.sizes))))
+    return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, int_array([-1] * len(ints(box.sizes))), NO_RANK)
 
 
 def _uses(grid: GridOp, uses: list[EventUse], task: int) -> list[EventUse]:

@@ -56,7 +56,8 @@ def _merge(graph: GraphOp, *, signals: bool) -> int:
     groups: dict[Hashable, list[EventOp]] = defaultdict(list)
     for event in graph.events:
         if event.step is None and users[event.event]:
-            groups[(event.size, event.marks, tuple(users[event.event]))].append(event)
+            marks = (*event.marks, event.shared is not None)
+            groups[(event.size, marks, tuple(users[event.event]))].append(event)
     replaced: dict[SSAValue, EventOp] = {}
     for first, *rest in groups.values():
         for event in rest:

@@ -9,8 +9,9 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.ir import SSAValue
 
+from ...core.errors import PlanError
 from ...core.memory import Space
-from ...dialects.sm import GraphOp, GridOp
+from ...dialects.sm import BufferOp, GraphOp, GridOp
 from ...tasks.base import Operand
 from ..base import MpkPass
 
@@ -38,9 +39,23 @@ class PollData(MpkPass):
                 for value, name in zip(grid.data, grid.operand_names, strict=True):
                     uses[value].append((grid, grid.task_kind.operand(name.data)))
             for buffer in graph.buffers:
-                if buffer.space.data is Space.SCRATCH and _can_be_polled(uses[buffer.buffer]):
+                _require_pollable(buffer, uses[buffer.buffer])
+                scratch = buffer.space.data is Space.SCRATCH and buffer.counted is None
+                if scratch and _can_be_polled(uses[buffer.buffer]):
                     buffer.polled = UnitAttr()
                     self.count("polled_buffers")
+
+
+def _require_pollable(buffer: BufferOp, uses: list[tuple[GridOp, Operand]]) -> None:
+    """Raise PlanError if other ranks write ``buffer``, which only polling can tell, and a reader cannot poll."""
+    boxes = [grid.boxes.data[list(grid.data).index(buffer.buffer)] for grid, _ in uses]
+    if any(box.pushes for box in boxes) and not _can_be_polled(uses):
+        blind = next((grid for grid, operand in uses if not operand.polled), uses[0][0])
+        raise PlanError(
+            f"sm-poll-data: other ranks write @{buffer.sym_name.data}, and grid @{blind.sym_name.data} of kind "
+            f"'{blind.kind.data}' cannot poll it",
+            advice="kinds that poll: linear, attention, rank_sum, select",
+        )
 
 
 def _can_be_polled(uses: list[tuple[GridOp, Operand]]) -> bool:

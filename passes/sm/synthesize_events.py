@@ -28,8 +28,9 @@ class SynthesizeEvents(MpkPass):
     sm.grid @b ... waits (%e) [affine_map<(d0) -> (d0)>] ...
     ```
     Every dependence counts: read after write, write after read, write after write, through views too. An edge that
-    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`, and
-    beside them writes behind reads get events marked `after_reads`.
+    the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`,
+    beside them writes behind reads get events marked `after_reads`; reads of what other ranks write events marked
+    `shared`. The end of the step of several ranks is shared too.
     """
 
     name = "sm-synthesize-events"
@@ -81,7 +82,7 @@ class SynthesizeEvents(MpkPass):
             followed[edge.producer] |= edge.relation.any(axis=1)
         last = [number for number, done in enumerate(followed) if not done.all()]
         total = sum(int((~followed[number]).sum()) for number in last)
-        event = EventOp("step", [total], step=True)
+        event = EventOp("step", [total], step=True, shared=graph.rank_count > 1)
         graph.body.block.insert_op_before(event, grids[0])
         for number in last:
             element = np.where(followed[number], -1, 0)[:, None]
@@ -91,5 +92,6 @@ class SynthesizeEvents(MpkPass):
 def _event(grids: list[GridOp], edge: Dependence, members: BoolArray, *, after_reads: bool) -> EventOp:
     """An event tensor with an element for each distinct set of producers of ``edge``, ``members`` [producers, sets]."""
     suffix = ".polled" if edge.polled else ".reads" if after_reads else ""
+    suffix += ".shared" if edge.shared else ""
     name = f"{grids[edge.producer].sym_name.data}->{grids[edge.consumer].sym_name.data}{suffix}"
-    return EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled, after_reads=after_reads)
+    return EventOp(name, members.sum(axis=0).tolist(), polled=edge.polled, after_reads=after_reads, shared=edge.shared)

@@ -25,6 +25,7 @@ from ...core.target import Target
 from ...dialects.sm import BoxAttr, BufferOp, BufferType, GridOp, LayoutAttr
 from ...dialects.sm.attributes import int_array
 from ...dialects.sm.ops import GridOperand
+from ...dialects.tg import ParamOp
 from ...tasks.base import Access, Params, TaskKind
 from .decisions import Decisions
 from .views import Axes, by_first, by_last, same_place
@@ -90,8 +91,9 @@ class View:
 class GraphBuilder:
     """Collects buffers, grids and decisions; ``views`` says where each tg value lives."""
 
-    def __init__(self, target: Target, count: Callable[[str, int], None]) -> None:
+    def __init__(self, target: Target, count: Callable[[str, int], None], ranks: int = 1) -> None:
         self.target = target
+        self.ranks = ranks
         self.block = Block()
         self.views: dict[SSAValue, View] = {}
         self.states: dict[str, SSAValue] = {}
@@ -99,6 +101,8 @@ class GraphBuilder:
         self.decisions = Decisions()
         self.deferred: dict[SSAValue, Callable[[], None]] = {}
         """Elementwise results that their one user may compute itself; called, it gives one memory after all."""
+        self.absorbed: set[Operation] = set()
+        """Ops whose result the rule of another op computed in passing."""
         self.copy: Callable[[SSAValue, View], None] | None = None
         self._names: dict[type, set[str]] = {BufferOp: set(), GridOp: set()}
         self._weights: dict[tuple[Any, ...], SSAValue] = {}
@@ -129,9 +133,10 @@ class GraphBuilder:
             self.states[name] = self.buffer(name, Space.STATE, shape, element)
         return self.states[name]
 
-    def weight(self, sources: Sequence[str], interleave: int, value: SSAValue, layout: Layout) -> SSAValue:
-        """The buffer of a weight packed from parameters ``sources``; one per way of packing."""
-        key = (tuple(sources), interleave)
+    def weight(self, param: ParamOp, layout: Layout) -> SSAValue:
+        """The buffer of a weight packed as ``param`` says; one per way of packing."""
+        sources, interleave, value = param.source_names, param.interleave.value.data, param.result
+        key = (tuple(sources), interleave, param.shards)
         if key not in self._weights:
             shape = tensor_shape(value)
             props: dict[str, Attribute] = {
@@ -139,6 +144,8 @@ class GraphBuilder:
                 "interleave": IntegerAttr(interleave, i64),
                 "layout": LayoutAttr(layout),
             }
+            if param.shards is not None:
+                props["shards"] = param.shards
             if layout is Layout.MMA_ROWS_16:
                 padded = [round_up(size, tile) for size, tile in zip(shape, WEIGHT_TILE, strict=True)]
                 props["padded"] = DenseArrayBase.from_list(i64, padded)
@@ -218,7 +225,7 @@ class GraphBuilder:
     def _unpacked(self, value: SSAValue, packed: BufferOp) -> View:
         """A weight that a product needs in tiles once more, row by row."""
         if value not in self._plain_copies:
-            props: dict[str, Attribute] = {"sources": packed.properties["sources"], "interleave": packed.interleave}
+            props = {n: packed.properties[n] for n in ("sources", "interleave", "shards") if n in packed.properties}
             name = f"{packed.sym_name.data}.rows"
             shape = tensor_shape(value)
             buffer = self.buffer(name, Space.WEIGHT, shape, element_type(value), **props)

@@ -133,14 +133,14 @@ def tile_argmax(op: Operation, builder: GraphBuilder) -> None:
     if not isinstance(element_type(op.x), Float32Type):
         raise UnsupportedError(f"argmax: expected logits of f32, found {element_type(op.x)}")
     y = builder.result(op.results[0], "sampled")
-    product = _linear_that_makes(builder.view(op.x).buffer, builder)
+    product = linear_that_makes(builder.view(op.x).buffer, builder)
     if product is not None:
         _select(builder, add_best(product, builder, rows), rows, y)
     else:
         _select(builder, _argmax_chunks(builder, builder.view(op.x), rows, columns), rows, y)
 
 
-def _linear_that_makes(buffer: SSAValue, builder: GraphBuilder) -> GridOp | None:
+def linear_that_makes(buffer: SSAValue, builder: GraphBuilder) -> GridOp | None:
     """The linear grid that alone writes ``buffer``."""
     writers = [
         op

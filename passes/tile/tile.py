@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Operation, SSAValue
 
@@ -29,7 +29,7 @@ from ...dialects.tg import (
 )
 from ...tasks import load_extensions
 from ..base import MpkPass
-from . import attention, general, linear, shaping, simple
+from . import attention, general, linear, ranks, shaping, simple
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
 from .decisions import OVERRIDE, Decision
 from .expand import streams_weight
@@ -37,7 +37,7 @@ from .map import copy_into
 from .shaping import in_state
 from .views import by_first, by_last
 
-_RULES = (attention, general, linear, shaping, simple)  # importing a module registers its rules
+_RULES = (attention, general, linear, ranks, shaping, simple)  # importing a module registers its rules
 STEP_METADATA = "mpk.step"
 """Attribute of the function that holds facts for the host side; it becomes the graph's metadata."""
 
@@ -90,17 +90,10 @@ class Tile(MpkPass):
         self.count("overrides", sum(OVERRIDE in op.attributes for op in function.body.block.ops))
         metadata = function.attributes.get(STEP_METADATA, DictionaryAttr({}))
         assert isinstance(metadata, DictionaryAttr)
-        return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block)
+        return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block, builder.ranks)
 
     def _build(self, function: FuncOp) -> GraphBuilder:
-        sharded = any("shards" in op.properties or "shard" in op.properties for op in function.body.block.ops)
-        if sharded or RANKS in function.attributes:
-            raise PlanError(
-                f"tile: @{function.sym_name.data} is for several ranks, found no task kind for collectives yet",
-                where=location_of(function),
-                advice="leave out tg-shard",
-            )
-        builder = GraphBuilder(target_of(self.target), self.count)
+        builder = GraphBuilder(target_of(self.target), self.count, _ranks_of(function))
         builder.copy = copy_into(builder)
         ops = list(function.body.block.ops)
         for argument, name in zip(function.args, _argument_names(function), strict=True):
@@ -112,10 +105,25 @@ class Tile(MpkPass):
         for op in ops:
             _bind_results(op, builder, outputs)
         for op in ops:
-            if not isinstance(op, ParamOp | ConstantOp | StateOp | UpdateOp | ReturnOp):
+            given = isinstance(op, ParamOp | ConstantOp | StateOp | UpdateOp | ReturnOp)
+            if not given and op not in builder.absorbed:
                 _apply_rule(op, builder)
         _store([op for op in ops if isinstance(op, UpdateOp)], outputs, builder)
         return builder
+
+
+def _ranks_of(function: FuncOp) -> int:
+    """The ranks that run ``function``. Raises PlanError if it is sharded and does not say."""
+    ranks = function.attributes.get(RANKS)
+    if isinstance(ranks, IntegerAttr):
+        return ranks.value.data
+    if any("shards" in op.properties or "shard" in op.properties for op in function.body.block.ops):
+        raise PlanError(
+            f"tile: @{function.sym_name.data} holds shards, but does not say of how many ranks",
+            where=location_of(function),
+            advice=f"tg-shard sets the attribute `{RANKS}`",
+        )
+    return 1
 
 
 def _apply_rule(op: Operation, builder: GraphBuilder) -> None:
@@ -140,10 +148,9 @@ def _bind_results(op: Operation, builder: GraphBuilder, outputs: list[tuple[SSAV
     """Give memory to what the rules need to find: weights, constants, states, and results that end in one."""
     match op:
         case ParamOp():
-            sources = op.source_names
             shape = tensor_shape(op.result)
             layout = Layout.MMA_ROWS_16 if _is_linear_weight(op.result) else Layout.ROW_MAJOR
-            buffer = builder.weight(sources, op.interleave.value.data, op.result, layout)
+            buffer = builder.weight(op, layout)
             builder.views[op.result] = View(buffer, 0, shape[1] if len(shape) == 2 else 0)
         case ConstantOp():
             builder.constant(op.result, op.value)

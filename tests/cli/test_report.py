@@ -93,7 +93,7 @@ def test_wrong_usage_is_told(arguments: list[str], message: str, capsys: pytest.
 def test_a_trace_without_a_gpu_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(driver, "find_device", lambda: None)
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: None)
     assert main(["trace", "--shape", "tiny", "-o", str(tmp_path / "t.npz")]) == 1
     err = capsys.readouterr().err
     assert "a trace is measured on a GPU" in err

@@ -106,7 +106,7 @@ def test_what_does_not_fit_the_model_is_refused(
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, device: Device | None) -> None:
-    monkeypatch.setattr(driver, "find_device", lambda: device)
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: device)
 
 
 def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

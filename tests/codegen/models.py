@@ -43,6 +43,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 GENERAL_KINDS = frozenset({"map", "reduce", "normalize", "matmul", "gather", "index_copy"})
 """What graphs that are no decoders are made of; decoders need none of them."""
 
+RANK_KINDS = frozenset({"push", "rank_sum", "shard_embedding"})
+"""What only decoders for several ranks are made of."""
+
 
 def family_config(family: str) -> ModelConfig:
     return config_from(FAMILIES[family], where=family)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_figures_are_positive_and_sources_name_figures(target: Target) -> None:
     assert all(value > 0 for value in target.figures().values())
-    assert set(target.sources) <= {*target.figures(), "costs"}
+    assert set(target.sources) <= {*target.figures(), "costs", "link"}
 
 
 def test_only_the_h200_is_measured() -> None:

@@ -36,6 +36,7 @@ CASES: dict[str, tuple[str, Callable[[Tensor], Any]]] = {
     "softmax": ("normalize", lambda x: torch.softmax(x, -1)),
     "softmax_of_rows": ("normalize", lambda x: torch.softmax(x, 0)),
     "layer_norm": ("normalize", lambda x: torch.nn.functional.layer_norm(x, (40,))),
+    "argmax": ("argmax", lambda x: x.float().reshape(30, 40).argmax(-1)),
     "bmm": ("matmul", lambda x: x @ x.mT),
     "gather": ("gather", lambda x: x[torch.tensor([3, 0, 5], device=x.device)] * 2),
     "index_copy": ("index_copy", lambda x: x.index_copy(1, torch.tensor([4, 1], device=x.device), x[:, :2]) * 2),

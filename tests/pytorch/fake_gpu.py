@@ -147,7 +147,7 @@ def install(patch: pytest.MonkeyPatch) -> FakeGpu:
         load(self, program, parameters, *rest)
 
     def tensor(self: GpuExecutor, name: str) -> torch.Tensor:
-        memory, buffer = self._memory[name], self.program.buffer(name)
+        memory, buffer = self.ranks[0].memory[name], self.program.buffer(name)
         raw = torch.frombuffer((ctypes.c_byte * memory.bytes).from_address(memory.address), dtype=torch.uint8)
         return raw.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 

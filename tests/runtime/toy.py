@@ -95,6 +95,7 @@ def toy_program(num_sms: int = 3, target: Target = SIM, source: str = "") -> Pro
         queue_begin=np.searchsorted(tasks["sm"], np.arange(num_sms + 1)).astype(np.int32),
         event_count=np.array([ROWS, ROWS, 2 * ROWS], np.int32),
         event_polled=np.zeros(3, np.bool_),
+        event_shared=np.zeros(3, np.bool_),
         event_names=("doubled", "shifted", "step"),
         step_event=END,
         arena_bytes=2 * ROWS * COLUMNS * 4,

@@ -29,10 +29,13 @@ from mpk_ir.tasks.linear import Linear, LinearParams
 from mpk_ir.tasks.map import Map
 from mpk_ir.tasks.matmul import Matmul
 from mpk_ir.tasks.normalize import Normalize
+from mpk_ir.tasks.push import Push, PushParams
+from mpk_ir.tasks.rank_sum import RankSum, RankSumParams
 from mpk_ir.tasks.reduce import Reduce
 from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
 from mpk_ir.tasks.rope import Rope, RopeParams
 from mpk_ir.tasks.select import Select, SelectParams
+from mpk_ir.tasks.shard_embedding import ShardEmbedding, ShardEmbeddingParams
 
 Array = np.ndarray[Any, Any]
 SEEDS = st.integers(0, 2**32)
@@ -60,9 +63,47 @@ def close(found: Array, expected: Any) -> None:
 
 def test_every_kind_is_tested_here() -> None:
     tested = (Advance, Argmax, Attention, AttentionMerge, Elementwise, Embedding)
-    tested += (Join, KvAppend, Linear, RmsNorm, Rope, Select)
+    tested += (Join, KvAppend, Linear, Push, RankSum, RmsNorm, Rope, Select, ShardEmbedding)
     general = (Map, Reduce, Normalize, Matmul, Gather, IndexCopy)  # in test_general_kinds.py
     assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general}
+
+
+@given(SEEDS, st.integers(0, 2))
+def test_push_copies_the_columns_of_its_block(seed: int, block: int) -> None:
+    x, y = normal(seed, 3, 20), np.zeros((3, 8 if block < 2 else 4), np.float32)
+    Push().reference(PushParams(8, 3, 20, 4), {"x": x, "y": y}, (block,))
+    assert y.tolist() == [row[8 * block : 8 * block + 8] for row in x.tolist()]
+
+
+@given(SEEDS, st.integers(1, 8), st.booleans())
+def test_rank_sum_adds_in_the_order_of_ranks(seed: int, ranks: int, residual: bool) -> None:
+    slots, rest, y = normal(seed, ranks * 3, 8), normal(seed + 1, 3, 8), np.zeros((3, 8), np.float32)
+    views = {"slots": slots, "y": y} | ({"residual": rest} if residual else {})
+    RankSum().reference(RankSumParams(ranks, 8, 3, 8, residual), views, (0,))
+    for row in range(3):
+        for column in range(8):
+            total = slots[row, column]
+            for rank in range(1, ranks):
+                total = total + slots[3 * rank + row, column]
+            assert y[row, column] == (total + rest[row, column] if residual else total)
+
+
+@given(SEEDS, st.lists(st.integers(0, 11), min_size=5, max_size=5), st.integers(0, 2))
+def test_shard_embedding_gives_rows_of_its_part_and_zeros(seed: int, tokens: list[int], rank: int) -> None:
+    table, ids, y = normal(seed, 4, 8), np.zeros((5, len(RowColumn)), np.int32), np.zeros((5, 8), np.float32)
+    ids[:, RowColumn.TOKEN] = tokens
+    views = {"table": table, "ids": ids, "first": np.array([4 * rank], np.int32), "y": y}
+    ShardEmbedding().reference(ShardEmbeddingParams(8, 5, len(RowColumn), False, 4), views, (0,))
+    for row, token in enumerate(tokens):
+        expected = table[token - 4 * rank] if token // 4 == rank else np.zeros(8, np.float32)
+        assert y[row].tolist() == expected.tolist()
+
+
+def test_select_counts_columns_from_the_first_of_their_rank() -> None:
+    value, column = np.array([[1, 5, 9, 2], [7, 7, 3, 7]], np.float32), np.array([[0, 3, 1, 2]] * 2, np.int32)
+    y = np.zeros(2, np.int32)
+    Select().reference(SelectParams(4, 2, 2, 100), {"value": value, "column": column, "y": y}, (0,))
+    assert y.tolist() == [101, 0]
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

@@ -29,6 +29,7 @@ class Plan:
     group: int = 2
     head_dim: int = 8
     inner: int = 16
+    hidden: int = 24
     biases: bool = False
     tied: bool = True
     batch: int = 2
@@ -40,7 +41,7 @@ class Plan:
             "architectures": [self.family],
             "dtype": self.dtype,
             "vocab_size": 40,
-            "hidden_size": 24,
+            "hidden_size": self.hidden,
             "intermediate_size": self.inner,
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.kv_heads * self.group,

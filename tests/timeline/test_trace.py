@@ -180,7 +180,7 @@ def test_traces_of_several_models_go_to_a_folder(
     monkeypatch.setattr(record, "kernel_ms", lambda engine, context: [0.4, 0.5, 0.6])
     monkeypatch.setattr(traces, "random_weights", lambda config, device: {})
     given = ["traces", "--models", "tiny", "--batches", "1,2", "--context", "64", "-o", str(tmp_path / "out")]
-    monkeypatch.setattr(driver, "find_device", lambda: Device(0, "NVIDIA H200", 132, (9, 0), 1))
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: Device(0, "NVIDIA H200", 132, (9, 0), 1))
     monkeypatch.setattr("sys.argv", given)
     assert traces.main() == 0
     printed = capsys.readouterr().out.splitlines()
@@ -192,7 +192,7 @@ def test_traces_of_several_models_go_to_a_folder(
 def test_traces_without_a_gpu_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(driver, "find_device", lambda: None)
+    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: None)
     monkeypatch.setattr("sys.argv", ["traces", "-o", str(tmp_path / "out")])
     assert traces.main() == 1
     assert "error: traces are measured on a GPU; simulated on the CPU: no GPU found" in capsys.readouterr().err

@@ -46,6 +46,39 @@ __device__ __forceinline__ void store_relaxed_gpu(Vector16* pointer, const Vecto
                : "memory");
 }
 
+// The same between GPUs: what other ranks write, and what is written to them.
+__device__ __forceinline__ unsigned load_acquire_sys(const unsigned* pointer) {
+  unsigned value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(pointer) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void load_relaxed_sys(unsigned& value, const unsigned* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p ld.relaxed.sys.global.u32 %0, [%1]; }"
+               : "+r"(value)
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
+}
+
+__device__ __forceinline__ void load_relaxed_sys(Vector16& value, const Vector16* pointer, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %5, 0; @p ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+               : "+r"(value.word[0]), "+r"(value.word[1]), "+r"(value.word[2]), "+r"(value.word[3])
+               : "l"(pointer), "r"(static_cast<unsigned>(wanted)));
+}
+
+__device__ __forceinline__ void store_relaxed_sys(unsigned* pointer, unsigned value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ void store_relaxed_sys(Vector16* pointer, const Vector16& value) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(pointer), "r"(value.word[0]),
+               "r"(value.word[1]), "r"(value.word[2]), "r"(value.word[3])
+               : "memory");
+}
+
+__device__ __forceinline__ void add_release_sys(unsigned* pointer) {
+  asm volatile("red.release.sys.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
+}
+
 // Adds one to a counter in shared memory; the last of several arrivals sees what the others wrote before theirs.
 __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter) {
   unsigned before;

@@ -30,6 +30,9 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kPolledBytes 0
 // CHECK-NEXT:   cuda.constant @kStepEvent 4
 // CHECK-NEXT:   cuda.constant @kStepArrivals 4
+// CHECK-NEXT:   cuda.constant @kRanks 1
+// CHECK-NEXT:   cuda.constant @kRankBlocks 4
+// CHECK-NEXT:   cuda.constant @kStepCounterOffset 1024
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
 // CHECK-NEXT:   cuda.constant @kBulkLoads 1
 // CHECK-NEXT:   cuda.constant @kProfile 0
@@ -47,7 +50,7 @@ sm.graph @step target "sim" {
 // TEXT-NEXT: }
 // TEXT:      return true;
 // TEXT:      extern "C" __global__ void __launch_bounds__(384, 1)
-// TEXT-NEXT:     mpk_step(const __grid_constant__ mpk::Launch launch) {
+// TEXT-NEXT:     mpk_step(const __grid_constant__ mpk::Launches launches) {
 
 // OPTIONS: cuda.constant @kRingStages 4
 // OPTIONS: cuda.constant @kProfile 1

@@ -67,6 +67,15 @@ struct RingPosition {
   }
 };
 
+// The block's number among those of its rank: one launch may hold the blocks of several ranks.
+__device__ __forceinline__ int block_of_rank() { return kRanks == 1 ? blockIdx.x : blockIdx.x % kRankBlocks; }
+
+// The counter that ends a step on `rank`. Several ranks have it behind their arena, where the others reach it.
+__device__ __forceinline__ unsigned* step_counter(const Launch& launch, int rank) {
+  if constexpr (kRanks == 1) return launch.events + static_cast<size_t>(kStepEvent) * kEventStride;
+  return reinterpret_cast<unsigned*>(launch.peer[rank] + kStepCounterOffset);
+}
+
 // What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
 // step must stay within the instruction cache.
 __device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
@@ -74,7 +83,7 @@ __device__ __forceinline__ void report(ErrorCode::Value code, int task, int step
   const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) != 0) return;
   launch.error->code = static_cast<int>(code);
-  launch.error->sm = blockIdx.x;
+  launch.error->sm = block_of_rank();
   launch.error->task = task;
   launch.error->step = step;
   launch.error->event = event;
@@ -111,14 +120,16 @@ struct Patience {
   }
 };
 
-// Returns when counter `event` has reached `target`, or the wait has run out.
+// Returns when counter `event` has reached `target`, or the wait has run out. The end of a step is that of all ranks.
 __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int task, int step) {
   Shared& shared = block_shared();
-  const unsigned* counter = shared.launch.events + static_cast<size_t>(event) * kEventStride;
+  const bool is_step = kRanks > 1 && event == kStepEvent;
+  const unsigned* counter = is_step ? step_counter(shared.launch, shared.launch.rank)
+                                    : shared.launch.events + static_cast<size_t>(event) * kEventStride;
   Patience patience;
   while (true) {
     // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
-    const unsigned count = load_acquire_gpu(counter);
+    const unsigned count = is_step ? load_acquire_sys(counter) : load_acquire_gpu(counter);
     if (static_cast<int>(count - target) >= 0 || has_aborted()) return;
     if (patience.ends()) {
       report(ErrorCode::kEventTimeout, task, step, event, count, target);
@@ -248,7 +259,7 @@ struct Context {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       values[i] = T{};
-      load_relaxed_gpu(values[i], places.at(i), places.wanted(i));
+      load_polled(values[i], places.at(i), places.wanted(i));
     }
   }
 
@@ -267,7 +278,7 @@ struct Context {
         block_shared().aborted = 1;
       }
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) load_relaxed_gpu(values[i], places.at(i), !is_written(values[i]));
+      for (int i = 0; i < kCount; ++i) load_polled(values[i], places.at(i), !is_written(values[i]));
     }
   }
 
@@ -282,6 +293,9 @@ struct Context {
   template <typename T>
   __device__ __forceinline__ void publish(const Task& task, int slot, size_t offset, const T& value,
                                           bool used = true) const {
+    if constexpr (kRanks > 1) {
+      if (task.pushed >> slot & 1) return push(task, slot, offset, value, used);
+    }
     if (used) store_relaxed_gpu(current<T>(task, slot) + offset, value);
     if (is_polled(task, slot)) {
       T blank;
@@ -324,6 +338,32 @@ struct Context {
 
  private:
   static __device__ __forceinline__ int wrap(int stage) { return stage < kRingStages ? stage : stage - kRingStages; }
+
+  // Writes a polled operand into the memory of the ranks that the task names. All ranks run the same tasks, and their
+  // arenas look the same: a place has the same offset in each. What this task writes elsewhere in this step, the same
+  // tasks of all ranks write here; so it makes those places unwritten for the next step.
+  template <typename T>
+  __device__ __forceinline__ void push(const Task& task, int slot, size_t offset, const T& value, bool used) const {
+    const Launch& launch = block_shared().launch;
+    const int rank = launch.rank;
+    if (used) {
+      const size_t place = reinterpret_cast<size_t>(current<T>(task, slot) + offset) - launch.peer[rank];
+#pragma unroll
+      for (int i = 1; i <= kRanks; ++i) {  // each begins with another, so that they do not all write to one
+        const int to = (rank + i) % kRanks;
+        if (task.push_to >> to & 1) store_relaxed_sys(reinterpret_cast<T*>(launch.peer[to] + place), value);
+      }
+    }
+    if (!(task.push_to >> rank & 1)) return;
+    T blank;
+    memory_set(blank);
+    const size_t first = reinterpret_cast<size_t>(other<T>(task, slot) + offset) - rank * task.rank_stride;
+#pragma unroll
+    for (int from = 0; from < kRanks; ++from) {
+      store_relaxed_gpu(reinterpret_cast<T*>(first + from * task.rank_stride), blank);
+    }
+  }
+
   static __device__ __forceinline__ void memory_set(unsigned& word) { word = kUnwritten; }
   static __device__ __forceinline__ void memory_set(Vector16& vector) { vector = unwritten_vector(); }
 };

@@ -22,7 +22,11 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
     if (task.num_signals > 0 && add_acquire_release_block(&shared.done[slot]) == kConsumerWarps - 1) {
       shared.done[slot] = 0;
       for (int i = 0; i < task.num_signals; ++i) {
-        add_release_gpu(shared.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
+        if (kRanks > 1 && task.signal_event[i] == kStepEvent) {
+          for (int rank = 0; rank < kRanks; ++rank) add_release_sys(step_counter(shared.launch, rank));
+        } else {
+          add_release_gpu(shared.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
+        }
       }
     }
     mbarrier_arrive(&shared.task_empty[slot]);
@@ -154,10 +158,16 @@ __device__ inline void initialize(const Launch& launch) {
   fence_mbarrier_init();
 }
 
+// The records of all ranks whose blocks this launch holds: the first blocks are those of the first.
+struct Launches {
+  Launch of[kRanks];
+};
+
 template <typename Bodies>
-__device__ void run_kernel(const Launch& launch) {
-  const int begin = launch.queue_begin[blockIdx.x];
-  const int length = launch.queue_begin[blockIdx.x + 1] - begin;
+__device__ void run_kernel(const Launches& launches) {
+  const Launch& launch = launches.of[kRanks == 1 ? 0 : blockIdx.x / kRankBlocks];
+  const int begin = launch.queue_begin[block_of_rank()];
+  const int length = launch.queue_begin[block_of_rank() + 1] - begin;
   const Task* queue = launch.tasks + begin;
   if (threadIdx.x == 0) initialize(launch);
   __syncthreads();

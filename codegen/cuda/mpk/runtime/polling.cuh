@@ -11,6 +11,16 @@
 
 namespace mpk {
 
+// Of words that may be polled: other ranks write such words, too, if there are any.
+template <typename T>
+__device__ __forceinline__ void load_polled(T& value, const T* pointer, bool wanted) {
+  if constexpr (kRanks > 1) {
+    load_relaxed_sys(value, pointer, wanted);
+  } else {
+    load_relaxed_gpu(value, pointer, wanted);
+  }
+}
+
 constexpr unsigned kUnwritten = 0xFFFFFFFFu;
 
 __device__ __forceinline__ bool is_written(unsigned word) { return word != kUnwritten; }

@@ -1,7 +1,8 @@
-// The table row of each row's token; the table may be packed as the weight of the output head (see linear.cuh).
+// The table row of each row's token.
 #pragma once
 
 #include "mpk/runtime/context.cuh"
+#include "mpk/table.cuh"
 
 namespace mpk {
 
@@ -18,20 +19,11 @@ struct Embedding {
       Vector16 values = {};
       if (row < rows) {
         const int token = operand<const int>(task, kIds)[row * kStride + RowColumn::kToken];
-        values = load_columns(operand<const bf16>(task, kTable), token, column, task.row_stride[kTable]);
+        values = load_columns<kPacked>(operand<const bf16>(task, kTable), token, column, task.row_stride[kTable]);
       }
       const size_t offset = static_cast<size_t>(row) * task.row_stride[kY] + column;
       context.publish(task, kY, offset / 8, values, row < rows);
     }
-  }
-
- private:
-  // Columns `column` .. `column + 7` of a row.
-  static __device__ __forceinline__ Vector16 load_columns(const bf16* table, int row, int column, unsigned row_stride) {
-    if constexpr (!kPacked) return load_vector(table + static_cast<size_t>(row) * row_stride + column);
-    const bf16* block = table + static_cast<size_t>(row / 16) * 16 * row_stride + column / 32 * 512;
-    const unsigned* words = reinterpret_cast<const unsigned*>(block) + row % 8 * 16 + column % 32 / 8 * 4 + row / 8 % 2;
-    return {words[0], words[2], words[128], words[130]};
   }
 };
 

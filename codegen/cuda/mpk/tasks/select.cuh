@@ -6,7 +6,9 @@
 
 namespace mpk {
 
-template <int kChunks, int kRows>
+// Chunks may come from several ranks, kRankChunks from each; columns then count from the first of their rank's
+// kRankColumns.
+template <int kChunks, int kRows, int kRankChunks = kChunks, int kRankColumns = 0>
 struct Select {
   enum Operand { kValue, kColumn, kRowCount, kY };
 
@@ -37,7 +39,8 @@ struct Select {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       if (context.lane() + 32 * i < kChunks) {
-        keep_best(value, column, __uint_as_float(values[i]), static_cast<int>(columns[i]));
+        const int first = (context.lane() + 32 * i) / kRankChunks * kRankColumns;
+        keep_best(value, column, __uint_as_float(values[i]), first + static_cast<int>(columns[i]));
       }
     }
     best_of_lanes(value, column);
