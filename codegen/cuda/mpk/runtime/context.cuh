@@ -327,9 +327,9 @@ struct Context {
     return stages[0];
   }
 
-  // Gives the oldest stages back; every consumer warp does it once a stage. `used` must be made of a word of each vector
-  // that was loaded from them: an arrival overtakes loads from shared memory that are under way, and the loader then
-  // overwrites what they read, so the arrival's address is made to need what they bring.
+  // Gives the oldest stages back; every consumer warp does it once a stage. `used` must be made of a word of each
+  // vector that was loaded from them: an arrival overtakes loads from shared memory that are under way, and the loader
+  // then overwrites what they read, so the arrival's address is made to need what they bring.
   __device__ __forceinline__ void release_stages(unsigned used, int count = 1) {
     __syncwarp();
     if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())] + (used & zero));

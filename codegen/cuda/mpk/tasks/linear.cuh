@@ -267,7 +267,8 @@ struct Linear {
     for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
     unsigned used = 0;
 #pragma unroll
-    for (int i = 0; i < kGroupStages * kStageVectors; ++i) used ^= weights[i / kStageVectors][i % kStageVectors].word[0];
+    for (int i = 0; i < kGroupStages * kStageVectors; ++i)
+      used ^= weights[i / kStageVectors][i % kStageVectors].word[0];
     context.release_stages(used, kGroupStages);
   }
 
