@@ -39,23 +39,18 @@ def check(plan: Plan) -> Order:
     check_counts(plan)
     check_polled(plan)
     order = Order.of(plan)
+    tasks, between = plan, order
+    if plan.ranks > 1:
+        check_pushes(plan)
+        tasks = spread(plan, representatives(plan))
+        between = Order.of(tasks)
+    check_races(tasks, between)
     check_streams(plan)
+    check_early_reads(tasks, between)
+    check_coverage(tasks)
     check_memory(plan, order.strong)
-    if plan.ranks == 1:
-        check_tasks(plan, order)
-        return order
-    check_pushes(plan)
-    everybody = spread(plan, representatives(plan))
-    check_tasks(everybody, Order.of(everybody))
+    check_step(tasks, between)
     return order
-
-
-def check_tasks(plan: Plan, order: Order) -> None:
-    """What two tasks owe each other: rules race, memory model (of early reads), coverage and step. Raises Rejection."""
-    check_races(plan, order)
-    check_early_reads(plan, order)
-    check_coverage(plan)
-    check_step(plan, order)
 
 
 def check_bounds(plan: Plan) -> None:
