@@ -29,8 +29,9 @@ from mpk_ir.passes.lower.lower_to_cuda import LowerToCuda
 from mpk_ir.passes.sm.verify import Verify
 from mpk_ir.pipeline import lowering_passes, plan_passes, tensor_passes
 from mpk_ir.proof import Rejection, check
-from mpk_ir.proof.check import check_tasks
+from mpk_ir.proof.check import check_step
 from mpk_ir.proof.order import Order
+from mpk_ir.proof.races import check_coverage, check_early_reads, check_races
 from mpk_ir.proof.ranks import spread
 from mpk_ir.runtime.interleaving import Interleaving, Lagging, Priorities, RandomOrder, RunAhead, StarvedSm
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
@@ -264,6 +265,15 @@ def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: in
     assert caught.value.rule in expected, str(caught.value)
 
 
+def check_tasks(plan: Plan) -> None:
+    """The rules of what two tasks owe each other."""
+    order = Order.of(plan)
+    check_races(plan, order)
+    check_early_reads(plan, order)
+    check_coverage(plan)
+    check_step(plan, order)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_two_ranks_stand_for_all(ranks: int, strategy: str) -> None:
@@ -272,7 +282,7 @@ def test_two_ranks_stand_for_all(ranks: int, strategy: str) -> None:
     assert (strategy == "two-shot" and ranks < 8) == any((r.to >= 0).any() for r in plan.regions if r.to is not None)
     check(plan)
     everybody = spread(plan, range(ranks))
-    check_tasks(everybody, Order.of(everybody))
+    check_tasks(everybody)
     assert everybody.num_tasks == ranks * plan.num_tasks
 
 
@@ -282,7 +292,7 @@ def test_what_two_ranks_show_all_show(damage: Callable[[GraphOp], None]) -> None
     for ranks in (range(2), range(4)):
         everybody = spread(plan, ranks)
         with pytest.raises(Rejection) as caught:
-            check_tasks(everybody, Order.of(everybody))
+            check_tasks(everybody)
         assert caught.value.rule == DAMAGES[damage]
 
 
