@@ -29,8 +29,8 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
-    within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire of the
-    step before, and behind a fence between that and the copy engine.
+    within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire
+    of the step before, and behind a fence between that and the copy engine.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))

@@ -14,6 +14,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntegerAttr, ModuleOp, i64
 from xdsl.ir.affine import AffineConstantExpr, AffineMap
 
+from mpk_ir import proof
 from mpk_ir.codegen.emit import emit
 from mpk_ir.codegen.memory_model import check_ordering
 from mpk_ir.codegen.program import Program
@@ -265,7 +266,7 @@ def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: in
     assert caught.value.rule in expected, str(caught.value)
 
 
-def check_tasks(plan: Plan) -> None:
+def check_tasks(plan: proof.Plan) -> None:
     """The rules of what two tasks owe each other."""
     order = Order.of(plan)
     check_races(plan, order)
