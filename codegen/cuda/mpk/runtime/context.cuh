@@ -182,7 +182,6 @@ struct Context {
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
-  unsigned zero = 0;  // always, but the compiler must not know
   Progress progress = {};
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
@@ -332,11 +331,16 @@ struct Context {
   // then overwrites what they read, so the arrival's address is made to need what they bring.
   __device__ __forceinline__ void release_stages(unsigned used, int count = 1) {
     __syncwarp();
-    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())] + (used & zero));
+    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())] + (used & zero()));
     progress.released = wrap(progress.released + count);
   }
 
  private:
+  // Always, though the compiler does not know.
+  static __device__ __forceinline__ unsigned zero() {
+    return static_cast<unsigned>(block_shared().launch.num_steps) >> 31;
+  }
+
   static __device__ __forceinline__ int wrap(int stage) { return stage < kRingStages ? stage : stage - kRingStages; }
 
   // Writes a polled operand into the memory of the ranks that the task names. All ranks run the same tasks, and their

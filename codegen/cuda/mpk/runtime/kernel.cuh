@@ -176,7 +176,6 @@ __device__ void run_kernel(const Launches& launches) {
   if (warp < kConsumerWarps) {
     raise_registers<kConsumerRegisters>();
     Context context{static_cast<int>(threadIdx.x)};
-    context.zero = static_cast<unsigned>(block_shared().launch.num_steps) >> 31;
     consume<Bodies>(context, begin, length);
     return;
   }
