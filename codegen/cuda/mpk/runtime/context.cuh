@@ -76,8 +76,8 @@ __device__ __forceinline__ unsigned* step_counter(const Launch& launch, int rank
   return reinterpret_cast<unsigned*>(launch.peer[rank] + kStepCounterOffset);
 }
 
-// What follows a wait that takes long is kept out of line: bodies are inlined once for each shape, and the code of a
-// step must stay within the instruction cache.
+// Nothing in the kernel is a call: what consumers and helpers both called would be compiled for the helpers' registers,
+// and the consumers would spill around it.
 __device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
                                        unsigned target) {
   const Launch& launch = block_shared().launch;
