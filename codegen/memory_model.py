@@ -30,7 +30,8 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
     within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire
-    of the step before, and behind a fence between that and the copy engine.
+    of the step before, and behind a fence between that and the copy engine. A stage of the ring is given back by an
+    arrival whose address needs what was loaded from the stage: another could overtake the loads.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))
@@ -54,6 +55,8 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     for name in ("begin_load", "end_load"):
         if "load_polled(" not in runtime.get(name, ""):
             raise Rejection("memory-model", f"`{name}` of the kernel does not load as polled data is loaded")
+    if "mbarrier_arrive(" not in (release := runtime.get("release_stages", "")) or "(used & zero())" not in release:
+        raise Rejection("memory-model", "`release_stages` of the kernel may overtake the loads from what it gives back")
     step = runtime.get("wait_for_step", "")
     if "wait_event(kStepEvent" not in step or "fence_proxy_async_global(" not in step[step.index("wait_event(") :]:
         raise Rejection(

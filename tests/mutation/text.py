@@ -78,13 +78,19 @@ def copy_state_without_fence(program: Program) -> Program:
     return _edit(program, CONTEXT, r"fence_proxy_async_global\(\);", "")
 
 
+def give_stages_back_early(program: Program) -> Program:
+    """The loader may overwrite a stage that warps are still reading."""
+    return _edit(program, CONTEXT, r" \+ \(used & zero\(\)\)", "")
+
+
 POLLED_WEAKENINGS: tuple[Weakening, ...] = (
     narrow_polled_load,
     narrow_polled_store,
     publish_by_plain_stores,
     copy_state_without_fence,
+    give_stages_back_early,
 )
-"""Unsafe where data is polled: its readers are on other SMs."""
+"""Unsafe for decoders, whose polled data has readers on other SMs and whose weights and caches are streamed."""
 
 WEAKENINGS: tuple[Weakening, ...] = (
     relax_release,
