@@ -12,8 +12,8 @@ from xdsl.dialects.builtin import IntegerAttr, f32, i32, i64
 from xdsl.ir import SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, prop_def, result_def
 
-from ...core.requests import RowColumn
 from .base import TgOp
+from .linear import Lookup
 from .signature import Signature
 from .tensors import (
     ANY_TENSOR,
@@ -120,28 +120,13 @@ class ReduceScatterOp(_AxisCollective):
 
 
 @irdl_op_definition
-class ShardEmbeddingOp(TgOp):
+class ShardEmbeddingOp(Lookup):
     """As `tg.embedding`, with a table of which rank r holds rows r * V to (r + 1) * V - 1.
 
     Ids of other ranks' rows give zeros: the sum over all ranks is the embedding.
     """
 
     name = "tg.shard_embedding"
-    table = operand_def(FLOAT_TENSOR)
-    ids = operand_def(I32_TENSOR)
-    result = result_def(FLOAT_TENSOR)
-    SIGNATURE: ClassVar[Signature] = Signature.of("table[V,H] -> result[R,H]")
-    FREE_TYPES: ClassVar[tuple[str, ...]] = ("ids",)
-    assembly_format = "$table `,` $ids attr-dict `:` functional-type(operands, results)"
-
-    def __init__(self, table: SSAValue, ids: SSAValue) -> None:
-        shape = (shape_of(ids)[0], shape_of(table)[1])
-        super().__init__(operands=[table, ids], result_types=[tensor(shape, element_of(table))])
-
-    def verify_more(self) -> None:
-        ids, rows = shape_of(self.ids), shape_of(self.result)[0]
-        expected = f"[{rows}] or [{rows}, {len(RowColumn)}]"
-        self.require(ids in ((rows,), (rows, len(RowColumn))), "shape of operand 'ids'", list(ids), expected)
 
 
 @irdl_op_definition

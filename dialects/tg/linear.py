@@ -15,11 +15,9 @@ from .signature import Signature
 from .tensors import FLOAT_TENSOR, I32_TENSOR, Shape, element_of, float64, shape_of, tensor
 
 
-@irdl_op_definition
-class EmbeddingOp(TgOp):
-    """Rows of ``table`` [V, H] -> [R, H], chosen by ``ids``: token ids [R], or the rows state [R, 4] (its TOKEN)."""
+class Lookup(TgOp):
+    """Rows of ``table`` [V, H] -> [R, H], chosen by ``ids``: [R], or a state of rows."""
 
-    name = "tg.embedding"
     table = operand_def(FLOAT_TENSOR)
     ids = operand_def(I32_TENSOR)
     result = result_def(FLOAT_TENSOR)
@@ -35,6 +33,13 @@ class EmbeddingOp(TgOp):
         ids, rows = shape_of(self.ids), shape_of(self.result)[0]
         expected = f"[{rows}] or [{rows}, {len(RowColumn)}]"
         self.require(ids in ((rows,), (rows, len(RowColumn))), "shape of operand 'ids'", list(ids), expected)
+
+
+@irdl_op_definition
+class EmbeddingOp(Lookup):
+    """Rows of ``table`` [V, H] -> [R, H], chosen by ``ids``: token ids [R], or the rows state [R, 4] (its TOKEN)."""
+
+    name = "tg.embedding"
 
 
 @irdl_op_definition

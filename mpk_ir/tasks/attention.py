@@ -9,14 +9,13 @@ import numpy as np
 
 from ..core.requests import RequestColumn
 from ..core.target import Target
-from .base import Access, Array, Operand, Params, TaskKind
+from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import rms_scale, rope
 
 SPLIT_BLOCK = 16
 """Positions a split is a multiple of."""
 MMA_HEADS = 8
 """Query heads of one tensor-core product."""
-CONSUMER_WARPS = 8
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.target import Target
-from .base import Access, Array, Operand, Params, TaskKind
+from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
         return partial_bytes / target.sm_bytes_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: AttentionMergeParams) -> int:
-        parts = 256 // (-(-params.head_dim // 64) * 32)
+        parts = 32 * CONSUMER_WARPS // (-(-params.head_dim // 64) * 32)
         return parts * (params.head_dim // 2 * 8 + 8)
 
     def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:

@@ -16,6 +16,8 @@ from ..core.target import Target
 
 Array = np.ndarray[Any, Any]
 Scalar = int | float | bool | str
+CONSUMER_WARPS = 8
+"""Of a block: the warps that run a task's body (codegen/cuda/mpk/runtime/context.cuh)."""
 
 
 class Access(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.target import Target
-from .base import Access, Array, Operand, Params, TaskKind
+from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import gelu_tanh, rms_scale, silu
 
 TILE_ROWS = 16
@@ -19,7 +19,6 @@ MAX_TILES = 4
 """Of a pass: a warp finishes a row of it, a lane two columns."""
 GATE_BLOCK = 8
 """Gate rows, then up rows: half a tile of each (``Pack.interleave`` of a gated weight)."""
-CONSUMER_WARPS = 8
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from ..core.target import Costs, Target
 from .argmax import ArgmaxParams
 from .attention import SPLIT_BLOCK, AttentionParams
 from .attention_merge import AttentionMergeParams
-from .base import Array, TaskKind
+from .base import CONSUMER_WARPS, Array, TaskKind
 from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
 from .kv_append import KvAppendParams
-from .linear import CONSUMER_WARPS, TILE_ROWS, LinearParams
+from .linear import TILE_ROWS, LinearParams
 from .push import PushParams
 from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams

@@ -170,19 +170,14 @@ struct Places {
   At at;
 };
 
-// What a body moves on in the memory that the block's tasks share.
-struct Progress {
-  RingPosition<kRingStages> acquired = {};  // the next stage to take
-  int released = 0;                         // the next to give back
-  int half = 0;                             // of scratch, in use
-};
-
 struct Context {
   int thread;
   int step = 0;        // of this launch
   unsigned epoch = 0;  // of all launches since the counters were zeroed
   int task_number = 0;
-  Progress progress = {};
+  RingPosition<kRingStages> acquired = {};  // the next stage to take
+  int released = 0;                         // the next to give back
+  int half = 0;                             // of scratch, in use
 
   __device__ __forceinline__ int warp() const { return thread / 32; }
   __device__ __forceinline__ int lane() const { return thread % 32; }
@@ -193,8 +188,8 @@ struct Context {
   template <typename Scratch>
   __device__ __forceinline__ Scratch& next_scratch() {
     static_assert(sizeof(Scratch) <= kScratchBytes, "scratch planned too small");
-    progress.half ^= 1;
-    return *reinterpret_cast<Scratch*>(scratch_half(progress.half));
+    half ^= 1;
+    return *reinterpret_cast<Scratch*>(scratch_half(half));
   }
 
   __device__ __forceinline__ void stamp(ProfilePhase::Value phase) const {
@@ -303,21 +298,19 @@ struct Context {
     }
   }
 
-  // The next `count` stages of the weight ring, once the loader has filled them.
-  template <int kMost>
-  __device__ __forceinline__ void acquire_stages(const char* (&stages)[kMost], int count = kMost) {
-    static_assert(kMost <= kRingStages, "the ring is too small");
-    RingPosition<kRingStages> position = progress.acquired;
+  // The next stages of the weight ring, once the loader has filled them.
+  template <int kCount>
+  __device__ __forceinline__ void acquire_stages(const char* (&stages)[kCount]) {
+    static_assert(kCount <= kRingStages, "the ring is too small");
+    RingPosition<kRingStages> position = acquired;
     bool full = true;
 #pragma unroll
-    for (int i = 0; i < kMost; ++i) {
-      if (i >= count) break;
+    for (int i = 0; i < kCount; ++i, position.advance()) {
       stages[i] = ring_stage(position.stage);
       full &= mbarrier_test_wait(&block_shared().full[position.stage], position.phase);
-      position.advance();
     }
-    if (!full) wait_for_stages(progress.acquired, count, task_number, step);
-    progress.acquired = position;
+    if (!full) wait_for_stages(acquired, kCount, task_number, step);
+    acquired = position;
   }
 
   __device__ __forceinline__ const char* acquire_stage() {
@@ -331,8 +324,8 @@ struct Context {
   // then overwrites what they read, so the arrival's address is made to need what they bring.
   __device__ __forceinline__ void release_stages(unsigned used, int count = 1) {
     __syncwarp();
-    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(progress.released + lane())] + (used & zero()));
-    progress.released = wrap(progress.released + count);
+    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(released + lane())] + (used & zero()));
+    released = wrap(released + count);
   }
 
  private:
