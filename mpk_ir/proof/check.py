@@ -12,6 +12,7 @@ from .promises import check_polled, check_streams
 from .races import check_coverage, check_early_reads, check_races
 from .ranks import check_pushes, representatives, spread
 from .rejection import Place, Rejection
+from .ring import check_ring
 
 
 def check(plan: Plan) -> Order:
@@ -29,8 +30,10 @@ def check(plan: Plan) -> Order:
     7. Coverage: what a task reads of a scratch or output buffer, grids before it write.
     8. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
-    9. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
-       those of the next.
+    9. Ring: loaders, and bodies that give stages of the ring back, never wait for each other in a circle; shared memory
+       holds the ring and what bodies need besides (`proof.ring`).
+    10. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
+        those of the next.
 
     Of a plan for several ranks, these hold of all their tasks together; what a task writes into the memory of another
     rank is polled, for which the rank waits by no event (`proof.ranks`).
@@ -49,6 +52,8 @@ def check(plan: Plan) -> Order:
     check_early_reads(tasks, between)
     check_coverage(tasks)
     check_memory(plan, order.strong)
+    if plan.ring is not None:
+        check_ring(plan.ring, tuple(plan.task(grid.first) for grid in plan.grids))
     check_step(tasks, between)
     return order
 

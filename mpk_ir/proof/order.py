@@ -88,8 +88,7 @@ class Order:
 def topological_order(plan: Plan) -> IntArray:
     """[tasks] in an order that events and queues allow. Raises Rejection, rule deadlock, if there is none.
 
-    The ring of a loader adds no edge that could close a cycle: it fills stages in the order of the queue, and waits
-    only for stages that earlier tasks of the same queue give back.
+    The ring of a loader adds no edge that could close a cycle (`proof.ring`).
     """
     num_tasks, num_events = plan.num_tasks, len(plan.event_count)
     by_position = np.argsort(plan.position, kind="stable")

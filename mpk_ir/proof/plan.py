@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.memory import Space
 from .rejection import TaskRef
+from .ring import PlanRing
 
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -150,6 +151,8 @@ class Plan:
     """[events]: whether a task signals the event on every rank to which it writes, the step event on all."""
     ranks: int = 1
     """They all run this plan; ``event_count`` is as if they were one."""
+    ring: PlanRing | None = None
+    """Of shared memory, if it is split already."""
     unknown_events: tuple[tuple[int, str], ...] = ()
     """(task, event) where a task names an event that does not exist; not in ``waits`` and ``signals``."""
 

@@ -79,6 +79,14 @@ class TaskKind(ABC, Generic[P]):
     name: ClassVar[str]
     operands: ClassVar[tuple[Operand, ...]]
     params_type: type[P]
+    stages_at_once: ClassVar[int] = 1
+    """Of a kind that streams: the most stages of the ring that its body has taken and not given back at a time. It
+    takes them in the order in which its `load` fills them and gives them back in that order, all by its end."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a loader fills stages of the ring for its tasks."""
+        return any(operand.streamed for operand in self.operands)
 
     def params_from(self, values: Mapping[str, Any]) -> P:
         """``values`` as this kind's params. Raises PlanError that names what is missing or unknown."""

@@ -25,6 +25,8 @@ from mpk_ir.dialects.sm.ops import EventUse
 from mpk_ir.tasks import task_kind
 from mpk_ir.tasks.base import Access, Operand
 
+from .ring import Split
+
 Key = tuple[SSAValue | None, int]
 """An event element; of tables by number alone."""
 
@@ -97,6 +99,7 @@ class NaivePlan:
         self.polled: set[Key] = set()
         self.arena = 0
         self.polled_bytes = 0
+        self.split = Split.of_graph(graph) if graph is not None else None
         if graph is not None:
             self._read_graph(graph)
 
@@ -144,6 +147,7 @@ class NaivePlan:
         """What the kernel would read."""
         plan = NaivePlan()
         plan.arena = program.arena_bytes
+        plan.split = Split.of_tables(program)
         plan.said = {(None, event): int(count) for event, count in enumerate(program.event_count)}
         plan.steps = [(None, program.step_event)]
         plan.polled = {(None, event) for event in np.flatnonzero(program.event_polled).tolist()}
@@ -199,6 +203,7 @@ class NaivePlan:
             "memory-model": self._read_ahead,
             "coverage": lambda _: self._reads_nothing(),
             "memory": self._shares_memory,
+            "ring": lambda _: self.split is not None and self.split.is_wrong(),
             "step": lambda _: self._outlives_step(before),
         }
         return next((rule for rule, broken in checks.items() if broken(strong)), None)

@@ -1,0 +1,45 @@
+"""Ways to damage how blocks split their shared memory, in the constants that a program is compiled with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from mpk_ir.codegen.program import Program
+from mpk_ir.core.memory import STAGE_BYTES
+
+CONFIG = "mpk/config.cuh"
+
+
+def _constant(program: Program, name: str, value: int) -> Program:
+    text = re.sub(rf"{name} = -?\d+;", f"{name} = {value};", program.headers[CONFIG])
+    return replace(program, headers={**program.headers, CONFIG: text})
+
+
+def shrink_ring(program: Program, generator: np.random.Generator) -> Program | None:
+    """The kernel has fewer stages than bodies take at once."""
+    stages = int(generator.integers(1, 4))
+    launch = replace(program.launch, ring_bytes=stages * STAGE_BYTES)
+    return replace(_constant(program, "kRingStages", stages), launch=launch)
+
+
+def narrow_scratch(program: Program, generator: np.random.Generator) -> Program | None:
+    """Bodies find less scratch than they need."""
+    return _constant(program, "kScratchBytes", 128 * int(generator.integers(0, 2)))
+
+
+def outgrow_shared_memory(program: Program, generator: np.random.Generator) -> Program | None:
+    """The ring ends beyond what a block has."""
+    stages = 14 + int(generator.integers(0, 3))
+    launch = replace(program.launch, ring_bytes=stages * STAGE_BYTES)
+    return replace(_constant(program, "kRingStages", stages), launch=launch)
+
+
+SPLIT_DAMAGES: tuple[Callable[[Program, np.random.Generator], Program | None], ...] = (
+    shrink_ring,
+    narrow_scratch,
+    outgrow_shared_memory,
+)
