@@ -11,7 +11,7 @@ from ..core.memory import Space
 from ..proof import BoundsTable, Plan, PlanBuffer, PlanGrid, PlanRing, Region
 from ..proof.plan import IntArray
 from ..tasks import task_kind
-from .program import MAX_SIGNALS, MAX_WAITS, Program
+from .program import MAX_SIGNALS, MAX_WAITS, Grid, Program
 
 Array = np.ndarray[Any, Any]
 _CONSTANT = re.compile(r"constexpr int (\w+) = (-?\d+);")
@@ -93,9 +93,14 @@ def program_order(program: Program) -> IntArray:
 def _grids(program: Program, tasks: Array) -> tuple[PlanGrid, ...]:
     first = np.searchsorted(tasks["grid"], np.arange(len(program.grids) + 1)).tolist()
     return tuple(
-        PlanGrid(grid.name, begin, tasks["index"][begin:end, : len(grid.extent)].astype(np.int64))
+        PlanGrid(grid.name, begin, tasks["index"][begin:end, : len(grid.extent)].astype(np.int64), _takers(grid))
         for grid, begin, end in zip(program.grids, first, first[1:], strict=False)
     )
+
+
+def _takers(grid: Grid) -> int:
+    kind = task_kind(grid.kind)
+    return kind.takers(kind.params_from(grid.params))
 
 
 def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:

@@ -278,7 +278,8 @@ class GridOp(IRDLOperation):
     """All tasks of one operation: kind, parameters, index space, and the box of each buffer that a task touches.
 
     `reason` says why the planner chose these tiles, `because` why this placement; `stream`, how its tasks use the ring
-    of shared memory, is set by `sm-pipeline`.
+    of shared memory, is set by `sm-pipeline`. What a task does is fixed, unless its kind deals the work among the
+    grid's tasks at run time: `dynamic` says why, set by the pass that places them.
     """
 
     name = "sm.grid"
@@ -294,6 +295,7 @@ class GridOp(IRDLOperation):
     placement_reason = opt_prop_def(StringAttr)
     reason = opt_prop_def(StringAttr)
     stream = opt_prop_def(StreamAttr)
+    dynamic = opt_prop_def(StringAttr)
     data = var_operand_def(BufferType)
     waits = var_operand_def(EventType)
     signals = var_operand_def(EventType)
@@ -303,7 +305,7 @@ class GridOp(IRDLOperation):
         "$sym_name $kind $params `over` $extent `operands` $operand_names `(` $data `:` type($data) `)` "
         "`boxes` $boxes (`waits` `(` $waits^ `:` type($waits) `)` $wait_elements)? "
         "(`signals` `(` $signals^ `:` type($signals) `)` $signal_elements)? "
-        "(`placement` $placement^)? (`because` $placement_reason^)? (`reason` $reason^)? "
+        "(`placement` $placement^)? (`dynamic` $dynamic^)? (`because` $placement_reason^)? (`reason` $reason^)? "
         "(`stream` $stream^)? attr-dict"
     )
 
@@ -368,6 +370,8 @@ class GridOp(IRDLOperation):
         except MpkError as error:
             raise VerifyException(f"{where}: {error}") from error
         self._verify_operands(where, kind)
+        if self.dynamic is not None and not kind.dealt_because:
+            raise VerifyException(f"{where}: kind '{kind.name}' deals nothing at run time, found {self.dynamic}")
         if self.stream is not None and not kind.streams:
             raise VerifyException(f"{where}: kind '{kind.name}' streams nothing, found {self.stream}")
         for role, events, elements in (

@@ -106,11 +106,13 @@ class PlanBuffer:
 
 @dataclass(frozen=True)
 class PlanGrid:
-    """Tasks ``first`` to ``first + len(index) - 1``; ``index`` is [tasks, dims]."""
+    """Tasks ``first`` to ``first + len(index) - 1``; ``index`` is [tasks, dims]. ``takers``: among how many the body
+    deals the grid's work at run time, 0 if it does not."""
 
     name: str
     first: int
     index: IntArray
+    takers: int = 0
 
     @property
     def end(self) -> int:

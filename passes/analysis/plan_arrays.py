@@ -107,7 +107,8 @@ def positions(queue: IntArray) -> IntArray:
 def _grids(grids: list[GridOp]) -> tuple[PlanGrid, ...]:
     first = np.cumsum([0, *(grid.num_tasks for grid in grids)]).tolist()
     return tuple(
-        PlanGrid(grid.sym_name.data, begin, task_indices(grid)) for grid, begin in zip(grids, first, strict=False)
+        PlanGrid(grid.sym_name.data, begin, task_indices(grid), grid.task_kind.takers(grid.task_params))
+        for grid, begin in zip(grids, first, strict=False)
     )
 
 

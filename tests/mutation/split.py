@@ -1,4 +1,4 @@
-"""Ways to damage how blocks split their shared memory, in the constants that a program is compiled with."""
+"""Ways to damage what a program is compiled with: how blocks split their shared memory, to whom work is dealt."""
 
 from __future__ import annotations
 
@@ -38,8 +38,21 @@ def outgrow_shared_memory(program: Program, generator: np.random.Generator) -> P
     return replace(_constant(program, "kRingStages", stages), launch=launch)
 
 
+def deal_to_fewer(program: Program, generator: np.random.Generator) -> Program | None:
+    """Work that is dealt at run time is dealt to more tasks than there are, body and signature alike."""
+    dealing = [number for number, grid in enumerate(program.grids) if "takers" in grid.params]
+    if not dealing:
+        return None
+    number = int(generator.choice(dealing))
+    grid = program.grids[number]
+    params = {**grid.params, "takers": grid.params["takers"] + 1}
+    grids = (*program.grids[:number], replace(grid, params=params), *program.grids[number + 1 :])
+    return replace(program, grids=grids)
+
+
 SPLIT_DAMAGES: tuple[Callable[[Program, np.random.Generator], Program | None], ...] = (
     shrink_ring,
     narrow_scratch,
     outgrow_shared_memory,
+    deal_to_fewer,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntAttr, IntegerAttr, i64
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DictionaryAttr, IntAttr, IntegerAttr, i64
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineMap
 
@@ -189,6 +189,16 @@ def split_otherwise(graph: GraphOp, generator: np.random.Generator) -> str | Non
     return f"{stages} stages, {scratch} bytes of scratch"
 
 
+def deal_to_others(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """Work that is dealt at run time is dealt to a task more or less than there are."""
+    grid = _pick(generator, [g for g in graph.grids if g.dynamic is not None])
+    if grid is None:
+        return None
+    takers = grid.task_kind.takers(grid.task_params) + int(generator.choice((-1, 1)))
+    grid.params = DictionaryAttr(grid.params.data | {"takers": IntegerAttr(takers, i64)})
+    return f"@{grid.sym_name.data} deals to {takers}"
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     drop_wait,
     drop_signal,
@@ -200,4 +210,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     alias_buffers,
     wait_for_another,
     split_otherwise,
+    deal_to_others,
 )

@@ -99,6 +99,8 @@ class NaivePlan:
         self.polled: set[Key] = set()
         self.arena = 0
         self.polled_bytes = 0
+        self.takers: dict[int, int] = {}
+        """By grid: among how many tasks its body deals the work."""
         self.split = Split.of_graph(graph) if graph is not None else None
         if graph is not None:
             self._read_graph(graph)
@@ -119,8 +121,13 @@ class NaivePlan:
                 buffer.space.data, buffer.shape, begin, end, buffer.polled is not None, width
             )
         for number, grid in enumerate(graph.grids):
+            self._note_takers(number, grid.task_kind.takers(grid.task_params))
             for flat, index in enumerate(product(*map(range, grid.shape))):
                 self._add_task(graph, number, grid, flat, index)
+
+    def _note_takers(self, grid: int, takers: int) -> None:
+        if takers:
+            self.takers[grid] = takers
 
     def _add_task(self, graph: GraphOp, number: int, grid: GridOp, flat: int, index: tuple[int, ...]) -> None:
         task = len(self.sm)
@@ -152,6 +159,9 @@ class NaivePlan:
         plan.steps = [(None, program.step_event)]
         plan.polled = {(None, event) for event in np.flatnonzero(program.event_polled).tolist()}
         plan.polled_bytes = program.polled_bytes
+        for number, grid in enumerate(program.grids):
+            kind = task_kind(grid.kind)
+            plan._note_takers(number, kind.takers(kind.params_from(grid.params)))
         for number, buffer in enumerate(program.buffers):
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
@@ -195,6 +205,8 @@ class NaivePlan:
             return "counting"
         if self._cannot_be_polled():
             return "polled"
+        if self._dealt_badly():
+            return "dealing"
         before, strong, told = self.before(), self.before(polled=False), self.before(telling=True)
         if before is None or strong is None or told is None:
             return "deadlock"
@@ -224,6 +236,20 @@ class NaivePlan:
             for pair in zip(keys, targets, strict=True)
         ]
         return any(self.said.get(key) != target for key, target in waits)
+
+    def _dealt_badly(self) -> bool:
+        """Whether work that is dealt at run time is dealt to other tasks than there are, or a task has a box of its
+        own, although nobody knows yet which part will be its."""
+        for grid, takers in self.takers.items():
+            boxes: dict[tuple[Hashable, int], set[tuple[tuple[int, ...], tuple[int, ...]]]] = defaultdict(set)
+            tasks: set[int] = set()
+            for key, touches in self.touches.items():
+                for touch in (touch for touch in touches if touch.grid == grid):
+                    boxes[key, touch.operand].add((touch.low, touch.high))
+                    tasks.add(touch.task)
+            if len(tasks) != takers or any(len(found) > 1 for found in boxes.values()):
+                return True
+        return False
 
     def _cannot_be_polled(self) -> bool:
         """Whether words would be read that nobody marks, or marked twice: each polled word is written by one task, of
