@@ -72,7 +72,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     | _sizes(64, 128, 2, 4, tied=True)
     | _EXPERTS
     | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
-    | {"head_dim": 32, "num_key_value_heads": 2, "vocab_size": 96, "max_position_embeddings": 4096},
+    | {"head_dim": 32, "num_key_value_heads": 2, "vocab_size": 1024, "max_position_embeddings": 4096},
     "llama-3.2-1b": _LLAMA3 | _sizes(2048, 8192, 16, 32, tied=True) | {"head_dim": 64, "num_key_value_heads": 8},
 }
 """Name -> config.json values, as published. Our own are "tiny" and "tiny-experts", for tests."""

@@ -116,13 +116,15 @@ struct GroupedLinear {
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const int k = 8 * (context.lane() + 32 * v);
-      float values[8], weights[8];
-      unpack(k < kK ? load_vector(x + k) : Vector16{}, values);
+      const Vector16 values = k < kK ? load_vector(x + k) : Vector16{};
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        unpack(rows[part][v], weights);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) sums[part] += values[i] * weights[i];
+        for (int j = 0; j < 4; ++j) {
+          const unsigned w = rows[part][v].word[j];
+          sums[part] += low_half(values.word[j]) * low_half(w);
+          sums[part] += high_half(values.word[j]) * high_half(w);
+        }
       }
     }
 #pragma unroll
