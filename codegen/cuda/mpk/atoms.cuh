@@ -89,6 +89,16 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
   return before;
 }
 
+// Whether the calling thread is the first to claim what the word in shared memory stands for.
+__device__ __forceinline__ bool claim_block(unsigned* word) {
+  unsigned before;
+  asm volatile("atom.relaxed.cta.shared::cta.exch.b32 %0, [%1], 1;"
+               : "=r"(before)
+               : "r"(shared_address(word))
+               : "memory");
+  return before == 0;
+}
+
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
 __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");

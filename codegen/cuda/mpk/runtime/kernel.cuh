@@ -1,4 +1,4 @@
-// The persistent kernel: three roles walk one queue a block, step after step.
+// The persistent kernel: three roles walk one queue a block, step after step, a fourth watches.
 #pragma once
 
 #include "mpk/runtime/context.cuh"
@@ -140,6 +140,49 @@ __device__ void load(Loader& loader, const Task* queue, int first_task, int leng
   }
 }
 
+// Tells the host of the block's first failure. After a role waited in vain for another of its block, stops the launch.
+__device__ inline void report_failure(unsigned code) {
+  const Shared& shared = block_shared();
+  const Launch& launch = shared.launch;
+  const Failure failure = shared.failure;
+  if (atomicAdd(launch.failures, 1u) == 0) {
+    launch.error->code = static_cast<int>(code);
+    launch.error->sm = block_of_rank();
+    launch.error->task = failure.task;
+    launch.error->step = failure.step;
+    launch.error->event = failure.event;
+    launch.error->count = failure.count;
+    launch.error->target = failure.target;
+    __threadfence_system();
+  }
+  if (code != ErrorCode::kEventTimeout && code != ErrorCode::kDataTimeout) __trap();
+}
+
+// One thread: until the others have ended, makes failures of this block known to the rest, and the other way round.
+__device__ inline void watch() {
+  Shared& shared = block_shared();
+  const volatile int* ended = &shared.roles_ended;
+  bool reported = false;
+  for (bool last = false; !last;) {
+    __nanosleep(kWatchPeriodNs);
+    last = *ended == kConsumerWarps + 1;
+    __threadfence_block();
+    const unsigned code = *static_cast<const volatile unsigned*>(&shared.failure_code);
+    if (!reported && code != ErrorCode::kNone) {
+      report_failure(code);
+      reported = true;
+    }
+    if (load_relaxed_gpu(shared.launch.failures) != 0) *static_cast<volatile int*>(&shared.aborted) = 1;
+  }
+}
+
+// A role's last deed.
+__device__ __forceinline__ void end_role() {
+  __syncwarp();
+  __threadfence_block();
+  if (threadIdx.x % 32 == 0) atomicAdd(&block_shared().roles_ended, 1);
+}
+
 __device__ inline void initialize(const Launch& launch) {
   Shared& shared = block_shared();
   shared.launch = launch;
@@ -155,6 +198,9 @@ __device__ inline void initialize(const Launch& launch) {
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
   shared.aborted = 0;
+  shared.failures = 0;
+  shared.failure_code = ErrorCode::kNone;
+  shared.roles_ended = 0;
   fence_mbarrier_init();
 }
 
@@ -169,6 +215,7 @@ __device__ void run_kernel(const Launches& launches) {
   const int begin = launch.queue_begin[block_of_rank()];
   const int length = launch.queue_begin[block_of_rank() + 1] - begin;
   const Task* queue = launch.tasks + begin;
+  if (shared_address(dynamic_shared) != kSharedBase) __trap();
   if (threadIdx.x == 0) initialize(launch);
   __syncthreads();
   if (length == 0) return;
@@ -177,14 +224,18 @@ __device__ void run_kernel(const Launches& launches) {
     raise_registers<kConsumerRegisters>();
     Context context{static_cast<int>(threadIdx.x)};
     consume<Bodies>(context, begin, length);
+    end_role();
     return;
   }
   lower_registers<kHelperRegisters>();
   if (warp == kLoaderWarp) {
     Loader loader{evict_first_policy(), {}};
     load<Bodies>(loader, queue, begin, length);
+    end_role();
   } else if (warp == kFetcherWarp) {
     fetch(queue, length);
+  } else if (threadIdx.x == 32 * kWatcherWarp) {
+    watch();
   }
 }
 
