@@ -89,14 +89,11 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
   return before;
 }
 
-// Whether the calling thread is the first to claim what the word in shared memory stands for.
-__device__ __forceinline__ bool claim_block(unsigned* word) {
-  unsigned before;
-  asm volatile("atom.relaxed.cta.shared::cta.exch.b32 %0, [%1], 1;"
-               : "=r"(before)
-               : "r"(shared_address(word))
+// One store of 16 bytes to shared memory, not to be moved.
+__device__ __forceinline__ void store_shared(void* pointer, const Vector16& value) {
+  asm volatile("st.volatile.shared::cta.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(pointer)),
+               "r"(value.word[0]), "r"(value.word[1]), "r"(value.word[2]), "r"(value.word[3])
                : "memory");
-  return before == 0;
 }
 
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.

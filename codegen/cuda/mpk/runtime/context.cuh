@@ -31,10 +31,14 @@ constexpr int kPollsPerCheck = 1024;
 constexpr int kWatchPeriodNs = 1000;
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
-// The first wait of a block that ran out.
+// A wait of a block that ran out. The half with the code is written last, and whole.
 struct alignas(16) Failure {
+  unsigned code;
   int task, step;
-  unsigned event, count, target;
+  unsigned event;  // or operand
+};
+struct Arrivals {
+  unsigned count, target;
 };
 
 struct alignas(128) Shared {
@@ -50,9 +54,8 @@ struct alignas(128) Shared {
   int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
-  unsigned failures;          // of waits of this block: whether one has run out
-  unsigned failure_code;      // of the first, once its record is complete
-  Failure failure;
+  Failure failure;            // a wait of this block that ran out, if there is one
+  Arrivals arrivals;          // of its event
   int roles_ended;            // consumer warps, and the loader's, that have left the kernel
 };
 
@@ -93,14 +96,11 @@ __device__ __forceinline__ unsigned* step_counter(const Launch& launch, int rank
 }
 
 // Nothing in the kernel is a call: what consumers and helpers both called would be compiled for the helpers' registers,
-// and the consumers would spill around it. So what stands behind every wait is short; the watcher does the rest.
-__device__ __forceinline__ void give_up(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
-                                        unsigned target) {
+// and the consumers would spill around it. So what stands behind every wait is short; the watcher does the rest. One
+// store makes a record whole; of several, the last stays.
+__device__ __forceinline__ void give_up(ErrorCode::Value code, int task, int step, unsigned event) {
   Shared& shared = block_shared();
-  if (claim_block(&shared.failures)) {
-    shared.failure = {task, step, event, count, target};
-    *static_cast<volatile unsigned*>(&shared.failure_code) = code;  // stores of a thread to shared memory keep order
-  }
+  store_shared(&shared.failure, Vector16{code, static_cast<unsigned>(task), static_cast<unsigned>(step), event});
   *static_cast<volatile int*>(&shared.aborted) = 1;
 }
 
@@ -108,16 +108,20 @@ __device__ __forceinline__ bool has_aborted() {
   return *static_cast<const volatile int*>(&block_shared().aborted) != 0;
 }
 
+// Whether `begin`, in clock cycles, is longer ago than waits may take. A cycle lasts at least half a nanosecond.
+__device__ __forceinline__ bool is_over(long long begin) {
+  return static_cast<unsigned long long>(clock64() - begin) / 2 > block_shared().launch.spin_limit_ns;
+}
+
 // Counts the polls of one wait, and looks at the clock now and then.
 struct Patience {
   int polls = 0;
-  unsigned long long begin = 0;  // of the time since the first look
+  long long begin = 0;  // of the time since the first look
 
   __device__ __forceinline__ bool ends() {
     if (++polls % kPollsPerCheck != 0) return false;
-    const unsigned long long now = global_timer_ns();
-    if (begin == 0) begin = now;
-    return now - begin > block_shared().launch.spin_limit_ns;
+    if (begin == 0) begin = clock64();
+    return is_over(begin);
   }
 };
 
@@ -132,7 +136,10 @@ __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int 
     // An acquire load per poll, rather than relaxed polls and one fence: the fence would wait for the memory system.
     const unsigned count = is_step ? load_acquire_sys(counter) : load_acquire_gpu(counter);
     if (static_cast<int>(count - target) >= 0 || has_aborted()) return;
-    if (patience.ends()) return give_up(ErrorCode::kEventTimeout, task, step, event, count, target);
+    if (patience.ends()) {
+      shared.arrivals = {count, target};
+      return give_up(ErrorCode::kEventTimeout, task, step, event);
+    }
   }
 }
 
@@ -140,9 +147,9 @@ __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int 
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the watcher stops the launch.
 __device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
                                                int task, int step) {
-  const unsigned long long begin = global_timer_ns();
+  const long long begin = clock64();
   while (!mbarrier_try_wait(barrier, parity)) {
-    if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) give_up(code, task, step, 0, 0, parity);
+    if (is_over(begin)) give_up(code, task, step, 0);
   }
 }
 
@@ -261,7 +268,7 @@ struct Context {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) missing |= !is_written(values[i]);  // what is not wanted is zero
       if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
-      if (patience.ends()) give_up(ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
+      if (patience.ends()) give_up(ErrorCode::kDataTimeout, task_number, step, slot);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) load_polled(values[i], places.at(i), !is_written(values[i]));
     }
@@ -369,12 +376,10 @@ struct Loader {
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
-      const unsigned long long begin = global_timer_ns();
+      const long long begin = clock64();
       while (!mbarrier_try_wait(empty, parity)) {
         if (shared_stop()) return nullptr;
-        if (global_timer_ns() - begin > 4 * shared.launch.spin_limit_ns) {
-          give_up(ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
-        }
+        if (is_over(begin)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);

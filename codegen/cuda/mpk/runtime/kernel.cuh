@@ -141,21 +141,20 @@ __device__ void load(Loader& loader, const Task* queue, int first_task, int leng
 }
 
 // Tells the host of the block's first failure. After a role waited in vain for another of its block, stops the launch.
-__device__ inline void report_failure(unsigned code) {
-  const Shared& shared = block_shared();
-  const Launch& launch = shared.launch;
-  const Failure failure = shared.failure;
+__device__ inline void report_failure(const Failure& failure, const Arrivals& arrivals) {
+  const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) == 0) {
-    launch.error->code = static_cast<int>(code);
+    const bool of_event = failure.code == ErrorCode::kEventTimeout;
+    launch.error->code = static_cast<int>(failure.code);
     launch.error->sm = block_of_rank();
     launch.error->task = failure.task;
     launch.error->step = failure.step;
     launch.error->event = failure.event;
-    launch.error->count = failure.count;
-    launch.error->target = failure.target;
+    launch.error->count = of_event ? arrivals.count : 0;
+    launch.error->target = of_event ? arrivals.target : 0;
     __threadfence_system();
   }
-  if (code != ErrorCode::kEventTimeout && code != ErrorCode::kDataTimeout) __trap();
+  if (failure.code != ErrorCode::kEventTimeout && failure.code != ErrorCode::kDataTimeout) __trap();
 }
 
 // One thread: until the others have ended, makes failures of this block known to the rest, and the other way round.
@@ -167,9 +166,11 @@ __device__ inline void watch() {
     __nanosleep(kWatchPeriodNs);
     last = *ended == kConsumerWarps + 1;
     __threadfence_block();
-    const unsigned code = *static_cast<const volatile unsigned*>(&shared.failure_code);
-    if (!reported && code != ErrorCode::kNone) {
-      report_failure(code);
+    const Vector16 record = load_vector(&shared.failure);
+    const Failure failure{record.word[0], static_cast<int>(record.word[1]), static_cast<int>(record.word[2]),
+                          record.word[3]};
+    if (!reported && failure.code != ErrorCode::kNone) {
+      report_failure(failure, shared.arrivals);
       reported = true;
     }
     if (load_relaxed_gpu(shared.launch.failures) != 0) *static_cast<volatile int*>(&shared.aborted) = 1;
@@ -198,8 +199,7 @@ __device__ inline void initialize(const Launch& launch) {
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
   shared.aborted = 0;
-  shared.failures = 0;
-  shared.failure_code = ErrorCode::kNone;
+  shared.failure = {};
   shared.roles_ended = 0;
   fence_mbarrier_init();
 }
