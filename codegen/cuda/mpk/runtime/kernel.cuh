@@ -69,6 +69,7 @@ __device__ void consume(Context& context, int first_task, int length) {
       const Task& task = shared.slot[slots.stage];
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
+      context.stamp(ProfilePhase::kReady);  // of a task that waits for nothing; a wait stamps again
       Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
       leave_task(context, slots.stage);
