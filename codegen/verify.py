@@ -13,7 +13,7 @@ from ..proof import Plan, Rejection, check
 from ..proof.barriers import check_barriers
 from ..tasks import task_kind
 from .abi import TaskFlag
-from .memory_model import check_ordering
+from .memory_model import check_ordering, check_stages
 from .plan_arrays import constants_of, plan_of, program_order
 from .program import MAX_RANK, MAX_SIGNALS, MAX_WAITS, Grid, Program
 
@@ -34,6 +34,7 @@ def verify_program(program: Program) -> Plan:
     check_source(program)
     check_resources(program)
     check_ordering(program.headers)
+    check_stages(program.headers)
     plan = plan_of(program)
     check(plan)
     flags = program.tasks["flags"][program_order(program)]

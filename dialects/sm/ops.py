@@ -351,6 +351,12 @@ class GridOp(IRDLOperation):
     def signal_uses(self) -> list[EventUse]:
         return [EventUse(*pair) for pair in zip(self.signals, self.signal_elements.data, strict=True)]
 
+    def mark_dynamic(self) -> bool:
+        """Set `dynamic` to the reason of the kind, if its tasks deal their work at run time; whether they do."""
+        if self.task_kind.dealt_because:
+            self.dynamic = StringAttr(self.task_kind.dealt_because)
+        return bool(self.task_kind.dealt_because)
+
     def set_events(self, waits: Sequence[EventUse], signals: Sequence[EventUse]) -> None:
         """Replace all waits and signals."""
         data = list(self.data)

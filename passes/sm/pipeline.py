@@ -9,15 +9,15 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntAttr, ModuleOp
 
 from ...core.errors import PlanError
-from ...core.memory import MAX_STAGES, STAGE_BYTES, Space, shared_bytes
+from ...core.memory import STAGE_BYTES, Space, shared_bytes
 from ...core.target import target_of
 from ...dialects.sm import BufferOp, GraphOp, GridOp, SharedMemoryAttr, StreamAttr
 from ...dialects.sm.expansion import IntArray, placement
 from ..analysis.costs import TaskCosts, load_of
+from ..analysis.shared_memory import ring_stages, scratch_bytes
 from ..base import MpkPass
 
 KIB = 1024
-SCRATCH_ALIGNMENT_BYTES = 128
 NS_PER_US = 1000
 
 
@@ -61,11 +61,8 @@ class Pipeline(MpkPass):
             self.count("ahead_ns", round(split.ring_bytes / per_us * NS_PER_US))
 
     def _split(self, graph: GraphOp) -> SharedMemoryAttr:
-        room_bytes = target_of(graph.target.data).shared_memory_bytes
-        scratch = max((grid.task_kind.scratch_bytes(grid.task_params) for grid in graph.grids), default=0)
-        scratch = -(-scratch // SCRATCH_ALIGNMENT_BYTES) * SCRATCH_ALIGNMENT_BYTES
-        room = (room_bytes - shared_bytes(0, STAGE_BYTES, scratch)) // STAGE_BYTES
-        stages = min(room, self.ring_kib * KIB // STAGE_BYTES if self.ring_kib else MAX_STAGES)
+        scratch, room = scratch_bytes(graph), ring_stages(graph)
+        stages = min(room, self.ring_kib * KIB // STAGE_BYTES) if self.ring_kib else room
         least = max((2, *(grid.task_kind.stages_at_once for grid in graph.grids if grid.task_kind.streams)))
         if stages < least:
             raise PlanError(

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 
 from ...core.errors import PlanError
 from ...core.target import target_of
-from ...dialects.sm import CyclicAttr, GraphOp, GridOp
+from ...dialects.sm import CyclicAttr, GraphOp
 from ..base import MpkPass
 
 CHAIN_SM = 0
@@ -60,14 +60,6 @@ class Schedule(MpkPass):
             grid.placement = CyclicAttr(IntAttr(first))
             where = ", where the grid before stopped" if dealt and self.rotate else ""
             grid.placement_reason = StringAttr(f"dealt in turn from SM {first}{where}")
-            self.count("dynamic", mark_dynamic(grid))
+            self.count("dynamic", int(grid.mark_dynamic()))
             if self.rotate:
                 first, dealt = (first + grid.num_tasks) % num_sms, True
-
-
-def mark_dynamic(grid: GridOp) -> int:
-    """Give a grid whose tasks deal their work at run time the reason; how many grids that are."""
-    if not grid.task_kind.dealt_because:
-        return 0
-    grid.dynamic = StringAttr(grid.task_kind.dealt_because)
-    return 1

@@ -70,8 +70,8 @@ struct GroupedLinear {
       unsigned mask = used_mask(context, scratch, group);
       const int count = __popc(mask);
       if (n < count) {
-  #pragma unroll 1
-      for (; n > 0; --n) mask &= mask - 1;
+#pragma unroll 1
+        for (; n > 0; --n) mask &= mask - 1;
         return 32 * group + __ffs(mask) - 1;
       }
       n -= count;
