@@ -14,7 +14,8 @@ from mpk_ir.core.memory import STAGE_BYTES
 CONFIG = "mpk/config.cuh"
 
 
-def _constant(program: Program, name: str, value: int) -> Program:
+def with_constant(program: Program, name: str, value: int) -> Program:
+    """``program`` with another value of a constant that its kernel is compiled with."""
     text = re.sub(rf"{name} = -?\d+;", f"{name} = {value};", program.headers[CONFIG])
     return replace(program, headers={**program.headers, CONFIG: text})
 
@@ -23,19 +24,19 @@ def shrink_ring(program: Program, generator: np.random.Generator) -> Program | N
     """The kernel has fewer stages than bodies take at once."""
     stages = int(generator.integers(1, 4))
     launch = replace(program.launch, ring_bytes=stages * STAGE_BYTES)
-    return replace(_constant(program, "kRingStages", stages), launch=launch)
+    return replace(with_constant(program, "kRingStages", stages), launch=launch)
 
 
 def narrow_scratch(program: Program, generator: np.random.Generator) -> Program | None:
     """Bodies find less scratch than they need."""
-    return _constant(program, "kScratchBytes", 128 * int(generator.integers(0, 2)))
+    return with_constant(program, "kScratchBytes", 128 * int(generator.integers(0, 2)))
 
 
 def outgrow_shared_memory(program: Program, generator: np.random.Generator) -> Program | None:
     """The ring ends beyond what a block has."""
     stages = 14 + int(generator.integers(0, 3))
     launch = replace(program.launch, ring_bytes=stages * STAGE_BYTES)
-    return replace(_constant(program, "kRingStages", stages), launch=launch)
+    return replace(with_constant(program, "kRingStages", stages), launch=launch)
 
 
 def deal_to_fewer(program: Program, generator: np.random.Generator) -> Program | None:
