@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.errors import UsageError
 from ..frontend import ModelConfig
 from ..frontend.weights import EMBEDDING, FINAL_NORM, LM_HEAD, layer_prefix
 
@@ -27,6 +28,8 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
         import torch
 
+        if config.experts is not None:
+            raise UsageError("the torch reference has no experts", advice="time alone: --check-steps 0, no --baselines")
         self.config = config
         self.embedding = weights[EMBEDDING]
         self.final_norm = weights[FINAL_NORM]
