@@ -46,6 +46,15 @@ def test_exported_and_config_driven_steps_are_the_same_ir(family: str) -> None:
     assert structurally_equal(raised.module, expected)
 
 
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "olmo2" else pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_model_in_bf16_is_the_same_step_as_in_fp32(family: str) -> None:
+    """The casts that transformers adds in bf16 (OLMo 2 turns in fp32) change nothing of what is recognized."""
+    steps = [decoder_step(tiny(family, dtype), OPTIONS)[0].module for dtype in (torch.float32, torch.bfloat16)]
+    assert structurally_equal(*steps)
+
+
 @pytest.mark.parametrize("family", ["gemma2", pytest.param("llama", marks=pytest.mark.slow)])
 def test_a_decode_step_is_one_kernel_without_raising_too(family: str) -> None:
     model = tiny(family)
