@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
 from .cache import KernelCache
+from .captured import CapturedStep
 from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
@@ -77,10 +79,12 @@ class GpuExecutor:
         self.ranks = self._make_ranks(parameters)
         self._first_step = 0
         self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
-        self._codes = [rank.error_code for rank in self.ranks]
+        self._codes = [memoryview(rank.error_code) for rank in self.ranks]
+        self._captured: list[CapturedStep] = []
         self._launch: Launch = self._kernel.prepare(blocks, shape.num_threads, self._argument)
         self._tasks_at = self._argument["tasks"]
-        self._steps_at = [_steps_of(self._argument[place : place + 1]) for place in range(len(self.ranks))]
+        self._steps_at = [memoryview(_steps_of(self._argument[i : i + 1])) for i in range(len(self.ranks))]
+        self._table: DeviceMemory | None = None
         self._followed: int | None = None
         for rank in self.ranks:
             report_at_end(self, program, rank.error)
@@ -172,17 +176,35 @@ class GpuExecutor:
         """Queue ``num_steps`` steps in one launch; ``table`` is one that `place` made, else every buffer is our own."""
         if 0 < self.options.profile_steps < num_steps:
             raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
-        if any(code[0] for code in self._codes):
+        if self._failed():
             self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
         if self._first_step + num_steps >= self._last_step:
             self.synchronize()
             self._reset()
-        if len(self.ranks) == 1:
+        if table is not self._table:
+            self._table = table
             self._tasks_at[0] = (table or self.ranks[0].tables["tasks"]).address
         for steps in self._steps_at:
             steps[0], steps[1] = self._first_step, num_steps
         self._launch.queue(self._stream)
         self._first_step += num_steps
+
+    def capture(self, addresses: Mapping[str, int]) -> None:
+        """Record one step, of a program for one rank, into the CUDA graph that torch's current stream is captured into;
+        ``addresses`` as in `place`. What it needs beside them lives as long as the executor.
+
+        Raises DeviceError, and what went wrong in an earlier run.
+        """
+        if self._failed():
+            self.synchronize()
+        (rank,) = self.ranks
+        step = CapturedStep(rank, self._kernel, self._argument, addresses)
+        step.queue(Stream(torch_stream(self.device.ordinal)))
+        self._captured.append(step)
+
+    def _failed(self) -> bool:
+        """Whether a kernel gave up and nobody has raised it."""
+        return any([code[0] for code in self._codes])
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,
@@ -249,6 +271,18 @@ def torch_stream(ordinal: int) -> int:
     import torch
 
     return int(torch._C._cuda_getCurrentRawStream(ordinal))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+
+
+def is_capturing() -> bool:
+    """Whether torch's current stream is being captured into a CUDA graph."""
+    return bool(_capture_query()())
+
+
+@cache
+def _capture_query() -> Callable[[], bool]:
+    import torch
+
+    return torch.cuda.is_current_stream_capturing if torch.cuda.is_available() else bool
 
 
 def _usable(program: Program, device: Device | None) -> Device:

@@ -57,6 +57,11 @@ class RankMemory:
         """The task table with the buffers that ``addresses`` names there."""
         return moved_tasks(self.program, self.task_rows, self._addresses(), addresses)
 
+    def scratch_at(self, address: int) -> dict[str, int]:
+        """Where each scratch buffer begins in an arena at ``address``."""
+        scratch = (b for b in self.program.buffers if b.space is Space.SCRATCH)
+        return {b.name: address + b.offset_bytes for b in scratch}
+
     def tensor(self, buffer: Buffer) -> Any:
         """A buffer outside the arena, padded shape and all, as a torch tensor on the same memory."""
         import torch
@@ -121,7 +126,4 @@ class RankMemory:
         return tables
 
     def _addresses(self) -> dict[str, int]:
-        return {
-            b.name: self.arena.address + b.offset_bytes if b.space is Space.SCRATCH else self.memory[b.name].address
-            for b in self.program.buffers
-        }
+        return {**self.scratch_at(self.arena.address), **{name: m.address for name, m in self.memory.items()}}
