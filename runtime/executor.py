@@ -79,11 +79,11 @@ class GpuExecutor:
         self.ranks = self._make_ranks(parameters)
         self._first_step = 0
         self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
-        self._codes = [memoryview(rank.error_code) for rank in self.ranks]
+        self._codes = [rank.error_code.data for rank in self.ranks]
         self._captured: list[CapturedStep] = []
         self._launch: Launch = self._kernel.prepare(blocks, shape.num_threads, self._argument)
         self._tasks_at = self._argument["tasks"]
-        self._steps_at = [memoryview(_steps_of(self._argument[i : i + 1])) for i in range(len(self.ranks))]
+        self._steps_at = [_steps_of(self._argument[place : place + 1]).data for place in range(len(self.ranks))]
         self._table: DeviceMemory | None = None
         self._followed: int | None = None
         for rank in self.ranks:
@@ -204,7 +204,7 @@ class GpuExecutor:
 
     def _failed(self) -> bool:
         """Whether a kernel gave up and nobody has raised it."""
-        return any([code[0] for code in self._codes])
+        return any(code[0] for code in self._codes)
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,

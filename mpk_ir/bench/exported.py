@@ -70,17 +70,17 @@ def agreement(model: Any, prompts: Sequence[Sequence[int]], continued: Sequence[
     import torch
 
     with torch.inference_mode():
-        rounded = [_choices(model, *pair) for pair in zip(prompts, continued, strict=True)]
+        rounded = [_choices(model, prompt, new) for prompt, new in zip(prompts, continued, strict=True)]
         model.float()
-        exact = [_choices(model, *pair) for pair in zip(prompts, continued, strict=True)]
+        exact = [_choices(model, prompt, new) for prompt, new in zip(prompts, continued, strict=True)]
     tokens = torch.tensor([token for one in continued for token in one], device=model.device)
     low, high = torch.cat(rounded), torch.cat(exact)
     best = high.topk(2).values
     noise = 2 * (low - high).abs().amax(-1)
     differs = tokens != high.argmax(-1)
     sure = best[:, 0] - best[:, 1] > noise
-    same = [int((tokens == logits.argmax(-1)).sum()) for logits in (low, high)]
-    return Agreement(len(tokens), *same, int((differs & sure).sum()))
+    as_bf16, as_fp32 = (int((tokens == logits.argmax(-1)).sum()) for logits in (low, high))
+    return Agreement(len(tokens), as_bf16, as_fp32, int((differs & sure).sum()))
 
 
 def _choices(model: Any, prompt: Sequence[int], new: Sequence[int]) -> torch.Tensor:

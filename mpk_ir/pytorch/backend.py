@@ -135,8 +135,8 @@ def _is_one_call(whole: GraphModule) -> bool:
 
 
 def _needs_no_wrapper(module: GraphModule, example_inputs: Sequence[Any]) -> bool:
-    """Whether what AOTAutograd does around ``module`` in a call is nothing: no argument is mutated, none is a subclass or
-    comes twice, and every result is a tensor of its own. Skipping it saves microseconds."""
+    """Whether what AOTAutograd does around ``module`` in a call is nothing, so that calls can skip it: no argument is
+    mutated, none is a subclass or comes twice, and every result is a tensor of its own."""
     from torch._functorch._aot_autograd.schemas import OutputType
     from torch._guards import TracingContext
     from torch.utils._python_dispatch import is_traceable_wrapper_subclass

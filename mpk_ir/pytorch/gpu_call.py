@@ -100,7 +100,7 @@ class GpuCall:
         self._ports = [*self._inputs, *self._outputs]
         self._reads = [(port.number, port.fits) for port in self._inputs]
         self._writes = [(port.number, port.fits) for port in self._outputs]
-        self._ordinal = -1 if self.device.index is None else self.device.index  # as torch numbers it; -1 is the CPU
+        self._ordinal = executor.tensor(self._ports[0].value.name).get_device() if self._ports else -1
         self._is_capturing = is_capturing
         self._met: list[dict[int, None]] = [{} for _ in self._ports]
         self._bindings: dict[Addresses, _Binding] = {}

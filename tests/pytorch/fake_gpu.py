@@ -7,6 +7,7 @@ import ctypes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +40,7 @@ class FakeGpu:
     stream: int = FIRST_STREAM
     fails: bool = False
     capturing: bool = False
-    graph: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    graph: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     memory: dict[int, Any] = field(default_factory=dict[int, Any])
     loading: tuple[Program, Any] | None = None
     CUresult = SimpleNamespace(CUDA_SUCCESS=0)
@@ -83,12 +84,12 @@ class FakeGpu:
         ctypes.memset(address, byte, bytes)
 
     def _cuMemsetD8Async(self, address: int, byte: int, bytes: int, stream: int) -> None:
-        self._queue(lambda: ctypes.memset(address, byte, bytes) and None)
+        self._queue(partial(ctypes.memset, address, byte, bytes))
 
     def _cuCtxSynchronize(self) -> None:
         assert not self.capturing, "breaks the capture"
 
-    def _queue(self, work: Callable[[], None]) -> None:
+    def _queue(self, work: Callable[[], object]) -> None:
         if self.capturing:
             self.graph.append(work)
         else:
