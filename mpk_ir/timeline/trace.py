@@ -164,7 +164,7 @@ def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str,
     if len(profile) < 3:
         raise UsageError(f"a trace needs a profile of 3 or more steps, found {len(profile)}")
     if not profile.all():
-        raise UsageError("the profile has empty records", advice="run as many steps as the profile is read for")
+        raise UsageError(_hole(program, profile), advice="run as many steps as the profile is read for")
     begins = profile[:, :, ProfilePhase.BEGIN].min(axis=1).astype(np.int64)
     lengths = np.diff(begins)[1:] / NS_PER_US
     step = 1 + int(np.argsort(lengths)[len(lengths) // 2])
@@ -172,3 +172,13 @@ def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str,
     facts = Facts(Origin.MEASURED, name or program.name, program.target, device, load, float(lengths[step - 1]), spread)
     times = (profile[step].astype(np.int64) - begins[step]) / NS_PER_US
     return trace_of(program, facts, times)
+
+
+def _hole(program: Program, profile: np.ndarray[Any, Any]) -> str:
+    """Where the first time is missing, and how many are."""
+    step, task, phase = (int(i) for i in np.argwhere(profile == 0)[0])
+    grid = program.grids[program.tasks["grid"][task]]
+    return (
+        f"the profile has {np.count_nonzero(profile == 0)} empty records, the first is "
+        f"{ProfilePhase(phase).name.lower()} of task {task} of grid '{grid.name}' ({grid.kind}) in step {step}"
+    )

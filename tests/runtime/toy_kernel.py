@@ -69,4 +69,5 @@ extern "C" __global__ void toy(const __grid_constant__ Launch launch) {
   }
 }
 """
-DEFINES = ("STEP_EVENT=2", "STEP_ARRIVALS=8")
+DEFINES = ("STEP_EVENT=2", "STEP_ARRIVALS=3")
+"""Of `toy_program(3)`: the last task of each of its three SMs signals the end of a step."""

@@ -63,7 +63,8 @@ def test_a_profile_that_is_too_short_or_has_holes_is_refused(program: Program, t
         measured_trace(program, profile_of(trace, [5.0]), "GPU", LOAD)
     holes = profile_of(trace, [5.0, 5.0, 5.0])
     holes[2, 3, ProfilePhase.READY] = 0
-    with pytest.raises(UsageError, match="empty records"):
+    name = program.grids[program.tasks["grid"][3]].name
+    with pytest.raises(UsageError, match=rf"1 empty records, .* ready of task 3 of grid '{name}' .* in step 2"):
         measured_trace(program, holes, "GPU", LOAD)
 
 

@@ -60,6 +60,7 @@ struct Advance {
     context.load(
         task, kSampled, token,
         Places{[&](int i) { return i > 0 ? row_of(i) < rows : active; }, [&](int i) { return sampled + row_of(i); }});
+    context.stamp(ProfilePhase::kReady);
     return static_cast<int>(token[0]);
   }
 

@@ -23,6 +23,7 @@ struct RankSum {
       const int i = pass * kConsumers + context.thread;
       sums[pass] = summed(context, task, i / vectors, i % vectors, i / vectors < rows);
     }
+    context.stamp(ProfilePhase::kReady);
     context.sync();  // the block has done its reading: what is published from here on tells so
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {

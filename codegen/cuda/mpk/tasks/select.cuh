@@ -34,6 +34,7 @@ struct Select {
     context.begin_load(columns, column_at);
     context.end_load(task, kValue, values, value_at);
     context.end_load(task, kColumn, columns, column_at);
+    context.stamp(ProfilePhase::kReady);
     float value = kNegativeInfinity;
     int column = 0;
 #pragma unroll
