@@ -22,6 +22,7 @@ from .one_plan import raise_first, require_one_plan
 from .peers import Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
 from .timeout import report_at_end, timeout_error
+from .weight_pool import WeightPool
 from .weights import Parameters
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class GpuOptions:
 
 class GpuExecutor:
     """An `Engine` on one GPU: of the ranks of the program, those that ``peers`` has here, by default all. Weights are
-    packed and copied once, state begins as zeros.
+    packed and copied once, and shared with the executors that were given the same ``pool``; state begins as zeros.
 
     A run is one asynchronous launch: what goes wrong in it is raised by a later run or by ``synchronize``; without
     either it is a warning when the executor or the process ends.
@@ -60,6 +61,7 @@ class GpuExecutor:
         device: Device | None = None,
         options: GpuOptions | None = None,
         peers: Peers | None = None,
+        pool: WeightPool | None = None,
     ) -> None:
         self.program = program
         self.options = options or GpuOptions()
@@ -76,7 +78,7 @@ class GpuExecutor:
         blocks = shape.num_blocks * len(self._peers.here)
         self._kernel.require_resident(self.device, blocks, shape.num_threads)
         self._stream = Stream()
-        self.ranks = self._make_ranks(parameters)
+        self.ranks = self._make_ranks(parameters, pool or WeightPool())
         self._first_step = 0
         self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
         self._codes = [rank.error_code.data for rank in self.ranks]
@@ -90,7 +92,7 @@ class GpuExecutor:
             report_at_end(self, program, rank.error)
         self._peers.gather(None)  # nobody launches before all arenas are as they must be at the start
 
-    def _make_ranks(self, parameters: Parameters) -> list[RankMemory]:
+    def _make_ranks(self, parameters: Parameters, pool: WeightPool) -> list[RankMemory]:
         """The ranks here, with their records in the launch argument."""
         program, steps = self.program, self.options.profile_steps
         arenas = self._peers.allocate(arena_size(program))
@@ -98,7 +100,7 @@ class GpuExecutor:
         self._argument = np.zeros(program.ranks, abi.LAUNCH.dtype)
         made: list[RankMemory] = []
         for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
-            rank = RankMemory(program, number, arena, self.device.ordinal, steps)
+            rank = RankMemory(program, number, arena, self.device.ordinal, steps, pool)
             rank.bind_weights(parameters)
             rank.fill_record(self._argument[place : place + 1], self.options.spin_limit_ns, addresses)
             made.append(rank)

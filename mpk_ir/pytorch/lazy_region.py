@@ -11,6 +11,7 @@ from ..core.errors import MpkError, UsageError
 from ..core.target import SIM, Target
 from ..frontend.aten.importer import Roles, import_graph, is_symbolic
 from ..runtime.executor import is_capturing
+from ..runtime.weight_pool import WeightPool
 from .plan_cache import Key, PlanCache
 from .region import Region
 from .report import RegionReport
@@ -44,6 +45,7 @@ class LazyRegion:
         self._cache = PlanCache[_Packed](module)
         self._plans = self._cache.plans
         self._fixed = not self._cache.symbols
+        self._pool, self._pool_versions = WeightPool(), list[Any]()
         outputs = next(node for node in module.graph.nodes if node.op == "output").args[0]
         self._single = not isinstance(outputs, list | tuple)
 
@@ -69,7 +71,7 @@ class LazyRegion:
 
     def _pack_again(self, packed: _Packed, arguments: Sequence[Any], versions: list[Any]) -> None:
         require_no_capture("parameters have changed and are to be packed again")
-        packed.region.bind(self._loader(arguments))
+        packed.region.bind(self._loader(arguments), self._pool_of(versions))
         packed.versions = versions
 
     def _first_call(self, key: Key, arguments: Sequence[Any]) -> _Packed | None:
@@ -98,7 +100,14 @@ class LazyRegion:
         target, device = choose(self.target, arguments)
         module = specialized(self.module, arguments)
         roles = Roles(parameters={number: f"argument.{number}" for number in self.parameters})
-        return Region(import_graph(module, roles), target, device, self._loader(arguments))
+        pool = self._pool_of(self._versions(arguments))
+        return Region(import_graph(module, roles), target, device, self._loader(arguments), pool)
+
+    def _pool_of(self, versions: list[Any]) -> WeightPool:
+        """What plans have packed of the parameters as they are now."""
+        if versions != self._pool_versions:
+            self._pool, self._pool_versions = WeightPool(), versions
+        return self._pool
 
     def _loader(self, arguments: Sequence[Any]) -> Any:
         return {f"argument.{number}": arguments[number] for number in self.parameters}.__getitem__

@@ -12,6 +12,7 @@ from ..core.target import Target
 from ..frontend.aten.emitter import innermost_line
 from ..frontend.aten.importer import Roles, import_graph
 from ..frontend.aten.interface import Imported
+from ..runtime.weight_pool import WeightPool
 from .lazy_region import specialized
 from .plan_cache import Key, PlanCache
 from .region import Region
@@ -36,6 +37,7 @@ class CompiledModule:
         self._target, self._device = target, device
         self._border = roles_of(self.exported)
         self._remember(self._border)
+        self._pool = WeightPool()
         self._plans = PlanCache[Region](self.exported.graph_module, self._first_argument)
         self.recompilations: list[str] = []
         arguments = self._example()
@@ -116,7 +118,8 @@ class CompiledModule:
             bound = {**roles.parameters, **roles.states}
             whole = [self._tensors[bound[number]] if number in bound else one for number, one in enumerate(arguments)]
             graph = specialized(graph, whole)
-        return Region(import_graph(graph, roles), self._target, self._device, self._tensors.__getitem__)
+        imported = import_graph(graph, roles)
+        return Region(imported, self._target, self._device, self._tensors.__getitem__, self._pool)
 
     def _example(self) -> list[Any]:
         """The arguments that the program was exported with."""

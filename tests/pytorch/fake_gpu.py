@@ -162,9 +162,9 @@ def install(patch: pytest.MonkeyPatch) -> FakeGpu:
     gpu = FakeGpu()
     load = GpuExecutor.__init__
 
-    def create(self: GpuExecutor, program: Program, parameters: Any, *rest: Any) -> None:
+    def create(self: GpuExecutor, program: Program, parameters: Any, *rest: Any, **named: Any) -> None:
         gpu.loading = program, parameters
-        load(self, program, parameters, *rest)
+        load(self, program, parameters, *rest, **named)
 
     def tensor(self: GpuExecutor, name: str) -> torch.Tensor:
         memory, buffer = self.ranks[0].memory[name], self.program.buffer(name)
