@@ -21,18 +21,22 @@ Array = np.ndarray[Any, Any]
 class CapturedStep:
     """One step of the program of ``rank``, the only one, with the buffers that ``addresses`` names there.
 
-    ``argument``: the launch argument of the steps outside graphs. The object must live as long as the graph.
+    ``argument``: the launch argument of the steps outside graphs. ``aside``: a stream that is not captured. The object
+    must live as long as the graph.
     """
 
-    def __init__(self, rank: RankMemory, kernel: Kernel, argument: Array, addresses: Mapping[str, int]) -> None:
+    def __init__(
+        self, rank: RankMemory, kernel: Kernel, argument: Array, addresses: Mapping[str, int], aside: Stream
+    ) -> None:
         program = rank.program
         self._counters_bytes = rank.tables["events"].bytes
-        with beside_capture() as stream:
+        with beside_capture():
             self._arena = DeviceMemory(arena_size(program), cleared=False)
             self._counters = DeviceMemory(self._counters_bytes + rank.tables["failures"].bytes, cleared=False)
             rows = rank.moved_tasks({**rank.scratch_at(self._arena.address), **addresses})
             self._tasks = DeviceMemory(rows.nbytes, cleared=False)
-            self._tasks.write(rows, stream)
+            self._tasks.write(rows, aside)
+            aside.synchronize()
         self._argument = argument.copy()
         self._fill_argument()
         self._launch = kernel.prepare(program.launch.num_blocks, program.launch.num_threads, self._argument)

@@ -186,15 +186,13 @@ class Stream:
 
 
 @contextmanager
-def beside_capture() -> Generator[Stream]:
-    """A stream of its own for memory that is made while another stream is captured into a CUDA graph: what is queued
-    here is done at once, is waited for at the end, and is no part of the graph."""
+def beside_capture() -> Generator[None]:
+    """Lets this thread allocate memory and use streams of its own while another stream is captured into a CUDA graph:
+    such work is done at once and is no part of the graph."""
     driver = _driver()
     before = check(driver.cuThreadExchangeStreamCaptureMode(driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
     try:
-        stream = Stream()
-        yield stream
-        stream.synchronize()
+        yield
     finally:
         check(driver.cuThreadExchangeStreamCaptureMode(before))
 

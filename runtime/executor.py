@@ -77,7 +77,7 @@ class GpuExecutor:
         self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
         blocks = shape.num_blocks * len(self._peers.here)
         self._kernel.require_resident(self.device, blocks, shape.num_threads)
-        self._stream = Stream()
+        self._stream = self._own_stream = Stream()
         self.ranks = self._make_ranks(parameters, pool or WeightPool())
         self._first_step = 0
         self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
@@ -200,7 +200,7 @@ class GpuExecutor:
         if self._failed():
             self.synchronize()
         (rank,) = self.ranks
-        step = CapturedStep(rank, self._kernel, self._argument, addresses)
+        step = CapturedStep(rank, self._kernel, self._argument, addresses, self._own_stream)
         step.queue(Stream(torch_stream(self.device.ordinal)))
         self._captured.append(step)
 

@@ -173,10 +173,13 @@ class CompiledModule:
 
 
 def export(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
-    """``model`` as torch.export sees it with these example inputs. Raises UnsupportedError where it cannot."""
+    """``model`` as torch.export sees it with these example inputs. Raises UnsupportedError where it cannot, DeviceError
+    for tensors on several devices."""
     import torch
 
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    given = {f"argument {number}": one for number, one in enumerate(args)} | dict(kwargs or {})
+    check_devices({**dict(model.named_parameters()), **dict(model.named_buffers()), **given})
     try:
         with torch.no_grad():
             return torch.export.export(model, args, dict(kwargs or {}), strict=True)
@@ -208,8 +211,8 @@ def check_devices(tensors: Mapping[str, Any]) -> None:
     if len(places) > 1:
         (first, one), (second, other), *_ = places.items()
         raise DeviceError(
-            f"parameters on different devices: '{one}' on {first}, '{other}' on {second}",
-            advice="move the whole model to one device: model.to(...)",
+            f"tensors on different devices: '{one}' on {first}, '{other}' on {second}",
+            advice="move the model and its inputs to one device: model.to(...), tensor.to(...)",
         )
 
 
@@ -260,6 +263,11 @@ def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[
         wanted = imported.inputs.get(number)
         if wanted is None:
             continue
+        if not hasattr(argument, "shape"):
+            raise UsageError(
+                f"argument {numbers.index(number)}: found a {type(argument).__name__}, compiled for a tensor of shape "
+                f"{list(wanted.shape)}"
+            )
         found = tuple(argument.shape), argument.dtype
         if found != (wanted.shape, wanted.dtype):
             raise UsageError(
