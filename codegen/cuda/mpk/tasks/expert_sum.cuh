@@ -10,7 +10,7 @@ template <int kSlots, int kColumns, int kRows, int kTotal>
 struct ExpertSum {
   enum Operand { kX, kWeights, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? min(*row_count, kRows) : kRows;
     const int first = task.index[0] * kColumns, columns = min(kColumns, kTotal - first);

@@ -26,7 +26,7 @@ struct GroupedLinear {
     int used[32 * kGroups];
   };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const int* row_count = operand<const int>(task, kRowCount);
     const int pairs = (row_count ? min(*row_count, kRows) : kRows) * kSlots;

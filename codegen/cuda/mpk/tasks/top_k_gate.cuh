@@ -14,7 +14,7 @@ struct TopKGate {
   static constexpr int kPerLane = ceil_div(kNumExperts, 32);
   static_assert(kTop <= 32, "TopKGate: a lane keeps one of the chosen");
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? min(*row_count, kRows) : kRows;
     context.wait(task);
