@@ -43,13 +43,16 @@ class LowerToCuda(MpkPass):
     ```
     ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
-    the copy engine.
+    the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
+    ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
+    that in.
     """
 
     name = "lower-to-cuda"
     ring_kib: int = 0
     bulk_loads: bool = True
     profile: bool = False
+    jitter_ns: int = 0
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -77,6 +80,7 @@ class LowerToCuda(MpkPass):
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
+            "kJitterNs": self.jitter_ns,
         }
         shared = stages * STAGE_BYTES + 2 * scratch + RUNTIME_SHARED_BYTES
         self.count("shared_bytes", shared)
