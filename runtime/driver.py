@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -76,15 +78,16 @@ def check(result: tuple[Any, ...]) -> Any:
 
 
 class DeviceMemory:
-    """``bytes`` of device memory at ``address``, zeroed; freed with the object."""
+    """``bytes`` of device memory at ``address``, zeroed unless not ``cleared``; freed with the object."""
 
-    def __init__(self, bytes: int) -> None:
+    def __init__(self, bytes: int, *, cleared: bool = True) -> None:
         self.bytes = bytes
         driver = _driver()
         pointer = check(driver.cuMemAlloc(max(bytes, 1)))
         self.address = int(pointer)
         self._release = weakref.finalize(self, driver.cuMemFree, pointer)
-        self.fill(0)
+        if cleared:
+            self.fill(0)
 
     @staticmethod
     def of(values: Array) -> DeviceMemory:
@@ -180,6 +183,18 @@ class Stream:
         check(driver.cuEventRecord(mark, other.handle))
         check(driver.cuStreamWaitEvent(self.handle, mark, 0))
         check(driver.cuEventDestroy(mark))  # the driver keeps it until the streams are past it
+
+
+@contextmanager
+def beside_capture() -> Generator[None]:
+    """Lets this thread allocate memory and use streams of its own while another stream is captured into a CUDA graph:
+    such work is done at once and is no part of the graph."""
+    driver = _driver()
+    before = check(driver.cuThreadExchangeStreamCaptureMode(driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
+    try:
+        yield
+    finally:
+        check(driver.cuThreadExchangeStreamCaptureMode(before))
 
 
 class Timer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..codegen.program import Program
 from ..core.errors import DeviceError, UsageError
 from ..core.memory import Space
 from .cache import KernelCache
+from .captured import CapturedStep
 from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_device
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
@@ -20,6 +22,7 @@ from .one_plan import raise_first, require_one_plan
 from .peers import Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
 from .timeout import report_at_end, timeout_error
+from .weight_pool import WeightPool
 from .weights import Parameters
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class GpuOptions:
 
 class GpuExecutor:
     """An `Engine` on one GPU: of the ranks of the program, those that ``peers`` has here, by default all. Weights are
-    packed and copied once, state begins as zeros.
+    packed and copied once, and shared with the executors that were given the same ``pool``; state begins as zeros.
 
     A run is one asynchronous launch: what goes wrong in it is raised by a later run or by ``synchronize``; without
     either it is a warning when the executor or the process ends.
@@ -58,6 +61,7 @@ class GpuExecutor:
         device: Device | None = None,
         options: GpuOptions | None = None,
         peers: Peers | None = None,
+        pool: WeightPool | None = None,
     ) -> None:
         self.program = program
         self.options = options or GpuOptions()
@@ -73,20 +77,22 @@ class GpuExecutor:
         self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
         blocks = shape.num_blocks * len(self._peers.here)
         self._kernel.require_resident(self.device, blocks, shape.num_threads)
-        self._stream = Stream()
-        self.ranks = self._make_ranks(parameters)
+        self._stream = self._own_stream = Stream()
+        self.ranks = self._make_ranks(parameters, pool or WeightPool())
         self._first_step = 0
         self._last_step = _COUNTER_LIMIT // (program.ranks * int(program.event_count.max(initial=shape.num_blocks)))
-        self._codes = [rank.error_code for rank in self.ranks]
+        self._codes = [rank.error_code.data for rank in self.ranks]
+        self._captured: list[CapturedStep] = []
         self._launch: Launch = self._kernel.prepare(blocks, shape.num_threads, self._argument)
         self._tasks_at = self._argument["tasks"]
-        self._steps_at = [_steps_of(self._argument[place : place + 1]) for place in range(len(self.ranks))]
+        self._steps_at = [_steps_of(self._argument[place : place + 1]).data for place in range(len(self.ranks))]
+        self._table: DeviceMemory | None = None
         self._followed: int | None = None
         for rank in self.ranks:
             report_at_end(self, program, rank.error)
         self._peers.gather(None)  # nobody launches before all arenas are as they must be at the start
 
-    def _make_ranks(self, parameters: Parameters) -> list[RankMemory]:
+    def _make_ranks(self, parameters: Parameters, pool: WeightPool) -> list[RankMemory]:
         """The ranks here, with their records in the launch argument."""
         program, steps = self.program, self.options.profile_steps
         arenas = self._peers.allocate(arena_size(program))
@@ -94,7 +100,7 @@ class GpuExecutor:
         self._argument = np.zeros(program.ranks, abi.LAUNCH.dtype)
         made: list[RankMemory] = []
         for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
-            rank = RankMemory(program, number, arena, self.device.ordinal, steps)
+            rank = RankMemory(program, number, arena, self.device.ordinal, steps, pool)
             rank.bind_weights(parameters)
             rank.fill_record(self._argument[place : place + 1], self.options.spin_limit_ns, addresses)
             made.append(rank)
@@ -172,17 +178,35 @@ class GpuExecutor:
         """Queue ``num_steps`` steps in one launch; ``table`` is one that `place` made, else every buffer is our own."""
         if 0 < self.options.profile_steps < num_steps:
             raise UsageError(f"{num_steps} steps in one run, the profile holds {self.options.profile_steps}")
-        if any(code[0] for code in self._codes):
+        if self._failed():
             self.synchronize()  # raises what went wrong in an earlier run that nobody has waited for
         if self._first_step + num_steps >= self._last_step:
             self.synchronize()
             self._reset()
-        if len(self.ranks) == 1:
+        if table is not self._table:
+            self._table = table
             self._tasks_at[0] = (table or self.ranks[0].tables["tasks"]).address
         for steps in self._steps_at:
             steps[0], steps[1] = self._first_step, num_steps
         self._launch.queue(self._stream)
         self._first_step += num_steps
+
+    def capture(self, addresses: Mapping[str, int]) -> None:
+        """Record one step, of a program for one rank, into the CUDA graph that torch's current stream is captured into;
+        ``addresses`` as in `place`. What it needs beside them lives as long as the executor.
+
+        Raises DeviceError, and what went wrong in an earlier run.
+        """
+        if self._failed():
+            self.synchronize()
+        (rank,) = self.ranks
+        step = CapturedStep(rank, self._kernel, self._argument, addresses, self._own_stream)
+        step.queue(Stream(torch_stream(self.device.ordinal)))
+        self._captured.append(step)
+
+    def _failed(self) -> bool:
+        """Whether a kernel gave up and nobody has raised it."""
+        return any(code[0] for code in self._codes)
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,
@@ -249,6 +273,18 @@ def torch_stream(ordinal: int) -> int:
     import torch
 
     return int(torch._C._cuda_getCurrentRawStream(ordinal))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+
+
+def is_capturing() -> bool:
+    """Whether torch's current stream is being captured into a CUDA graph."""
+    return bool(_capture_query()())
+
+
+@cache
+def _capture_query() -> Callable[[], bool]:
+    import torch
+
+    return torch.cuda.is_current_stream_capturing if torch.cuda.is_available() else bool
 
 
 def _usable(program: Program, device: Device | None) -> Device:

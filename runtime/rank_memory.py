@@ -15,6 +15,7 @@ from ..core.requests import ROW_COUNT
 from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_device
 from .driver import DeviceMemory, MappedMemory, Stream
 from .peers import Arena
+from .weight_pool import WeightPool
 from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
 
 Array = np.ndarray[Any, Any]
@@ -30,15 +31,17 @@ def arena_size(program: Program) -> int:
 class RankMemory:
     """``rank``'s part of ``program``, scratch in ``arena``; ``device`` is the ordinal of its GPU.
 
-    ``profile_steps``: steps for which the tables have room for a profile.
+    ``profile_steps``: steps for which the tables have room for a profile. Weights that ``pool`` has are read there.
     """
 
-    def __init__(self, program: Program, rank: int, arena: Arena, device: int, profile_steps: int = 0) -> None:
+    def __init__(
+        self, program: Program, rank: int, arena: Arena, device: int, profile_steps: int, pool: WeightPool
+    ) -> None:
         self.program = program
         self.rank = rank
         self.arena = arena
         self._device = device
-        self.memory = {b.name: DeviceMemory(b.bytes) for b in program.buffers if b.space is not Space.SCRATCH}
+        self.memory, self._packed = pool.memory(program, rank)
         self.task_rows = device_tasks(program, self._addresses(), rank)
         self.tables = self._upload_tables(profile_steps)
         self.error = MappedMemory(abi.ERROR.dtype)
@@ -56,6 +59,11 @@ class RankMemory:
     def moved_tasks(self, addresses: Mapping[str, int]) -> Array:
         """The task table with the buffers that ``addresses`` names there."""
         return moved_tasks(self.program, self.task_rows, self._addresses(), addresses)
+
+    def scratch_at(self, address: int) -> dict[str, int]:
+        """Where each scratch buffer begins in an arena at ``address``."""
+        scratch = (b for b in self.program.buffers if b.space is Space.SCRATCH)
+        return {b.name: address + b.offset_bytes for b in scratch}
 
     def tensor(self, buffer: Buffer) -> Any:
         """A buffer outside the arena, padded shape and all, as a torch tensor on the same memory."""
@@ -98,6 +106,8 @@ class RankMemory:
         place = f"cuda:{self._device}" if torch.cuda.is_available() else "cpu"
         rank = Rank(self.rank, self.program.ranks)
         for buffer in weights_of(self.program):
+            if buffer.name in self._packed:
+                continue
             weight = logical_weight(self.program, buffer, parameters, rank, place)
             packed = packed_weight(buffer, weight).contiguous()
             if packed.is_cuda:
@@ -121,7 +131,4 @@ class RankMemory:
         return tables
 
     def _addresses(self) -> dict[str, int]:
-        return {
-            b.name: self.arena.address + b.offset_bytes if b.space is Space.SCRATCH else self.memory[b.name].address
-            for b in self.program.buffers
-        }
+        return {**self.scratch_at(self.arena.address), **{name: m.address for name, m in self.memory.items()}}

@@ -1,4 +1,4 @@
-"""What a call from Python costs, beside eager and inductor: `python -m mpk_ir.bench.overhead`.
+"""What a call from Python costs, beside eager and torch.compile itself: `python -m mpk_ir.bench.overhead`.
 
 Needs a GPU and a torch built with CUDA. One JSON object a line: a case, who runs it, and microseconds a call: ``host``,
 until the call returns; ``device``, from one call to the next on the stream, so the larger of what host and GPU take;
@@ -12,8 +12,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DeviceError, MpkError
 
@@ -26,6 +27,14 @@ MOST_QUEUED = 400
 
 SLEEP_CYCLES_A_CALL = 400_000
 """Of the GPU before the queued calls begin: longer than the host takes to queue one."""
+
+
+@dataclass(frozen=True)
+class What:
+    """``calls`` of each run; whether ``inductor`` is measured too."""
+
+    calls: int
+    inductor: bool
 
 
 def measure(call: Callable[[], object], calls: int) -> dict[str, float]:
@@ -72,8 +81,9 @@ def cases() -> dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
     return {"two ops": (TwoOps(), (tensor(8, 64), tensor(8, 64))), "linear relu": (linear, (tensor(8, 64),))}
 
 
-def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], calls: int) -> None:
-    """Print the lines of one case: with "region" flat arguments go straight to the kernel, "launch" has none."""
+def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], what: What) -> None:
+    """Print the lines of one case. "dynamo" and "dynamo, AOTAutograd" give a result that is there already: what torch
+    itself takes for a call. With "region" flat arguments go straight to the kernel, "launch" has none."""
     import torch
 
     from .. import compile
@@ -83,26 +93,55 @@ def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...],
     whole = compile(module, inputs)
     arguments = dict(zip(whole.imported.inputs, inputs, strict=True))
     flat = [arguments.get(number) for number in range(max(arguments) + 1)]
-    through_dynamo = torch.compile(module, backend=mpk, options={"fullgraph": True})
+    result = module(*inputs)
+    out = result.clone()
     ways: dict[str, Callable[[], object]] = {
-        "eager": lambda: module(*inputs),
-        "inductor": partial(torch.compile(module, backend="inductor"), *inputs),
-        "torch.compile mpk": partial(through_dynamo, *inputs),
+        "nothing": lambda: None,
+        "eager, one op": partial(torch.neg, result, out=out),
+        "eager": partial(module, *inputs),
+        "dynamo": partial(_compiled(module, _gives(result)), *inputs),
+        "dynamo, AOTAutograd": partial(_compiled(module, _gives_through_aot(result)), *inputs),
+        "torch.compile mpk": partial(_compiled(module, partial(mpk, options={"fullgraph": True})), *inputs),
         "mpk_ir.compile": partial(whole, *inputs),
         "region": partial(whole.region, flat),
         "launch": partial(whole.region.engine.run, 1),
     }
+    if what.inductor:
+        ways["inductor"] = partial(_compiled(module, "inductor"), *inputs)
     for way, call in ways.items():
-        facts = {"case": name, "way": way, "device": torch.cuda.get_device_name(), "us": measure(call, calls)}
+        torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType] # no other way's guards are tried
+        facts = {"case": name, "way": way, "device": torch.cuda.get_device_name(), "us": measure(call, what.calls)}
         print(json.dumps(facts), flush=True)
     synchronize()
+
+
+def _compiled(module: torch.nn.Module, backend: Any) -> Any:
+    import torch
+
+    return torch.compile(module, backend=backend)
+
+
+def _gives(result: torch.Tensor) -> Any:
+    return lambda graph, inputs: lambda *arguments: (result,)
+
+
+def _gives_through_aot(result: torch.Tensor) -> Any:
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch._aot_autograd.utils import make_boxed_func
+
+    def compiler(graph: Any, inputs: Any) -> Any:
+        return make_boxed_func(lambda *arguments: (result,))
+
+    return aot_autograd(fw_compiler=compiler, inference_compiler=compiler)
 
 
 def main() -> int:
     """Print the measurements; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=2000, help="of each run")
-    calls = parser.parse_args().calls
+    parser.add_argument("--inductor", action="store_true", help="torch.compile's own backend too; takes half a minute")
+    parsed = parser.parse_args()
+    what = What(parsed.calls, parsed.inductor)
     import torch
 
     try:
@@ -110,7 +149,7 @@ def main() -> int:
             raise DeviceError("no GPU that torch can use", advice="install a torch built with CUDA")
         with torch.no_grad():
             for name, (module, inputs) in cases().items():
-                report(name, module, inputs, calls)
+                report(name, module, inputs, what)
     except MpkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.errors import UsageError
 from ..frontend import ModelConfig
 from ..frontend.weights import EMBEDDING, FINAL_NORM, LM_HEAD, layer_prefix
 
@@ -28,6 +29,8 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
         import torch
 
+        if config.experts is not None:
+            raise UsageError("the torch reference has no experts", advice="time alone: --check-steps 0, no --baselines")
         self.config = config
         self.embedding = weights[EMBEDDING]
         self.final_norm = weights[FINAL_NORM]

@@ -47,13 +47,18 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
 
     options = BackendOptions.of(kwargs.get("options"))
     options = replace(options, fullgraph=options.fullgraph or _fullgraph_asked())
+    direct: list[LazyRegion] = []
     compiler = aot_autograd(
         fw_compiler=_left_to_pytorch,
         bw_compiler=_left_to_pytorch,
-        inference_compiler=partial(_compile, options=options),
+        inference_compiler=partial(_compile, options=options, direct=direct),
         decompositions=core_aten_decompositions(),
     )
-    return compiler(module, example_inputs)
+    wrapped = compiler(module, example_inputs)
+    if not direct or len(direct[0].module.graph.find_nodes(op="placeholder")) != len(example_inputs):
+        return wrapped
+    (region,) = direct
+    return lambda *arguments: region.results(arguments)
 
 
 def _translator() -> Any:
@@ -90,7 +95,10 @@ def _left_to_pytorch(module: GraphModule, example_inputs: Sequence[Any]) -> Call
     return make_boxed_func(module.forward)
 
 
-def _compile(module: GraphModule, example_inputs: Sequence[Any], options: BackendOptions) -> Callable[..., Any]:
+def _compile(
+    module: GraphModule, example_inputs: Sequence[Any], options: BackendOptions, direct: list[LazyRegion]
+) -> Callable[..., Any]:
+    """What AOTAutograd calls. ``direct`` gets the region that is all of the graph, if calls need no wrapper."""
     from torch._functorch._aot_autograd.utils import make_boxed_func
     from torch.fx import GraphModule
 
@@ -107,14 +115,56 @@ def _compile(module: GraphModule, example_inputs: Sequence[Any], options: Backen
             advice=f"{first.advice}; {count}" if first.advice else count,
         )
     whole = GraphModule(parts.module, parts.module.graph)  # split makes a lazy one, which costs microseconds a call
-    for name in parts.regions:
-        _install(whole, name, parameters, options, report)
+    regions = [_install(whole, name, parameters, options, report) for name in parts.regions]
+    if len(regions) == 1 and _is_one_call(whole):
+        if _needs_no_wrapper(module, example_inputs):
+            direct.append(regions[0])
+        return _boxed(regions[0])
     return make_boxed_func(whole.forward)
+
+
+def _is_one_call(whole: GraphModule) -> bool:
+    """Whether ``whole`` only hands its arguments to a region, in order, and the region's results back."""
+    nodes = list(whole.graph.nodes)
+    placeholders = [node for node in nodes if node.op == "placeholder"]
+    (call,) = (node for node in nodes if node.op == "call_module")
+    returned = nodes[-1].args[0]
+    rest = nodes[len(placeholders) + 1 : -1]
+    expected = [node for node in rest if node.args == (call, len(rest[: rest.index(node)]))] if rest else [call]
+    return list(call.args) == placeholders and (not rest or expected == rest) and list(returned) == expected
+
+
+def _needs_no_wrapper(module: GraphModule, example_inputs: Sequence[Any]) -> bool:
+    """Whether what AOTAutograd does around ``module`` in a call is nothing, so that calls can skip it: no argument is
+    mutated, none is a subclass or comes twice, and every result is a tensor of its own."""
+    from torch._functorch._aot_autograd.schemas import OutputType
+    from torch._guards import TracingContext
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    context = TracingContext.try_get()
+    facts = context.fw_metadata if context is not None else None
+    if facts is None or facts.tokens or facts.num_intermediate_bases or facts.is_rng_op_functionalized:
+        return False
+    returned = list(module.graph.nodes)[-1].args[0]
+    plain = len(facts.input_info) == len(example_inputs) and len(facts.output_info) == len(returned)
+    plain = plain and not any(map(is_traceable_wrapper_subclass, example_inputs))
+    mutated = any(one.mutates_data or one.mutates_metadata for one in facts.input_info)
+    return plain and not mutated and all(one.output_type is OutputType.non_alias for one in facts.output_info)
+
+
+def _boxed(region: LazyRegion) -> Callable[..., Any]:
+    """``region`` called as AOTAutograd calls: with a list, which it may empty."""
+
+    def call(arguments: list[Any]) -> Sequence[Any]:
+        return region.results(arguments)
+
+    call._boxed_call = True  # pyright: ignore[reportFunctionMemberAccess]
+    return call
 
 
 def _install(
     whole: GraphModule, name: str, parameters: frozenset[str], options: BackendOptions, report: GraphReport
-) -> None:
+) -> LazyRegion:
     """Put a compiled region in the place of the child ``name``."""
     child: Any = whole.get_submodule(name)
     call = next(node for node in whole.graph.nodes if node.op == "call_module" and node.target == name)
@@ -123,7 +173,9 @@ def _install(
     region = RegionReport(name, ops, fallback_is_error=options.fullgraph)
     report.regions.append(region)
     whole.delete_submodule(name)
-    vars(whole)[name] = LazyRegion(_copy(child), weights, options.target, region)  # called directly, not as a Module
+    made = LazyRegion(_copy(child), weights, options.target, region)
+    vars(whole)[name] = made  # called directly, not as a Module
+    return made
 
 
 def _copy(child: GraphModule) -> GraphModule:

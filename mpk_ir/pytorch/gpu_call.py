@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from ..core.errors import DeviceError
 from ..frontend.aten.interface import Constant, Imported, Value
-from ..runtime.executor import GpuExecutor
+from ..runtime.executor import GpuExecutor, is_capturing
 
 if TYPE_CHECKING:
     import torch
@@ -51,11 +51,6 @@ class _Port:
     buffer: torch.Tensor
     fits: bool
 
-    def address(self, tensor: torch.Tensor) -> int:
-        """Where the kernel may find ``tensor`` without a copy."""
-        address = tensor.data_ptr()
-        return address if self.fits and address % ALIGNMENT_BYTES == 0 and tensor.is_contiguous() else _COPIED
-
     def copy_in(self, tensor: torch.Tensor) -> None:
         self.buffer.copy_(tensor.reshape(self.buffer.shape))
 
@@ -64,6 +59,14 @@ class _Port:
 
     def copied(self) -> torch.Tensor:
         return self.buffer.reshape(self.value.shape).to(self.value.dtype, copy=True)
+
+    def apart(self) -> _Port:
+        """The same with a buffer of its own, padded as the plan's is."""
+        import torch
+
+        whole = self.buffer.untyped_storage()
+        memory = torch.empty(whole.nbytes(), dtype=torch.uint8, device=self.buffer.device).view(self.buffer.dtype)
+        return replace(self, buffer=memory.as_strided(self.buffer.shape, self.buffer.stride()))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,12 @@ class GpuCall:
         self._blank: list[Any] = [None] * len(imported.results)
         for number, result in enumerate(imported.results):
             self._add_result(number, result)
-        self._met: list[dict[int, None]] = [{} for _ in (*self._inputs, *self._outputs)]
+        self._ports = [*self._inputs, *self._outputs]
+        self._reads = [(port.number, port.fits) for port in self._inputs]
+        self._writes = [(port.number, port.fits) for port in self._outputs]
+        self._ordinal = executor.tensor(self._ports[0].value.name).get_device() if self._ports else -1
+        self._is_capturing = is_capturing
+        self._met: list[dict[int, None]] = [{} for _ in self._ports]
         self._bindings: dict[Addresses, _Binding] = {}
         self._most = max(2, min(MOST_BINDINGS, MOST_TABLE_BYTES // executor.table_bytes))
         _executors.add(executor)
@@ -107,11 +115,11 @@ class GpuCall:
             results[number] = arguments[argument]
         for number, make in self._made:
             results[number] = make()
+        key = self._addresses(arguments, results)
+        if self._is_capturing():
+            self._capture(key, arguments, results)
+            return results
         self.executor.follow_torch()
-        key = (
-            *[port.address(self._here(arguments[port.number], port)) for port in self._inputs],
-            *[port.address(results[port.number]) for port in self._outputs],
-        )
         binding = self._bindings.get(key) or self._bind(key)
         for port in binding.copies_in:
             port.copy_in(arguments[port.number])
@@ -121,6 +129,36 @@ class GpuCall:
         for port in self._overlapping:
             results[port.number] = port.copied()
         return results
+
+    def _addresses(self, arguments: Sequence[Any], results: Sequence[Any]) -> Addresses:
+        """Where the kernel may find each argument and result without a copy."""
+        found: list[int] = []
+        for number, fits in self._reads:
+            tensor = arguments[number]
+            if tensor.get_device() != self._ordinal:
+                self._refuse(number, tensor)
+            address = tensor.data_ptr()
+            found.append(address if fits and not address % ALIGNMENT_BYTES and tensor.is_contiguous() else _COPIED)
+        for number, fits in self._writes:  # fresh and aligned, contiguous if it fits
+            found.append(results[number].data_ptr() if fits else _COPIED)
+        return tuple(found)
+
+    def _capture(self, key: Addresses, arguments: Sequence[Any], results: list[Any]) -> None:
+        """Into a CUDA graph: a graph runs at any time, so what it cannot use in place gets memory of its own."""
+        ports = [port if place else port.apart() for port, place in zip(self._ports, key, strict=True)]
+        moved = {port.value.name: place or port.buffer.data_ptr() for port, place in zip(ports, key, strict=True)}
+        overlapping = [port.apart() for port in self._overlapping]
+        moved.update((port.value.name, port.buffer.data_ptr()) for port in overlapping)
+        inputs = len(self._reads)
+        for port, place in zip(ports[:inputs], key, strict=False):
+            if not place:
+                port.copy_in(arguments[port.number])
+        self.executor.capture(moved)
+        for port, place in zip(ports[inputs:], key[inputs:], strict=True):
+            if not place:
+                port.copy_out(results[port.number])
+        for port in overlapping:
+            results[port.number] = port.copied()
 
     def _bind(self, key: Addresses) -> _Binding:
         """For addresses that were not met together before: those not met at all are copied."""
@@ -135,8 +173,7 @@ class GpuCall:
         return binding
 
     def _placed(self, places: Addresses) -> _Binding:
-        ports = [*self._inputs, *self._outputs]
-        moved = {port.value.name: place for port, place in zip(ports, places, strict=True) if place != _COPIED}
+        moved = {port.value.name: place for port, place in zip(self._ports, places, strict=True) if place != _COPIED}
         return _Binding(
             self.executor.place(moved) if moved else None,
             tuple(port for port in self._inputs if port.value.name not in moved),
@@ -165,13 +202,11 @@ class GpuCall:
         logical = memory[tuple(slice(size) for size in buffer.shape)]
         return _Port(number, value, logical, whole and _is_contiguous(value))
 
-    def _here(self, tensor: torch.Tensor, port: _Port) -> torch.Tensor:
-        if tensor.device != self.device:
-            raise DeviceError(
-                f"argument {port.number} is on {tensor.device}, the program runs on {self.device}",
-                advice=f"move it: tensor.to('{self.device}')",
-            )
-        return tensor
+    def _refuse(self, number: int, tensor: torch.Tensor) -> None:
+        raise DeviceError(
+            f"argument {number} is on {tensor.device}, the program runs on {self.device}",
+            advice=f"move it: tensor.to('{self.device}')",
+        )
 
 
 def overlaps(value: Value) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import MpkError
+from ..core.errors import MpkError, UsageError
 from ..core.target import SIM, Target
 from ..frontend.aten.importer import Roles, import_graph, is_symbolic
+from ..runtime.executor import is_capturing
+from ..runtime.weight_pool import WeightPool
 from .plan_cache import Key, PlanCache
 from .region import Region
 from .report import RegionReport
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from ..runtime.driver import Device
+
+
+_address, _version = methodcaller("data_ptr"), attrgetter("_version")
 
 
 @dataclass
@@ -33,56 +39,87 @@ class LazyRegion:
 
     def __init__(self, module: GraphModule, parameters: frozenset[int], target: str, report: RegionReport) -> None:
         self.module = module
-        self.parameters = parameters
+        self.parameters = sorted(parameters)
         self.target = target
         self.report = report
         self._cache = PlanCache[_Packed](module)
         self._plans = self._cache.plans
+        self._fixed = not self._cache.symbols
+        self._pool, self._pool_versions = WeightPool(), list[Any]()
         outputs = next(node for node in module.graph.nodes if node.op == "output").args[0]
         self._single = not isinstance(outputs, list | tuple)
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.report.fallback is not None:
-            return self.module(*arguments)
-        key = self._cache.key(arguments)  # dynamo guards what is not symbolic
-        packed = self._plans.get(key) or self._first_call(key, arguments)
-        if packed is None:
-            return self.module(*arguments)
-        versions = self._versions(arguments)
-        if packed.versions != versions:
-            packed.region.bind(self._loader(arguments))
-            packed.versions = versions
-        results = packed.region(arguments)
+        """The result that ``module`` returns: a tensor, or a sequence of them."""
+        results = self.results(arguments)
         return results[0] if self._single else results
 
-    def _first_call(self, key: Key, arguments: tuple[Any, ...]) -> _Packed | None:
+    def results(self, arguments: Sequence[Any]) -> Sequence[Any]:
+        """All results, one or more."""
+        key = () if self._fixed else self._cache.key(arguments)  # dynamo guards what is not symbolic
+        packed = self._plans.get(key)
+        if packed is None:
+            packed = None if self.report.fallback is not None else self._first_call(key, arguments)
+            if packed is None:
+                given = self.module(*arguments)
+                return (given,) if self._single else given
+        if self.parameters:
+            versions = self._versions(arguments)
+            if packed.versions != versions:
+                self._pack_again(packed, arguments, versions)
+        return packed.region(arguments)
+
+    def _pack_again(self, packed: _Packed, arguments: Sequence[Any], versions: list[Any]) -> None:
+        require_no_capture("parameters have changed and are to be packed again")
+        packed.region.bind(self._loader(arguments), self._pool_of(versions))
+        packed.versions = versions
+
+    def _first_call(self, key: Key, arguments: Sequence[Any]) -> _Packed | None:
         """The kernel for ``key``; None if PyTorch shall run the region."""
+        require_no_capture("a region is to be compiled")
+        if not self._plans:  # without a version nobody sees them change: they are arguments like others
+            self.parameters = [number for number in self.parameters if not arguments[number].is_inference()]
         try:
             packed = _Packed(self._compile(arguments), self._versions(arguments))
         except MpkError as error:
             if self.report.fallback_is_error:
                 raise
             self.report.fallback = str(error)
+            self._plans.clear()
             return None
         self.report.reasons.append(self._cache.add(key, packed))
         self.report.grids.append(len(packed.region.program.grids))
         return packed
 
-    def _versions(self, arguments: tuple[Any, ...]) -> list[Any]:
+    def _versions(self, arguments: Sequence[Any]) -> list[Any]:
         """What changes when a parameter is written or replaced."""
-        return [(arguments[number].data_ptr(), arguments[number]._version) for number in self.parameters]
+        weights = [arguments[number] for number in self.parameters]
+        return [*map(_address, weights), *map(_version, weights)]
 
-    def _compile(self, arguments: tuple[Any, ...]) -> Region:
+    def _compile(self, arguments: Sequence[Any]) -> Region:
         target, device = choose(self.target, arguments)
         module = specialized(self.module, arguments)
         roles = Roles(parameters={number: f"argument.{number}" for number in self.parameters})
-        return Region(import_graph(module, roles), target, device, self._loader(arguments))
+        pool = self._pool_of(self._versions(arguments))
+        return Region(import_graph(module, roles), target, device, self._loader(arguments), pool)
 
-    def _loader(self, arguments: tuple[Any, ...]) -> Any:
+    def _pool_of(self, versions: list[Any]) -> WeightPool:
+        """What plans have packed of the parameters as they are now."""
+        if versions != self._pool_versions:
+            self._pool, self._pool_versions = WeightPool(), versions
+        return self._pool
+
+    def _loader(self, arguments: Sequence[Any]) -> Any:
         return {f"argument.{number}": arguments[number] for number in self.parameters}.__getitem__
 
 
-def choose(name: str, arguments: tuple[Any, ...]) -> tuple[Target, Device | None]:
+def require_no_capture(what: str) -> None:
+    """Raise UsageError if a CUDA graph is being captured, which ``what`` would break."""
+    if is_capturing():
+        raise UsageError(f"{what}, while a CUDA graph is captured", advice="call it once before the capture")
+
+
+def choose(name: str, arguments: Sequence[Any]) -> tuple[Target, Device | None]:
     """The target by name; "auto" is where the tensors are."""
     import torch
 

@@ -12,6 +12,7 @@ from ..core.target import Target
 from ..frontend.aten.emitter import innermost_line
 from ..frontend.aten.importer import Roles, import_graph
 from ..frontend.aten.interface import Imported
+from ..runtime.weight_pool import WeightPool
 from .lazy_region import specialized
 from .plan_cache import Key, PlanCache
 from .region import Region
@@ -36,6 +37,7 @@ class CompiledModule:
         self._target, self._device = target, device
         self._border = roles_of(self.exported)
         self._remember(self._border)
+        self._pool = WeightPool()
         self._plans = PlanCache[Region](self.exported.graph_module, self._first_argument)
         self.recompilations: list[str] = []
         arguments = self._example()
@@ -116,7 +118,8 @@ class CompiledModule:
             bound = {**roles.parameters, **roles.states}
             whole = [self._tensors[bound[number]] if number in bound else one for number, one in enumerate(arguments)]
             graph = specialized(graph, whole)
-        return Region(import_graph(graph, roles), self._target, self._device, self._tensors.__getitem__)
+        imported = import_graph(graph, roles)
+        return Region(imported, self._target, self._device, self._tensors.__getitem__, self._pool)
 
     def _example(self) -> list[Any]:
         """The arguments that the program was exported with."""
@@ -170,10 +173,13 @@ class CompiledModule:
 
 
 def export(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None) -> ExportedProgram:
-    """``model`` as torch.export sees it with these example inputs. Raises UnsupportedError where it cannot."""
+    """``model`` as torch.export sees it with these example inputs. Raises UnsupportedError where it cannot, DeviceError
+    for tensors on several devices."""
     import torch
 
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    given = {f"argument {number}": one for number, one in enumerate(args)} | dict(kwargs or {})
+    check_devices({**dict(model.named_parameters()), **dict(model.named_buffers()), **given})
     try:
         with torch.no_grad():
             return torch.export.export(model, args, dict(kwargs or {}), strict=True)
@@ -205,8 +211,8 @@ def check_devices(tensors: Mapping[str, Any]) -> None:
     if len(places) > 1:
         (first, one), (second, other), *_ = places.items()
         raise DeviceError(
-            f"parameters on different devices: '{one}' on {first}, '{other}' on {second}",
-            advice="move the whole model to one device: model.to(...)",
+            f"tensors on different devices: '{one}' on {first}, '{other}' on {second}",
+            advice="move the model and its inputs to one device: model.to(...), tensor.to(...)",
         )
 
 
@@ -257,6 +263,11 @@ def _check_arguments(flat: Sequence[Any], imported: Imported, numbers: Sequence[
         wanted = imported.inputs.get(number)
         if wanted is None:
             continue
+        if not hasattr(argument, "shape"):
+            raise UsageError(
+                f"argument {numbers.index(number)}: found a {type(argument).__name__}, compiled for a tensor of shape "
+                f"{list(wanted.shape)}"
+            )
         found = tuple(argument.shape), argument.dtype
         if found != (wanted.shape, wanted.dtype):
             raise UsageError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Read = Callable[[Any], int]
 
 MOST_PLANS = 16
-"""Of one graph, at once; each holds its weights packed."""
+"""Of one graph, at once; weights that are packed alike are shared (`runtime.weight_pool`)."""
 
 Plan = TypeVar("Plan")
 Key: TypeAlias = tuple[int, ...]

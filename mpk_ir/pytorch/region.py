@@ -12,6 +12,7 @@ from ..frontend.aten.emitter import tg_shape
 from ..frontend.aten.importer import flat_shape
 from ..frontend.aten.interface import Constant, Imported, Value
 from ..runtime.executor import GpuExecutor
+from ..runtime.weight_pool import WeightPool
 from .gpu_call import GpuCall, overlaps
 
 if TYPE_CHECKING:
@@ -26,15 +27,23 @@ Loader = Callable[[str], "torch.Tensor"]
 class Region:
     """``imported`` planned for ``target`` and bound to its parameters; called with the graph's flat arguments.
 
-    Results are new tensors with the strides that PyTorch would give them. Not for use by two threads at once.
+    ``pool`` has what other plans have packed of the same ``parameters``. Results are new tensors with the strides that
+    PyTorch would give them. Not for use by two threads at once.
     """
 
-    def __init__(self, imported: Imported, target: Target, device: Device | None, parameters: Loader) -> None:
+    def __init__(
+        self,
+        imported: Imported,
+        target: Target,
+        device: Device | None,
+        parameters: Loader,
+        pool: WeightPool | None = None,
+    ) -> None:
         self.imported = imported
         self.compilation: Compilation = compile_module(imported.module.clone(), target)
         self.program = self.compilation.program
         self._device = device
-        self.bind(parameters)
+        self.bind(parameters, pool)
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
         """The results. Raises DeviceError for a tensor on the wrong device, and what went wrong in an earlier call."""
@@ -45,10 +54,11 @@ class Region:
         self.engine.run(1)
         return [self._result(result, arguments) for result in self.imported.results]
 
-    def bind(self, parameters: Loader) -> None:
-        """Pack other parameters; states begin anew."""
+    def bind(self, parameters: Loader, pool: WeightPool | None = None) -> None:
+        """Pack other parameters, but for what ``pool`` has of them; states begin anew."""
         self._views: dict[str, torch.Tensor] = {}
-        engine = _engine(self.compilation, self._device, self._with_constants(parameters))
+        pool = (pool or WeightPool()).without(self.imported.constants)
+        engine = _engine(self.compilation, self._device, self._with_constants(parameters), pool)
         self.engine: Engine = engine
         self._gpu_call = GpuCall(engine, self.imported) if isinstance(engine, GpuExecutor) else None
         self.device = engine.torch_device if isinstance(engine, GpuExecutor) else "cpu"
@@ -108,7 +118,7 @@ class Region:
         return self._views[name]
 
 
-def _engine(compilation: Compilation, device: Device | None, parameters: Loader) -> Engine:
+def _engine(compilation: Compilation, device: Device | None, parameters: Loader, pool: WeightPool) -> Engine:
     program = compilation.program
 
     def load(name: str) -> torch.Tensor:
@@ -119,7 +129,7 @@ def _engine(compilation: Compilation, device: Device | None, parameters: Loader)
         from ..runtime.simulator import Simulator
 
         return Simulator(program, load)
-    return GpuExecutor(program, load, device)
+    return GpuExecutor(program, load, device, pool=pool)
 
 
 def _to_numpy(tensor: torch.Tensor, value: Value) -> Any:

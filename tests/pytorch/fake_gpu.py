@@ -7,6 +7,7 @@ import ctypes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from mpk_ir.codegen import abi
 from mpk_ir.codegen.program import Buffer, Program
 from mpk_ir.core.memory import Space
 from mpk_ir.core.target import H200
-from mpk_ir.pytorch import lazy_region
+from mpk_ir.pytorch import gpu_call, lazy_region
 from mpk_ir.runtime import driver, executor
 from mpk_ir.runtime.binding import box_offsets, device_dtype, from_device, operand_slots, to_device
 from mpk_ir.runtime.driver import Device
@@ -32,15 +33,19 @@ FIRST_STREAM = 7
 
 @dataclass
 class FakeGpu:
-    """``calls`` counts driver calls by name. ``stream`` is torch's current one. ``fails``: the next launch gives up."""
+    """``calls`` counts driver calls by name. ``stream`` is torch's current one. ``fails``: the next launch gives up.
+    While it is ``capturing``, what is queued goes to ``graph``."""
 
     calls: Counter[str] = field(default_factory=Counter[str])
     stream: int = FIRST_STREAM
     fails: bool = False
+    capturing: bool = False
+    graph: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     memory: dict[int, Any] = field(default_factory=dict[int, Any])
     loading: tuple[Program, Any] | None = None
     CUresult = SimpleNamespace(CUDA_SUCCESS=0)
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
     CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_DISABLE_TIMING=2)
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
     CU_MEMHOSTALLOC_DEVICEMAP = 2
@@ -78,6 +83,18 @@ class FakeGpu:
     def _cuMemsetD8(self, address: int, byte: int, bytes: int) -> None:
         ctypes.memset(address, byte, bytes)
 
+    def _cuMemsetD8Async(self, address: int, byte: int, bytes: int, stream: int) -> None:
+        self._queue(partial(ctypes.memset, address, byte, bytes))
+
+    def _cuCtxSynchronize(self) -> None:
+        assert not self.capturing, "breaks the capture"
+
+    def _queue(self, work: Callable[[], object]) -> None:
+        if self.capturing:
+            self.graph.append(work)
+        else:
+            work()
+
     def _cuMemcpyHtoD(self, target: int, source: int, bytes: int, stream: int = 0) -> None:
         ctypes.memmove(target, source, bytes)
 
@@ -99,7 +116,10 @@ class FakeGpu:
 
     def _cuLaunchCooperativeKernel(self, function: Any, *arguments: Any) -> None:
         at = at_address(arguments[-1], (1,), np.dtype(np.uint64))[0]
-        launch = at_address(int(at), (1,), abi.LAUNCH.dtype)[0]
+        launch = at_address(int(at), (1,), abi.LAUNCH.dtype)[0].copy()
+        self._queue(lambda: self._launch(function, launch))
+
+    def _launch(self, function: Any, launch: Any) -> None:
         if self.fails:
             self.fails = False
             at_address(int(launch["error"]), (1,), abi.ERROR.dtype)["code"] = abi.ErrorCode.LOAD_TIMEOUT
@@ -142,17 +162,22 @@ def install(patch: pytest.MonkeyPatch) -> FakeGpu:
     gpu = FakeGpu()
     load = GpuExecutor.__init__
 
-    def create(self: GpuExecutor, program: Program, parameters: Any, *rest: Any) -> None:
+    def create(self: GpuExecutor, program: Program, parameters: Any, *rest: Any, **named: Any) -> None:
         gpu.loading = program, parameters
-        load(self, program, parameters, *rest)
+        load(self, program, parameters, *rest, **named)
 
     def tensor(self: GpuExecutor, name: str) -> torch.Tensor:
         memory, buffer = self.ranks[0].memory[name], self.program.buffer(name)
         raw = torch.frombuffer((ctypes.c_byte * memory.bytes).from_address(memory.address), dtype=torch.uint8)
         return raw.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
+    for name in ("copy_in", "copy_out"):  # torch's copies are captured too
+        copy = getattr(gpu_call._Port, name)
+        patch.setattr(gpu_call._Port, name, lambda port, t, copy=copy: gpu._queue(lambda: copy(port, t)))
     compiled = SimpleNamespace(cubin=b"", resources={})
     patch.setattr(driver, "_driver", lambda: gpu)
+    for module in (executor, lazy_region, gpu_call):
+        patch.setattr(module, "is_capturing", lambda: gpu.capturing)
     patch.setattr(executor, "torch_stream", lambda ordinal: gpu.stream)  # pyright: ignore[reportUnknownArgumentType]
     patch.setattr(executor.KernelCache, "compile", lambda *_: compiled)
     patch.setattr(GpuExecutor, "__init__", create)

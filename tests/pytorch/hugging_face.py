@@ -57,8 +57,9 @@ FAMILIES = {
 }
 
 
-def tiny(name: str) -> Any:
-    """A model in fp32 whose weights, norms and biases included, are random and exact in bf16."""
+def tiny(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """A model whose weights, norms and biases included, are random and exact in bf16. Buffers stay in float32, as where
+    transformers loads a checkpoint."""
     family = FAMILIES[name]
     sizes = {key: SIZES[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")} if name == "gpt2" else SIZES
     torch.manual_seed(0)
@@ -68,6 +69,7 @@ def tiny(name: str) -> Any:
         for parameter in model.parameters():
             noise = torch.randn_like(parameter)
             parameter.copy_((parameter + 0.1 * noise if parameter.dim() == 1 else 0.2 * noise).bfloat16())
+            parameter.data = parameter.data.to(dtype)
     return model
 
 

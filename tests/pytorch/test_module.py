@@ -129,6 +129,8 @@ def test_other_shapes_are_refused() -> None:
     found = compiled(Mixer().eval(), torch.randn(4, 6, 16))
     with pytest.raises(UsageError, match=r"argument 0: found shape \[5, 6, 16\].*compiled for \[4, 6, 16\]"):
         found(torch.randn(5, 6, 16))
+    with pytest.raises(UsageError, match=r"argument 0: found a float, compiled for a tensor of shape \[4, 6, 16\]"):
+        found(3.0)
     with pytest.raises(UsageError, match="nested or named differently"):
         found(x=torch.randn(4, 6, 16))
 
@@ -137,6 +139,9 @@ def test_mixed_devices_are_refused() -> None:
     tensors: dict[str, Any] = {"a": torch.zeros(1), "b": torch.zeros(1, device="meta")}
     with pytest.raises(DeviceError, match="'a' on cpu, 'b' on meta"):
         check_devices(tensors)
+    with pytest.raises(DeviceError, match="'weight' on cpu, 'argument 0' on meta") as caught:
+        compiled(torch.nn.Linear(4, 4), torch.randn(2, 4, device="meta"))
+    assert "to one device" in (caught.value.advice or "")
 
 
 def test_what_is_no_model_is_refused() -> None:

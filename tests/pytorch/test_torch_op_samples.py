@@ -52,9 +52,9 @@ def covered() -> list[Any]:
     return [op for op in op_db if {op.aten_name, op.name.removeprefix("nn.functional.")} & bases]
 
 
-def samples(op: Any, dtype: torch.dtype) -> Iterator[Sample]:
+def samples(op: Any, dtype: torch.dtype, device: str) -> Iterator[Sample]:
     torch.manual_seed(0)
-    for sample in op.sample_inputs("cpu", dtype, requires_grad=False):
+    for sample in op.sample_inputs(device, dtype, requires_grad=False):
         tensors = [x for x in _pytree.tree_leaves((sample.input, sample.args)) if isinstance(x, torch.Tensor)]
         if all(0 < x.numel() <= MOST_ELEMENTS for x in tensors):
             yield sample
@@ -66,10 +66,12 @@ def computed(result: Any) -> list[torch.Tensor]:
     return [torch.where(x, 2, 3) if x.dtype is torch.bool else x * 2 for x in tensors]
 
 
-def cases(ops: Sequence[Any], dtype: torch.dtype) -> Iterator[tuple[str, Callable[..., list[torch.Tensor]], list[Any]]]:
+def cases(
+    ops: Sequence[Any], dtype: torch.dtype, device: str = "cpu"
+) -> Iterator[tuple[str, Callable[..., list[torch.Tensor]], list[Any]]]:
     """Each sample as its name, a function of tensors, and these."""
     for op in ops:
-        for number, sample in enumerate(itertools.islice(samples(op, dtype), MOST_SAMPLES)):
+        for number, sample in enumerate(itertools.islice(samples(op, dtype, device), MOST_SAMPLES)):
             leaves, spec = _pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
             places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ from mpk_ir.core.errors import UnsupportedError, UsageError
 from mpk_ir.dialects import tg
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import StepOptions, build_step, config_from
+from mpk_ir.frontend.aten.decoder import raise_decoder
+from mpk_ir.pytorch import decoder
 from mpk_ir.pytorch.decoder import decoder_step, export_decoder
 from mpk_ir.verification import structurally_equal
 
@@ -44,6 +49,15 @@ def test_exported_and_config_driven_steps_are_the_same_ir(family: str) -> None:
     facts = model.config.to_dict() | {"architectures": [type(model).__name__]}
     expected = build_step(replace(config_from(facts, family), dtype=BF16), OPTIONS)
     assert structurally_equal(raised.module, expected)
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "olmo2" else pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_model_in_bf16_is_the_same_step_as_in_fp32(family: str) -> None:
+    """The casts that transformers adds in bf16 (OLMo 2 turns in fp32) change nothing of what is recognized."""
+    steps = [decoder_step(tiny(family, dtype), OPTIONS)[0].module for dtype in (torch.float32, torch.bfloat16)]
+    assert structurally_equal(*steps)
 
 
 @pytest.mark.parametrize("family", ["gemma2", pytest.param("llama", marks=pytest.mark.slow)])
@@ -85,6 +99,23 @@ def test_capped_logits_are_eagers() -> None:
         expected = model(input_ids=torch.tensor([prompt])).logits[0]
     assert expected.abs().max() > 1.5, "the cap of 2 matters"
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
+def test_a_deep_model_raises_without_deep_recursion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As deep as 70B models would be beyond Python's limit, if each layer were raised inside the next."""
+
+    def shallow(*arguments: Any) -> Any:
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(len(inspect.stack(0)) + 120)
+        try:
+            return raise_decoder(*arguments)
+        finally:
+            sys.setrecursionlimit(before)
+
+    monkeypatch.setattr(decoder, "raise_decoder", shallow)
+    config = transformers.LlamaConfig(**(SIZES | {"num_hidden_layers": 12}))
+    raised, _ = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
+    assert sum(isinstance(op, tg.AttentionOp) for op in raised.module.walk()) == 12
 
 
 def test_what_does_not_raise_says_why_and_where() -> None:

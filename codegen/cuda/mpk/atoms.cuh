@@ -89,6 +89,13 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
   return before;
 }
 
+// One store of 16 bytes to shared memory, not to be moved.
+__device__ __forceinline__ void store_shared(void* pointer, const Vector16& value) {
+  asm volatile("st.volatile.shared::cta.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(pointer)),
+               "r"(value.word[0]), "r"(value.word[1]), "r"(value.word[2]), "r"(value.word[3])
+               : "memory");
+}
+
 // Adds one after all writes that this thread has made or observed (by a barrier of its block) are visible to the GPU.
 __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");

@@ -201,14 +201,14 @@ def rope_form(op: tg.AddOp) -> RopeForm:
 
 
 def _is_rotated_half(value: SSAValue, x: SSAValue) -> bool:
-    """Whether ``value`` is the second half of x negated, then the first."""
-    joined = made_by(value, tg.ConcatOp)
+    """Whether ``value`` is the second half of x negated, then the first; casts anywhere."""
+    joined, whole = made_by(uncast(value), tg.ConcatOp), uncast(x)
     if joined is None or len(joined.parts) != 2:
         return False
-    negated = made_by(joined.parts[0], tg.NegOp)
-    low = made_by(joined.parts[1], tg.SliceOp)
-    high = made_by(negated.x, tg.SliceOp) if negated is not None else None
-    if low is None or high is None or low.x is not x or high.x is not x:
+    negated = made_by(uncast(joined.parts[0]), tg.NegOp)
+    low = made_by(uncast(joined.parts[1]), tg.SliceOp)
+    high = made_by(uncast(negated.x), tg.SliceOp) if negated is not None else None
+    if low is None or high is None or uncast(low.x) is not whole or uncast(high.x) is not whole:
         return False
     half = tg.shape_of(x)[-1] // 2
     return (low.box[0][-1], high.box[0][-1], low.box[1][-1]) == (0, half, half)

@@ -8,7 +8,7 @@ computed in bf16 with sums in f32, whatever the dtype of the model: weights are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,8 @@ class _Raiser:
                 None, f"the result has shape {list(shape)}, expected logits [1, {self.options.rows}, ...]"
             )
         self._declare_states()
+        for hidden in self._residuals(logits):
+            self.row(hidden)  # each rests on the one before it: no recursion through all layers
         uncapped, softcap = soft_capped(unshaped(logits))
         linear = made_by(unshaped(uncapped), tg.LinearOp)
         if linear is None:
@@ -94,6 +96,19 @@ class _Raiser:
         self._finish(self._emit(tg.ArgmaxOp(head), "sampled"))  # a cap keeps the order
         function = FuncOp("step", ((), ()), Region(self.block))
         return Decoder(ModuleOp([function]), shape[2])
+
+    def _residuals(self, result: SSAValue) -> Iterator[SSAValue]:
+        """The sums of whole rows that ``result`` is made of, in the graph's order."""
+        needed, left = set[Operation](), [result]
+        while left:
+            if isinstance(op := left.pop().owner, Operation) and op not in needed:
+                needed.add(op)
+                left.extend(op.operands)
+        for op in self.graph.walk():
+            if isinstance(op, tg.AddOp) and op in needed:
+                shapes = {tg.shape_of(value) for value in (op.result, *op.operands)}
+                if len(shapes) == 1 and shapes.pop()[:-1] == (1, self.options.rows):
+                    yield op.result
 
     def _soft_capped(self, head: SSAValue, cap: float) -> SSAValue:
         if cap == 0:

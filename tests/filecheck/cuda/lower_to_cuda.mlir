@@ -1,7 +1,8 @@
-// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda | filecheck %s
-// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda -t cuda | filecheck %s --check-prefix TEXT
-// RUN: mpk-opt %s -p 'sm-synthesize-events,lower-to-cuda{ring_kib=64 profile=true jitter_ns=500}' | filecheck %s --check-prefix OPTIONS
-// RUN: not mpk-opt %s -p lower-to-cuda 2>&1 | filecheck %s --check-prefix EARLY
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-pipeline,sm-plan-memory,lower-to-cuda | filecheck %s
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-pipeline,sm-plan-memory,lower-to-cuda -t cuda | filecheck %s --check-prefix TEXT
+// RUN: mpk-opt %s -p 'sm-synthesize-events,sm-pipeline{ring_kib=64},lower-to-cuda{profile=true jitter_ns=500}' | filecheck %s --check-prefix OPTIONS
+// RUN: not mpk-opt %s -p sm-pipeline,lower-to-cuda 2>&1 | filecheck %s --check-prefix EARLY
+// RUN: not mpk-opt %s -p sm-synthesize-events,lower-to-cuda 2>&1 | filecheck %s --check-prefix UNSPLIT
 
 // Two bodies: @a and @c share one. The tables are still expanded from the graph beside it.
 sm.graph @step target "sim" {
@@ -58,3 +59,4 @@ sm.graph @step target "sim" {
 // OPTIONS: cuda.constant @kJitterNs 500
 
 // EARLY: lower-to-cuda: the graph has no step event
+// UNSPLIT: lower-to-cuda: the graph does not say how blocks split shared memory

@@ -1,11 +1,12 @@
 // What a task body sees: shared memory, the weight ring, and the wait for what other tasks write.
 //
-// A block has three roles, each a branch of the kernel:
+// A block has four roles, each a branch of the kernel:
 //   consumers (warps 0..7)  run the bodies; no barrier stands between two tasks, so that a warp which is done with one
 //                           begins to wait for the next;
 //   loader    (warp 8)      walks the same queue ahead of them and streams weights into the ring; it waits for free
 //                           stages only, because weights depend on nothing;
-//   fetcher   (warp 9)      copies the records of tasks to shared memory, some ahead.
+//   fetcher   (warp 9)      copies the records of tasks to shared memory, some ahead;
+//   watcher   (warp 10)     reports a wait that ran out, and tells this block when another has given up.
 #pragma once
 
 #include "mpk/abi.cuh"
@@ -17,7 +18,8 @@ constexpr int kConsumerWarps = 8;
 constexpr int kConsumers = 32 * kConsumerWarps;
 constexpr int kLoaderWarp = kConsumerWarps;
 constexpr int kFetcherWarp = kConsumerWarps + 1;
-constexpr int kWarps = round_up(kFetcherWarp + 1, 4);  // registers are dealt to four warps at a time
+constexpr int kWatcherWarp = kConsumerWarps + 2;
+constexpr int kWarps = round_up(kWatcherWarp + 1, 4);  // registers are dealt to four warps at a time
 static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for every role");
 constexpr int kConsumerRegisters = 224, kHelperRegisters = 56;  // a thread; the SM has 65536
 static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
@@ -26,7 +28,18 @@ constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
 constexpr int kPollsPerCheck = 1024;
+constexpr int kWatchPeriodNs = 1000;
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
+
+// A wait of a block that ran out. The half with the code is written last, and whole.
+struct alignas(16) Failure {
+  unsigned code;
+  int task, step;
+  unsigned event;  // or operand
+};
+struct Arrivals {
+  unsigned count, target;
+};
 
 struct alignas(128) Shared {
   Launch launch;
@@ -41,15 +54,21 @@ struct alignas(128) Shared {
   int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
+  Failure failure;            // a wait of this block that ran out, if there is one
+  Arrivals arrivals;          // of its event
+  int roles_ended;            // consumer warps, and the loader's, that have left the kernel
 };
 
 static_assert(sizeof(Shared) <= kRuntimeSharedBytes, "shared memory planned too small for the runtime");
 
-// Shared memory: the ring, two scratches, the runtime's own. Their addresses are constants, known in every function.
+// Shared memory: the ring, two scratches, the runtime's own. It begins behind what the system keeps for itself, at a
+// constant: asked for the address of a symbol, the compiler looks it up in a special register over and over.
+constexpr unsigned kSharedBase = 1024;
 extern __shared__ char dynamic_shared[];
-__device__ __forceinline__ char* ring_stage(int stage) { return dynamic_shared + stage * kStageBytes; }
+__device__ __forceinline__ char* shared_memory() { return static_cast<char*>(__cvta_shared_to_generic(kSharedBase)); }
+__device__ __forceinline__ char* ring_stage(int stage) { return shared_memory() + stage * kStageBytes; }
 __device__ __forceinline__ char* scratch_half(int half) {
-  return dynamic_shared + kRingStages * kStageBytes + half * kScratchBytes;
+  return shared_memory() + kRingStages * kStageBytes + half * kScratchBytes;
 }
 __device__ __forceinline__ Shared& block_shared() { return *reinterpret_cast<Shared*>(scratch_half(2)); }
 
@@ -77,46 +96,32 @@ __device__ __forceinline__ unsigned* step_counter(const Launch& launch, int rank
 }
 
 // Nothing in the kernel is a call: what consumers and helpers both called would be compiled for the helpers' registers,
-// and the consumers would spill around it.
-__device__ __forceinline__ void report(ErrorCode::Value code, int task, int step, unsigned event, unsigned count,
-                                       unsigned target) {
-  const Launch& launch = block_shared().launch;
-  if (atomicAdd(launch.failures, 1u) != 0) return;
-  launch.error->code = static_cast<int>(code);
-  launch.error->sm = block_of_rank();
-  launch.error->task = task;
-  launch.error->step = step;
-  launch.error->event = event;
-  launch.error->count = count;
-  launch.error->target = target;
-  __threadfence_system();
+// and the consumers would spill around it. So what stands behind every wait is short; the watcher does the rest. One
+// store makes a record whole; of several, the last stays.
+__device__ __forceinline__ void give_up(ErrorCode::Value code, int task, int step, unsigned event) {
+  Shared& shared = block_shared();
+  store_shared(&shared.failure, Vector16{code, static_cast<unsigned>(task), static_cast<unsigned>(step), event});
+  *static_cast<volatile int*>(&shared.aborted) = 1;
 }
 
 __device__ __forceinline__ bool has_aborted() {
   return *static_cast<const volatile int*>(&block_shared().aborted) != 0;
 }
 
-constexpr unsigned long long kOutOfTime = ~0ull;
-
-// The time when a wait began to be long (`begin` unless 0), or kOutOfTime: when its time is over, or this or another
-// block has given up already.
-__device__ __forceinline__ unsigned long long look_up(unsigned long long begin) {
-  Shared& shared = block_shared();
-  const unsigned long long now = global_timer_ns();
-  if (load_relaxed_gpu(shared.launch.failures) != 0) shared.aborted = 1;
-  if (begin == 0) begin = now;
-  return has_aborted() || now - begin > shared.launch.spin_limit_ns ? kOutOfTime : begin;
+// Whether `begin`, in clock cycles, is longer ago than waits may take. A cycle lasts at least half a nanosecond.
+__device__ __forceinline__ bool is_over(long long begin) {
+  return static_cast<unsigned long long>(clock64() - begin) / 2 > block_shared().launch.spin_limit_ns;
 }
 
-// Counts the polls of one wait and looks up now and then whether to give up.
+// Counts the polls of one wait, and looks at the clock now and then.
 struct Patience {
   int polls = 0;
-  unsigned long long begin = 0;
+  long long begin = 0;  // of the time since the first look
 
   __device__ __forceinline__ bool ends() {
     if (++polls % kPollsPerCheck != 0) return false;
-    begin = look_up(begin);
-    return begin == kOutOfTime;
+    if (begin == 0) begin = clock64();
+    return is_over(begin);
   }
 };
 
@@ -132,23 +137,19 @@ __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int 
     const unsigned count = is_step ? load_acquire_sys(counter) : load_acquire_gpu(counter);
     if (static_cast<int>(count - target) >= 0 || has_aborted()) return;
     if (patience.ends()) {
-      report(ErrorCode::kEventTimeout, task, step, event, count, target);
-      shared.aborted = 1;
-      return;
+      shared.arrivals = {count, target};
+      return give_up(ErrorCode::kEventTimeout, task, step, event);
     }
   }
 }
 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
-// fault of the hardware or of the kernel itself: nothing sensible can follow, the launch is stopped.
+// fault of the hardware or of the kernel itself: nothing sensible can follow, the watcher stops the launch.
 __device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
                                                int task, int step) {
-  const unsigned long long begin = global_timer_ns();
+  const long long begin = clock64();
   while (!mbarrier_try_wait(barrier, parity)) {
-    if (global_timer_ns() - begin > 4 * block_shared().launch.spin_limit_ns) {
-      report(code, task, step, 0, 0, parity);
-      __trap();
-    }
+    if (is_over(begin)) give_up(code, task, step, 0);
   }
 }
 
@@ -267,10 +268,7 @@ struct Context {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) missing |= !is_written(values[i]);  // what is not wanted is zero
       if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
-      if (patience.ends()) {
-        report(ErrorCode::kDataTimeout, task_number, step, slot, 0, 0);
-        block_shared().aborted = 1;
-      }
+      if (patience.ends()) give_up(ErrorCode::kDataTimeout, task_number, step, slot);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) load_polled(values[i], places.at(i), !is_written(values[i]));
     }
@@ -329,10 +327,8 @@ struct Context {
   }
 
  private:
-  // Always, though the compiler does not know.
-  static __device__ __forceinline__ unsigned zero() {
-    return static_cast<unsigned>(block_shared().launch.num_steps) >> 31;
-  }
+  // Always: the grid is one row of blocks, which the compiler does not know. A uniform value, read from no memory.
+  static __device__ __forceinline__ unsigned zero() { return gridDim.y - 1; }
 
   static __device__ __forceinline__ int wrap(int stage) { return stage < kRingStages ? stage : stage - kRingStages; }
 
@@ -380,13 +376,10 @@ struct Loader {
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
-      const unsigned long long begin = global_timer_ns();
+      const long long begin = clock64();
       while (!mbarrier_try_wait(empty, parity)) {
         if (shared_stop()) return nullptr;
-        if (global_timer_ns() - begin > 4 * shared.launch.spin_limit_ns) {
-          report(ErrorCode::kRingTimeout, task_number, step, 0, 0, parity);
-          __trap();
-        }
+        if (is_over(begin)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);

@@ -1,4 +1,4 @@
-// The persistent kernel: three roles walk one queue a block, step after step.
+// The persistent kernel: three roles walk one queue a block, step after step, a fourth watches.
 #pragma once
 
 #include "mpk/runtime/context.cuh"
@@ -58,7 +58,7 @@ __device__ __forceinline__ void run_body(Context& context, int slot, Arguments..
 
 // `Bodies` is printed for each program: its run and load switch on task.body.
 template <typename Bodies>
-__device__ void consume(Context& context, int first_task, int length) {
+__device__ __forceinline__ void consume(Context& context, int first_task, int length) {
   Shared& shared = block_shared();
   RingPosition<kTaskSlots> slots;
   for (int step = 0; step < shared.launch.num_steps; ++step) {
@@ -81,7 +81,7 @@ __device__ void consume(Context& context, int first_task, int length) {
 }
 
 // Copies task records to shared memory, as many ahead as there are slots, the next one in registers.
-__device__ inline void fetch(const Task* queue, int length) {
+__device__ __forceinline__ void fetch(const Task* queue, int length) {
   Shared& shared = block_shared();
   constexpr int kWords = sizeof(Task) / 4, kPerLane = ceil_div(kWords, 32);
   const int lane = threadIdx.x % 32;
@@ -113,7 +113,7 @@ __device__ inline void fetch(const Task* queue, int length) {
 
 // The whole warp copies records, kRecordsAhead - 1 ahead; the lanes of the loader stream what a task asks for.
 template <typename Bodies>
-__device__ void load(Loader& loader, const Task* queue, int first_task, int length) {
+__device__ __forceinline__ void load(Loader& loader, const Task* queue, int first_task, int length) {
   constexpr int kVectors = sizeof(Task) / 16;
   static_assert(kVectors <= 32 && sizeof(Task) % 16 == 0, "a lane copies 16 bytes of a record");
   Shared& shared = block_shared();
@@ -145,7 +145,51 @@ __device__ void load(Loader& loader, const Task* queue, int first_task, int leng
   }
 }
 
-__device__ inline void initialize(const Launch& launch) {
+// Tells the host of the block's first failure. After a role waited in vain for another of its block, stops the launch.
+__device__ __forceinline__ void report_failure(const Failure& failure, const Arrivals& arrivals) {
+  const Launch& launch = block_shared().launch;
+  if (atomicAdd(launch.failures, 1u) == 0) {
+    const bool of_event = failure.code == ErrorCode::kEventTimeout;
+    launch.error->code = static_cast<int>(failure.code);
+    launch.error->sm = block_of_rank();
+    launch.error->task = failure.task;
+    launch.error->step = failure.step;
+    launch.error->event = failure.event;
+    launch.error->count = of_event ? arrivals.count : 0;
+    launch.error->target = of_event ? arrivals.target : 0;
+    __threadfence_system();
+  }
+  if (failure.code != ErrorCode::kEventTimeout && failure.code != ErrorCode::kDataTimeout) __trap();
+}
+
+// One thread: until the others have ended, makes failures of this block known to the rest, and the other way round.
+__device__ __forceinline__ void watch() {
+  Shared& shared = block_shared();
+  const volatile int* ended = &shared.roles_ended;
+  bool reported = false;
+  for (bool last = false; !last;) {
+    __nanosleep(kWatchPeriodNs);
+    last = *ended == kConsumerWarps + 1;
+    __threadfence_block();
+    const Vector16 record = load_vector(&shared.failure);
+    const Failure failure{record.word[0], static_cast<int>(record.word[1]), static_cast<int>(record.word[2]),
+                          record.word[3]};
+    if (!reported && failure.code != ErrorCode::kNone) {
+      report_failure(failure, shared.arrivals);
+      reported = true;
+    }
+    if (load_relaxed_gpu(shared.launch.failures) != 0) *static_cast<volatile int*>(&shared.aborted) = 1;
+  }
+}
+
+// A role's last deed.
+__device__ __forceinline__ void end_role() {
+  __syncwarp();
+  __threadfence_block();
+  if (threadIdx.x % 32 == 0) atomicAdd(&block_shared().roles_ended, 1);
+}
+
+__device__ __forceinline__ void initialize(const Launch& launch) {
   Shared& shared = block_shared();
   shared.launch = launch;
   for (int stage = 0; stage < kRingStages; ++stage) {
@@ -160,6 +204,8 @@ __device__ inline void initialize(const Launch& launch) {
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
   shared.aborted = 0;
+  shared.failure = {};
+  shared.roles_ended = 0;
   fence_mbarrier_init();
 }
 
@@ -169,11 +215,12 @@ struct Launches {
 };
 
 template <typename Bodies>
-__device__ void run_kernel(const Launches& launches) {
+__device__ __forceinline__ void run_kernel(const Launches& launches) {
   const Launch& launch = launches.of[kRanks == 1 ? 0 : blockIdx.x / kRankBlocks];
   const int begin = launch.queue_begin[block_of_rank()];
   const int length = launch.queue_begin[block_of_rank() + 1] - begin;
   const Task* queue = launch.tasks + begin;
+  if (shared_address(dynamic_shared) != kSharedBase) __trap();
   if (threadIdx.x == 0) initialize(launch);
   __syncthreads();
   if (length == 0) return;
@@ -182,14 +229,18 @@ __device__ void run_kernel(const Launches& launches) {
     raise_registers<kConsumerRegisters>();
     Context context{static_cast<int>(threadIdx.x)};
     consume<Bodies>(context, begin, length);
+    end_role();
     return;
   }
   lower_registers<kHelperRegisters>();
   if (warp == kLoaderWarp) {
     Loader loader{evict_first_policy(), {}};
     load<Bodies>(loader, queue, begin, length);
+    end_role();
   } else if (warp == kFetcherWarp) {
     fetch(queue, length);
+  } else if (threadIdx.x == 32 * kWatcherWarp) {
+    watch();
   }
 }
 

@@ -27,6 +27,7 @@ constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
 constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
+constexpr int kMostEarlyVectors = 16;                                        // of x and of weights taken before it
 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
@@ -60,6 +61,12 @@ struct Linear {
   static constexpr int kGroupStages =
       kStages % kSegmentStages ? 1
                                : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
+  // While a task waits for x, its first weights go to registers: of some tiles, or of some stages of the first.
+  static constexpr int kMostEarlyGroups =
+      max_of(kMostEarlyVectors - kSegmentVectors - (kNorm ? 4 : 0), 0) / (kGroupStages * kStageVectors);
+  static constexpr int kEarlyStages = min_of(kSegmentStages / kGroupStages, kMostEarlyGroups) * kGroupStages;
+  static constexpr int kEarlyTiles =
+      kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups* kGroupStages / kSegmentStages);
   static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
@@ -78,29 +85,19 @@ struct Linear {
     int column[kHalves];
   };
 
-  static __device__ bool load(Loader& loader, const Task& task) {
-    const char* first = reinterpret_cast<const char*>(task.operand[kWeight]);
+  static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     const int task_tiles = tiles_of(task);
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
 #pragma unroll 1
       for (int segment = 0; segment < kStages; segment += kSegmentStages) {
-        if (kNorm && loads_segment(begin) && !load_norm(loader, task, segment)) return false;
-#pragma unroll 1
-        for (int t = begin; t < min(begin + kTiles, task_tiles); ++t) {
-#pragma unroll 1
-          for (int stage = segment; stage < min(segment + kSegmentStages, kStages); ++stage) {
-            const unsigned columns = min(kStageColumns, kPaddedK - stage * kStageColumns);
-            const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
-            if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
-          }
-        }
+        if (!load_segment_stages(loader, task, begin, min(begin + kTiles, task_tiles), segment)) return false;
       }
     }
     return true;
   }
 
-  static __device__ void run(Context& context, const Task& task, float eps) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     const int rows = context.rows_from(task.index[1] * kRows, kRows);
     context.wait(task);
     const int task_tiles = tiles_of(task);
@@ -133,6 +130,30 @@ struct Linear {
 
   // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
   static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegmentStages < kStages; }
+
+  // Stages of a pass's segment that are taken before x is there, and so before the weights of its norm.
+  static __device__ __forceinline__ int early_stages(int begin, int first_stage, int tiles) {
+    if (begin > 0 || first_stage > 0) return 0;
+    return kEarlyStages < kSegmentStages ? kEarlyStages : min(tiles, kEarlyTiles) * kSegmentStages;
+  }
+
+  static __device__ __forceinline__ bool load_segment_stages(Loader& loader, const Task& task, int begin, int end,
+                                                             int first_stage) {
+    const char* first = reinterpret_cast<const char*>(task.operand[kWeight]) + first_stage * kStageBytes;
+    const int stages = min(kSegmentStages, kStages - first_stage);
+    int before_norm = kNorm && loads_segment(begin) ? early_stages(begin, first_stage, end - begin) : -1;
+#pragma unroll 1
+    for (int t = begin; t < end; ++t) {
+#pragma unroll 1
+      for (int stage = 0; stage < stages; ++stage) {
+        if (kNorm && before_norm-- == 0 && !load_norm(loader, task, first_stage)) return false;
+        const unsigned columns = min(kStageColumns, kPaddedK - (first_stage + stage) * kStageColumns);
+        const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
+        if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
+      }
+    }
+    return !kNorm || before_norm != 0 || load_norm(loader, task, first_stage);
+  }
 
   // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
   static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, int first_stage) {
@@ -201,12 +222,12 @@ struct Linear {
     if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
 #pragma unroll 1
     for (int stage = 0; stage < kStages; stage += kSegmentStages) {
-      if (loads_segment(begin)) {
-        if (stage == 0) clear(x.squares);
-        load_segment(context, task, rows, stage, x);
-        if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
+      if (begin == 0 && stage == 0) {
+        run_first_segment(context, scratch, task, rows, tiles, x);
+      } else {
+        if (loads_segment(begin)) load_segment(context, task, rows, stage, x);
+        multiply(context, scratch, x, stage, rows, 0, tiles);
       }
-      multiply(context, scratch, x, stage, rows, tiles);
     }
     if constexpr (kNorm) store_squares(context, scratch, x);
     if constexpr (kResidual) {
@@ -229,47 +250,96 @@ struct Linear {
     }
   }
 
-  // Multiplies the tiles of a pass by a segment of x.
+  using Sums = float[kChains][kHalves][4];
+  using Group = Vector16[kGroupStages][kStageVectors];
+
+  // The first segment of a task: its first weights are taken before x is waited for.
+  static __device__ __forceinline__ void run_first_segment(Context& context, Scratch& scratch, const Task& task,
+                                                           int rows, int tiles, Segment& x) {
+    constexpr int kGroups = kEarlyStages / kGroupStages;
+    Group early[max_of(kEarlyTiles * kGroups, 1)];
+    clear(x.squares);
+#pragma unroll
+    for (int t = 0; t < kEarlyTiles; ++t) {
+      if (t >= tiles) break;
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) take_group(context, g * kGroupStages, early[t * kGroups + g]);
+    }
+    load_segment(context, task, rows, 0, x);
+    context.stamp(ProfilePhase::kReady);
+#pragma unroll
+    for (int t = 0; t < kEarlyTiles; ++t) {
+      if (t >= tiles) break;
+      Sums sums;
+      clear_chains(sums);
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) multiply_group(x, g * kGroupStages, early[t * kGroups + g], sums);
+      multiply_stages(context, x, 0, kEarlyStages, sums);
+      end_tile(context, scratch, rows, t, sums);
+    }
+    multiply(context, scratch, x, 0, rows, kEarlyTiles, tiles);
+  }
+
+  // Multiplies tiles `begin` .. `end` of a pass by a segment of x.
   static __device__ __forceinline__ void multiply(Context& context, Scratch& scratch, const Segment& x, int first_stage,
-                                                  int rows, int tiles) {
+                                                  int rows, int begin, int end) {
 #pragma unroll 1
-    for (int t = 0; t < tiles; ++t) {
-      float sums[kChains][kHalves][4];
-#pragma unroll
-      for (int c = 0; c < kChains; ++c) clear(sums[c]);
+    for (int t = begin; t < end; ++t) {
+      Sums sums;
+      clear_chains(sums);
       if (kSegmentStages < kStages && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
-#pragma unroll
-      for (int s = 0; s < kSegmentStages; s += kGroupStages) {
-        if (kStages % kSegmentStages && first_stage + s >= kStages) break;
-        multiply_group(context, x, first_stage, s, sums);
-      }
-#pragma unroll
-      for (int c = 1; c < kChains; ++c) {  // in a fixed order
-#pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[c][h][j];
-        }
-      }
-      store_partial(context, scratch, rows, t, sums[0]);
+      multiply_stages(context, x, first_stage, 0, sums);
+      end_tile(context, scratch, rows, t, sums);
     }
   }
 
-  // Stages s .. s + kGroupStages of a segment.
-  static __device__ __forceinline__ void multiply_group(Context& context, const Segment& x, int first_stage, int s,
-                                                        float (&sums)[kChains][kHalves][4]) {
+  // The stages of a segment from its stage `begin` on.
+  static __device__ __forceinline__ void multiply_stages(Context& context, const Segment& x, int first_stage, int begin,
+                                                         Sums& sums) {
+#pragma unroll
+    for (int s = begin; s < kSegmentStages; s += kGroupStages) {
+      if (kStages % kSegmentStages && first_stage + s >= kStages) break;
+      Group weights;
+      take_group(context, first_stage + s, weights);
+      multiply_group(x, s, weights, sums);
+    }
+  }
+
+  static __device__ __forceinline__ void clear_chains(Sums& sums) {
+#pragma unroll
+    for (int c = 0; c < kChains; ++c) clear(sums[c]);
+  }
+
+  // Adds the chains in a fixed order.
+  static __device__ __forceinline__ void end_tile(Context& context, Scratch& scratch, int rows, int tile, Sums& sums) {
+#pragma unroll
+    for (int c = 1; c < kChains; ++c) {
+#pragma unroll
+      for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[c][h][j];
+      }
+    }
+    store_partial(context, scratch, rows, tile, sums[0]);
+  }
+
+  // The next stages' weights, to registers; `stage` is the tile's stage that comes first.
+  static __device__ __forceinline__ void take_group(Context& context, int stage, Group& weights) {
     const char* stages[kGroupStages];
     context.acquire_stages(stages);
-    Vector16 weights[kGroupStages][kStageVectors];
 #pragma unroll
-    for (int g = 0; g < kGroupStages; ++g) load_weights(context, stages[g], first_stage + s + g, weights[g]);
-#pragma unroll
-    for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
+    for (int g = 0; g < kGroupStages; ++g) load_weights(context, stages[g], stage + g, weights[g]);
     unsigned used = 0;
 #pragma unroll
     for (int i = 0; i < kGroupStages * kStageVectors; ++i)
       used ^= weights[i / kStageVectors][i % kStageVectors].word[0];
     context.release_stages(used, kGroupStages);
+  }
+
+  // Stages s .. s + kGroupStages of a segment.
+  static __device__ __forceinline__ void multiply_group(const Segment& x, int s, const Group& weights, Sums& sums) {
+#pragma unroll
+    for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
   }
 
   static __device__ __forceinline__ void load_weights(const Context& context, const char* bytes, int stage,
