@@ -38,12 +38,15 @@ class LowerToCuda(MpkPass):
     }
     ```
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
-    the copy engine.
+    the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
+    ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
+    that in.
     """
 
     name = "lower-to-cuda"
     bulk_loads: bool = True
     profile: bool = False
+    jitter_ns: int = 0
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -69,6 +72,7 @@ class LowerToCuda(MpkPass):
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
+            "kJitterNs": self.jitter_ns,
         }
         shared = shared_bytes(stages, stage_bytes, scratch)
         self.count("shared_bytes", shared)

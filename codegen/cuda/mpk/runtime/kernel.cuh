@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mpk/runtime/context.cuh"
+#include "mpk/runtime/jitter.cuh"
 
 namespace mpk {
 
@@ -70,8 +71,10 @@ __device__ __forceinline__ void consume(Context& context, int first_task, int le
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
       context.stamp(ProfilePhase::kReady);  // of a task that waits for nothing; a wait stamps again
+      jitter(Moment::kBeforeTask, context.task_number, step);
       Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
+      jitter(Moment::kBeforeSignal, context.task_number, step);
       leave_task(context, slots.stage);
     }
   }
@@ -131,6 +134,7 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
       async_copy_wait<kRecordsAhead - 1>();
       __syncwarp();
       bool goes_on = true;
+      jitter(Moment::kBeforeLoad, loader.task_number, step);
       if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
         if (lane < kLoaderLanes) loader.drain();

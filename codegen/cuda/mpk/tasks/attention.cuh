@@ -94,7 +94,7 @@ struct Attention {
   }
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
-                             float softcap = 0.0f) {
+                                             float softcap = 0.0f) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const Range range = range_of(task);
     const Scores scores{scale * kLog2E, softcap * kLog2E};
