@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.program import Program
@@ -58,8 +59,7 @@ def measure(
 
 def nominal_tb_s() -> float:
     """What the memory of GPU 0 could move by its clock and bus width, 10^12 bytes a second."""
-    from cuda.bindings import driver  # pyright: ignore[reportMissingImports]
-
+    driver: Any = import_module("cuda.bindings.driver")
     names = driver.CUdevice_attribute
     clock, width = names.CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, names.CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH
     khz, bits = (int(driver.cuDeviceGetAttribute(name, 0)[1]) for name in (clock, width))
