@@ -25,7 +25,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "residual in linears": ("tg-fuse{residual=false}",),
     "activation in linears": ("tg-fuse{activation=false}",),
     "rotation and cache in attention": ("tg-fuse{attention=false}",),
-    "loading far ahead": ("sm-pipeline{ring_kib=32}",),
+    "loading far ahead": ("sm-pipeline{ring_kib=64}",),
     "bulk loads": ("lower-to-cuda{bulk_loads=false}",),
 }
 """What can be switched off -> the edits of the pipeline that do it (`Plan.edits`). Overlap of ranks is switched by its
