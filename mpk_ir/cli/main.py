@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.errors import MpkError, UsageError, did_you_mean
-from . import compile_command, report_command, run_command, trace_command, verify_command
+from . import bench_command, compile_command, report_command, run_command, trace_command, verify_command
 
 COMMANDS = {
     "run": run_command,
     "compile": compile_command,
+    "bench": bench_command,
     "report": report_command,
     "trace": trace_command,
     "verify": verify_command,
