@@ -28,6 +28,7 @@ RUNTIME_HEADERS = (
     "table.cuh",
     "runtime/polling.cuh",
     "runtime/context.cuh",
+    "runtime/jitter.cuh",
     "runtime/kernel.cuh",
 )
 

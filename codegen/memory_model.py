@@ -10,6 +10,7 @@ from ..proof import Rejection
 _ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
+_TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
 SCOPES = ("gpu", "sys")
 """Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
 _NEEDED = (
@@ -63,6 +64,19 @@ def check_ordering(headers: Mapping[str, str]) -> None:
             "memory-model",
             "`wait_for_step` of the kernel does not put the end of the step, then a fence, before copies of a state",
         )
+
+
+def check_stages(headers: Mapping[str, str]) -> None:
+    """What takes stages of the ring gives them back: in the bodies of tasks, the function that does the one does the
+    other behind it. Raises Rejection, rule ring.
+
+    `Context::release_stages` gives back the oldest stages first, so the order of use is the order of release.
+    """
+    for name, text in headers.items():
+        for function, body in _functions(text) if name.startswith("mpk/tasks/") else ():
+            taken = [match.start() for match in _TAKE.finditer(body)]
+            if taken and "context.release_stages(" not in body[taken[-1] :]:
+                raise Rejection("ring", f"`{function}` in {name} takes stages of the ring and gives none back")
 
 
 def _atoms(body: str, order: str, scope: str) -> list[int]:

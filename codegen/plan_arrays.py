@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from ..core.memory import Space
-from ..proof import BoundsTable, Plan, PlanBuffer, PlanGrid, Region
+from ..proof import BoundsTable, Plan, PlanBuffer, PlanGrid, PlanRing, Region
 from ..proof.plan import IntArray
 from ..tasks import task_kind
-from .program import MAX_SIGNALS, MAX_WAITS, Program
+from .program import MAX_SIGNALS, MAX_WAITS, Grid, Program
 
 Array = np.ndarray[Any, Any]
+_CONSTANT = re.compile(r"constexpr int (\w+) = (-?\d+);")
 
 
 def plan_of(program: Program) -> Plan:
@@ -53,8 +55,33 @@ def plan_of(program: Program) -> Plan:
         polled_bytes=program.polled_bytes,
         event_shared=program.event_shared,
         ranks=program.ranks,
+        ring=_ring(program),
         unknown_events=(*unknown_waits, *unknown_signals),
     )
+
+
+def _ring(program: Program) -> PlanRing:
+    """What the kernel is compiled with; it keeps as many stages as its bodies take."""
+    constants = constants_of(program)
+    kinds = [task_kind(grid.kind) for grid in program.grids]
+    takes = tuple(kind.stages_at_once if kind.streams else 0 for kind in kinds)
+    return PlanRing(
+        constants.get("kRingStages", 0),
+        constants.get("kStageBytes", 0),
+        constants.get("kScratchBytes", 0),
+        program.target.shared_memory_bytes,
+        takes=takes,
+        keeps=takes,
+        scratch_needed=tuple(
+            kind.scratch_bytes(kind.params_from(grid.params)) for kind, grid in zip(kinds, program.grids, strict=True)
+        ),
+    )
+
+
+def constants_of(program: Program) -> dict[str, int]:
+    """The constants that the kernel is compiled with."""
+    found = _CONSTANT.findall(program.headers.get("mpk/config.cuh", ""))
+    return {name: int(value) for name, value in found}
 
 
 def program_order(program: Program) -> IntArray:
@@ -66,9 +93,14 @@ def program_order(program: Program) -> IntArray:
 def _grids(program: Program, tasks: Array) -> tuple[PlanGrid, ...]:
     first = np.searchsorted(tasks["grid"], np.arange(len(program.grids) + 1)).tolist()
     return tuple(
-        PlanGrid(grid.name, begin, tasks["index"][begin:end, : len(grid.extent)].astype(np.int64))
+        PlanGrid(grid.name, begin, tasks["index"][begin:end, : len(grid.extent)].astype(np.int64), _takers(grid))
         for grid, begin, end in zip(program.grids, first, first[1:], strict=False)
     )
+
+
+def _takers(grid: Grid) -> int:
+    kind = task_kind(grid.kind)
+    return kind.takers(kind.params_from(grid.params))
 
 
 def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:

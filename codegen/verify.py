@@ -8,16 +8,15 @@ from itertools import product
 import numpy as np
 
 from ..core.errors import MpkError
-from ..core.memory import step_counter_offset
+from ..core.memory import shared_bytes, step_counter_offset
 from ..proof import Plan, Rejection, check
 from ..proof.barriers import check_barriers
 from ..tasks import task_kind
 from .abi import TaskFlag
-from .memory_model import check_ordering
-from .plan_arrays import plan_of, program_order
+from .memory_model import check_ordering, check_stages
+from .plan_arrays import constants_of, plan_of, program_order
 from .program import MAX_RANK, MAX_SIGNALS, MAX_WAITS, Grid, Program
 
-_CONSTANT = re.compile(r"constexpr int (\w+) = (-?\d+);")
 _RUN = re.compile(r"case (\d+): return mpk::run_body<(.+)>\(context, slot(?:, )?(.*)\);")
 _LOAD = re.compile(r"case (\d+): return (.+)::load\(loader, task\);")
 
@@ -35,6 +34,7 @@ def verify_program(program: Program) -> Plan:
     check_source(program)
     check_resources(program)
     check_ordering(program.headers)
+    check_stages(program.headers)
     plan = plan_of(program)
     check(plan)
     flags = program.tasks["flags"][program_order(program)]
@@ -107,7 +107,7 @@ def _check_operands(program: Program, grid: Grid) -> None:
 
 def check_source(program: Program) -> None:
     """The text that NVRTC compiles agrees with the tables. Raises Rejection, rule source."""
-    constants = {name: int(value) for name, value in _CONSTANT.findall(program.headers.get("mpk/config.cuh", ""))}
+    constants = constants_of(program)
     step = program.step_event
     busy = int((np.diff(program.queue_begin) > 0).sum())  # each arrives once, when its last task is over
     expected = {"kStepEvent": step, "kStepArrivals": program.ranks * busy, "kNumTasks": len(program.tasks)}
@@ -140,9 +140,11 @@ def check_resources(program: Program) -> None:
         raise Rejection(
             "resources", f"{launch.num_blocks} blocks for {blocks} queues on the {target.num_sms} SMs of {target.name}"
         )
-    if not launch.ring_bytes <= launch.shared_bytes <= target.shared_memory_bytes:
+    parts = [constants_of(program).get(name, 0) for name in ("kRingStages", "kStageBytes", "kScratchBytes")]
+    needed = shared_bytes(*parts)
+    if not needed <= launch.shared_bytes <= target.shared_memory_bytes or launch.ring_bytes != parts[0] * parts[1]:
         raise Rejection(
             "resources",
-            f"{launch.shared_bytes} bytes of shared memory for a ring of {launch.ring_bytes}, a block of {target.name} "
-            f"has {target.shared_memory_bytes}",
+            f"a launch with {launch.shared_bytes} bytes of shared memory and a ring of {launch.ring_bytes}, the kernel "
+            f"lays out {needed} and {parts[0] * parts[1]}, a block of {target.name} has {target.shared_memory_bytes}",
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
+from xdsl.passes import ModulePass
 
 from .codegen.emit import emit
 from .codegen.program import Program
@@ -63,16 +64,21 @@ class Compilation:
         }
 
 
+PipelineChange: TypeAlias = Callable[[tuple[ModulePass, ...]], Sequence[ModulePass]]
+"""The passes of a level -> those that run instead."""
+
+
 def compile_module(
     module: ModuleOp,
     target: Target,
     lowering: LowerToCuda | None = None,
     search: Load | None = None,
     parallel: Parallel = ALONE,
+    change: PipelineChange = tuple,
 ) -> Compilation:
     """Compile a module with one `tg` function; it is lowered in place. With ``search``, tiles are searched for on the
     timeline simulator under that load, instead of taken from the cost model. The program is that of each rank of
-    ``parallel``, ``target`` the part of the machine that one has.
+    ``parallel``, ``target`` the part of the machine that one has. ``change`` replaces the passes of each level.
 
     Raises MpkError subclasses: what cannot be tiled, planned or proved, with the place in the IR.
     """
@@ -83,7 +89,7 @@ def compile_module(
     trials: Sequence[Trial] = ()
     levels = (("tg", tensor_passes(parallel.ranks)), ("sm", plan_passes(target, parallel.strategy)))
     for level, passes in (*levels, ("cuda", lowering_passes)):
-        report = PassManager(passes, verify_each=False).run(Context(), module)
+        report = PassManager(change(passes), verify_each=False).run(Context(), module)
         for one in report.passes:
             seconds[one.name] = seconds.get(one.name, 0.0) + one.seconds
         statistics |= report.statistics
@@ -125,13 +131,19 @@ def compile_step(
     The kernel computes in bf16 with fp32 sums: weights of another dtype are rounded when they are bound.
     """
     begin = perf_counter()
+    module = step_module(config, options)
+    importing = perf_counter() - begin
+    result = compile_module(module, target, lowering, search, parallel)
+    return replace(result, seconds={"import": importing, **result.seconds})
+
+
+def step_module(config: ModelConfig, options: StepOptions) -> ModuleOp:
+    """The step of a model as `compile_module` takes it, computed in bf16."""
     config = replace(config, dtype=BF16)
     options = replace(options, stop_tokens=options.stop_tokens or config.eos_tokens)
     module = build_step(config, options)
     attach_metadata(module, options, config.vocab_size)
-    importing = perf_counter() - begin
-    result = compile_module(module, target, lowering, search, parallel)
-    return replace(result, seconds={"import": importing, **result.seconds})
+    return module
 
 
 def attach_metadata(module: ModuleOp, options: StepOptions, vocab_size: int) -> None:

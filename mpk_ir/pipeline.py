@@ -11,6 +11,7 @@ from .passes.sm.fuse_chains import FuseChains
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
 from .passes.sm.overlap_comm import OverlapComm
+from .passes.sm.pipeline import Pipeline
 from .passes.sm.plan_memory import PlanMemory
 from .passes.sm.poll_data import PollData
 from .passes.sm.schedule import Schedule
@@ -48,6 +49,7 @@ def plan_passes(target: Target, strategy: str = "auto") -> tuple[ModulePass, ...
         Schedule(),
         FuseChains(),  # after scheduling, of which it moves what gains by it; before waits that it makes needless go
         ElideWaits(),  # after scheduling: the order of a queue makes events superfluous
+        Pipeline(),  # after all that moves tasks: a queue's order is that in which its loader runs ahead
         PlanMemory(),  # reuse needs the order that the events give, nothing of the placement
         Verify(),  # last: it proves the plan that will run
     )

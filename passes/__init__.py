@@ -20,6 +20,7 @@ PASSES = {
     "sm-schedule": "mpk_ir.passes.sm.schedule:Schedule",
     "sm-fuse-chains": "mpk_ir.passes.sm.fuse_chains:FuseChains",
     "sm-schedule-list": "mpk_ir.passes.sm.schedule_list:ScheduleList",
+    "sm-pipeline": "mpk_ir.passes.sm.pipeline:Pipeline",
     "sm-plan-memory": "mpk_ir.passes.sm.plan_memory:PlanMemory",
     "sm-verify": "mpk_ir.passes.sm.verify:Verify",
     "sm-expand": "mpk_ir.passes.sm.expand:Expand",

@@ -6,13 +6,23 @@ Single tasks exist only after expansion to arrays (`expansion.py`).
 
 from xdsl.ir import Dialect
 
-from .attributes import AccessAttr, BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, SpaceAttr
+from .attributes import (
+    AccessAttr,
+    BoxAttr,
+    BufferType,
+    CyclicAttr,
+    EventType,
+    LayoutAttr,
+    SharedMemoryAttr,
+    SpaceAttr,
+    StreamAttr,
+)
 from .ops import BufferOp, EventOp, GraphOp, GridOp
 
 Sm = Dialect(
     "sm",
     [GraphOp, BufferOp, EventOp, GridOp],
-    [BufferType, EventType, AccessAttr, BoxAttr, CyclicAttr, LayoutAttr, SpaceAttr],
+    [BufferType, EventType, AccessAttr, BoxAttr, CyclicAttr, LayoutAttr, SharedMemoryAttr, SpaceAttr, StreamAttr],
 )
 
 __all__ = [
@@ -25,6 +35,8 @@ __all__ = [
     "GraphOp",
     "GridOp",
     "LayoutAttr",
+    "SharedMemoryAttr",
     "Sm",
     "SpaceAttr",
+    "StreamAttr",
 ]

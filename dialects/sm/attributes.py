@@ -14,7 +14,7 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from ...core.memory import Layout, Space
+from ...core.memory import SCRATCH_HALVES, Layout, Space
 from ...tasks.base import Access
 
 Shape: TypeAlias = tuple[int, ...]
@@ -249,3 +249,80 @@ class CyclicAttr(ParametrizedAttribute):
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
             printer.print_string(str(self.first.data))
+
+
+@irdl_attr_definition
+class SharedMemoryAttr(ParametrizedAttribute):
+    """How a block's shared memory is split, beside what the runtime keeps there: `#sm.shared_memory<ring 13 x 16384,
+    scratch 2 x 640>`, a ring of stages that weights stream through, and two halves of scratch that bodies use in turn.
+    """
+
+    name = "sm.shared_memory"
+    stages: IntAttr
+    stage_bytes: IntAttr
+    scratch_bytes: IntAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            parser.parse_keyword("ring")
+            stages = parser.parse_integer()
+            parser.parse_keyword("x")
+            stage_bytes = parser.parse_integer()
+            parser.parse_punctuation(",")
+            parser.parse_keyword("scratch")
+            halves = parser.parse_integer()
+            if halves != SCRATCH_HALVES:
+                parser.raise_error(f"expected {SCRATCH_HALVES} halves of scratch, found {halves}")
+            parser.parse_keyword("x")
+            return [IntAttr(stages), IntAttr(stage_bytes), IntAttr(parser.parse_integer())]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(
+                f"ring {self.stages.data} x {self.stage_bytes.data}, "
+                f"scratch {SCRATCH_HALVES} x {self.scratch_bytes.data}"
+            )
+
+    @property
+    def ring_bytes(self) -> int:
+        return self.stages.data * self.stage_bytes.data
+
+    def verify(self) -> None:
+        if self.stages.data < 1 or self.stage_bytes.data < 1 or self.scratch_bytes.data < 0:
+            raise VerifyException(
+                f"sm.shared_memory: expected stages that hold something, found {self.stages.data} of "
+                f"{self.stage_bytes.data} bytes and {self.scratch_bytes.data} bytes of scratch"
+            )
+
+
+@irdl_attr_definition
+class StreamAttr(ParametrizedAttribute):
+    """How a grid's tasks use the ring: `#sm.stream<keeps 4, ahead 212992>`. A task has at most four stages at a time,
+    which it gives back in the order of use; while it waits for its events, at least 212992 bytes that its SM needs from
+    there on are under way, or there.
+    """
+
+    name = "sm.stream"
+    keeps: IntAttr
+    ahead_bytes: IntAttr
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            parser.parse_keyword("keeps")
+            keeps = parser.parse_integer()
+            parser.parse_punctuation(",")
+            parser.parse_keyword("ahead")
+            return [IntAttr(keeps), IntAttr(parser.parse_integer())]
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"keeps {self.keeps.data}, ahead {self.ahead_bytes.data}")
+
+    def verify(self) -> None:
+        if self.keeps.data < 1 or self.ahead_bytes.data < 0:
+            raise VerifyException(
+                f"sm.stream: expected a stage at least, found {self.keeps.data} kept and {self.ahead_bytes.data} bytes "
+                "ahead"
+            )

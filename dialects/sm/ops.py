@@ -43,7 +43,18 @@ from ...core.memory import Layout, Space
 from ...tasks import task_kind
 from ...tasks.base import Params, TaskKind
 from ..tg.sharding import ShardAttr
-from .attributes import BoxAttr, BufferType, CyclicAttr, EventType, LayoutAttr, Shape, SpaceAttr, ints
+from .attributes import (
+    BoxAttr,
+    BufferType,
+    CyclicAttr,
+    EventType,
+    LayoutAttr,
+    Shape,
+    SharedMemoryAttr,
+    SpaceAttr,
+    StreamAttr,
+    ints,
+)
 from .params import params_from_attr, params_to_attr
 
 
@@ -52,7 +63,7 @@ class GraphOp(IRDLOperation):
     """One step of a model as task grids over buffers and events. Grids run, on each SM, in the order written here.
 
     Scratch lies in an arena of `arena_bytes`, which begins with two copies, of `polled_bytes` each, of the polled
-    buffers.
+    buffers. `shared_memory` says how each block splits its own; set by `sm-pipeline`.
 
     Every task of step s happens before every task of step s + 1: the grids with no successor signal the event marked
     `step`, and an SM starts a step when that event has received all arrivals of the step before.
@@ -67,12 +78,13 @@ class GraphOp(IRDLOperation):
     metadata = prop_def(DictionaryAttr, default_value=DictionaryAttr({}))
     arena_bytes = opt_prop_def(IntegerAttr.constr(i64))
     polled_bytes = opt_prop_def(IntegerAttr.constr(i64))
+    shared_memory = opt_prop_def(SharedMemoryAttr)
     ranks = prop_def(IntegerAttr.constr(i64), default_value=IntegerAttr(1, i64))
     body = region_def("single_block")
     traits = traits_def(IsolatedFromAbove(), NoTerminator())
     assembly_format = (
         "$sym_name `target` $target (`ranks` $ranks^)? (`metadata` $metadata^)? (`arena_bytes` $arena_bytes^)? "
-        "(`polled_bytes` $polled_bytes^)? $body attr-dict"
+        "(`polled_bytes` $polled_bytes^)? (`shared_memory` $shared_memory^)? $body attr-dict"
     )
 
     def __init__(self, name: str, target: str, metadata: Mapping[str, Attribute], body: Block, ranks: int = 1) -> None:
@@ -265,7 +277,9 @@ class EventUse:
 class GridOp(IRDLOperation):
     """All tasks of one operation: kind, parameters, index space, and the box of each buffer that a task touches.
 
-    `reason` says why the planner chose these tiles, `because` why this placement.
+    `reason` says why the planner chose these tiles, `because` why this placement; `stream`, how its tasks use the ring
+    of shared memory, is set by `sm-pipeline`. What a task does is fixed, unless its kind deals the work among the
+    grid's tasks at run time: `dynamic` says why, set by the pass that places them.
     """
 
     name = "sm.grid"
@@ -280,6 +294,8 @@ class GridOp(IRDLOperation):
     placement = opt_prop_def(CyclicAttr | DenseIntOrFPElementsAttr)
     placement_reason = opt_prop_def(StringAttr)
     reason = opt_prop_def(StringAttr)
+    stream = opt_prop_def(StreamAttr)
+    dynamic = opt_prop_def(StringAttr)
     data = var_operand_def(BufferType)
     waits = var_operand_def(EventType)
     signals = var_operand_def(EventType)
@@ -289,7 +305,8 @@ class GridOp(IRDLOperation):
         "$sym_name $kind $params `over` $extent `operands` $operand_names `(` $data `:` type($data) `)` "
         "`boxes` $boxes (`waits` `(` $waits^ `:` type($waits) `)` $wait_elements)? "
         "(`signals` `(` $signals^ `:` type($signals) `)` $signal_elements)? "
-        "(`placement` $placement^)? (`because` $placement_reason^)? (`reason` $reason^)? attr-dict"
+        "(`placement` $placement^)? (`dynamic` $dynamic^)? (`because` $placement_reason^)? (`reason` $reason^)? "
+        "(`stream` $stream^)? attr-dict"
     )
 
     def __init__(
@@ -334,6 +351,12 @@ class GridOp(IRDLOperation):
     def signal_uses(self) -> list[EventUse]:
         return [EventUse(*pair) for pair in zip(self.signals, self.signal_elements.data, strict=True)]
 
+    def mark_dynamic(self) -> bool:
+        """Set `dynamic` to the reason of the kind, if its tasks deal their work at run time; whether they do."""
+        if self.task_kind.dealt_because:
+            self.dynamic = StringAttr(self.task_kind.dealt_because)
+        return bool(self.task_kind.dealt_because)
+
     def set_events(self, waits: Sequence[EventUse], signals: Sequence[EventUse]) -> None:
         """Replace all waits and signals."""
         data = list(self.data)
@@ -353,6 +376,10 @@ class GridOp(IRDLOperation):
         except MpkError as error:
             raise VerifyException(f"{where}: {error}") from error
         self._verify_operands(where, kind)
+        if self.dynamic is not None and not kind.dealt_because:
+            raise VerifyException(f"{where}: kind '{kind.name}' deals nothing at run time, found {self.dynamic}")
+        if self.stream is not None and not kind.streams:
+            raise VerifyException(f"{where}: kind '{kind.name}' streams nothing, found {self.stream}")
         for role, events, elements in (
             ("waits", self.waits, self.wait_elements),
             ("signals", self.signals, self.signal_elements),

@@ -49,6 +49,7 @@ from .elementwise import (
     TanhOp,
     UnaryOp,
 )
+from .experts import EXPERT_OPS, ExpertSumOp, GroupedLinearOp, TopKGateOp
 from .fused import (
     FUSED_OPS,
     GATE_UP_BLOCK,
@@ -90,6 +91,7 @@ Tg = Dialect(
         *GENERAL_OPS,
         *FUSED_OPS,
         *COLLECTIVE_OPS,
+        *EXPERT_OPS,
     ],
     [ReductionAttr, PredicateAttr, EpilogueAttr, ShardAttr],
 )
@@ -120,6 +122,7 @@ __all__ = [
     "EpilogueAttr",
     "ErfOp",
     "ExpOp",
+    "ExpertSumOp",
     "FloorOp",
     "FusedAttentionOp",
     "FusedLinearOp",
@@ -127,6 +130,7 @@ __all__ = [
     "GatherOp",
     "GeluMulOp",
     "GeluOp",
+    "GroupedLinearOp",
     "Heads",
     "IndexCopyOp",
     "KvAppendOp",
@@ -170,6 +174,7 @@ __all__ = [
     "TanhOp",
     "Tg",
     "TgOp",
+    "TopKGateOp",
     "TransposeOp",
     "UnaryOp",
     "UpdateOp",

@@ -47,10 +47,11 @@ def check(executable: Executable, decoders: tuple[Decoder, Decoder], prompts: li
         rows = engine.read_state("rows")
         count = int(engine.read_state("row_count")[0])
         engine.poison()
-        engine.tensor("logits").fill_(float("nan"))
+        for part in engine.ranks:
+            part.tensor(engine.program.buffer("logits")).fill_(float("nan"))
         torch.cuda.synchronize()
         engine.run(1)
-        logits = engine.read_state("logits")
+        logits = np.concatenate([engine.read_state("logits", part.rank) for part in engine.ranks], axis=1)
         for row in range(count):
             request, position = int(rows[row, RowColumn.REQUEST]), int(rows[row, RowColumn.POSITION])
             seen.append((request, position, logits[row].copy()))
@@ -81,6 +82,24 @@ def _compare(
                 noise = 2 * float((rounded[position] - exact[position]).abs().max())
                 wrong, near_ties = (wrong + 1, near_ties) if best[0] - best[1] > noise else (wrong, near_ties + 1)
     return Accuracy(len(ratios), max(ratios), float(np.mean(errors)), float(np.mean(torch_errors)), wrong, near_ties)
+
+
+def wrong_tokens(prompt: list[int], tokens: list[int], decoders: tuple[Decoder, Decoder]) -> list[int]:
+    """Which of the greedy ``tokens`` after ``prompt`` are wrong, as indices: another token is best by more than the
+    noise of bf16, as in `Accuracy`. Every token is judged on those before it, so that a near-tie decides nothing else.
+
+    ``decoders``: the same weights in (fp32, bf16).
+    """
+    import torch
+
+    exact, rounded = (_all_logits(decoder, torch.tensor(prompt + tokens)) for decoder in decoders)
+    wrong: list[int] = []
+    for index, token in enumerate(tokens):
+        row = len(prompt) + index - 1
+        noise = 2 * float((rounded[row] - exact[row]).abs().max())
+        if float(exact[row].max() - exact[row][token]) > noise:
+            wrong.append(index)
+    return wrong
 
 
 def _all_logits(decoder: Decoder, tokens: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from ..frontend import ModelConfig, StepOptions
 from .shapes import shape_config
 
 LAYERS = (2, 4, 8, 12, 16, 24, 36, 48, 60, 72)
-MODELS = ("qwen3-1.7b", "qwen3-8b", "qwen3-30b-a3b-dense")
+MODELS = ("qwen3-1.7b", "qwen3-8b", "qwen3-30b-a3b")
 SCALED = "qwen3-8b"
 LENGTH = 640
 PAGE_SIZE = 64
@@ -67,7 +67,10 @@ def measure(name: str, config: ModelConfig, target: Target, repeats: int) -> Pla
     )
 
 
-OPERATORS = ("embedding", "fused_linear", "linear", "fused_attention", "attention", "argmax", "advance")
+OPERATORS = (
+    *("embedding", "fused_linear", "linear", "fused_attention", "attention", "argmax", "advance"),
+    *("rms_norm", "top_k_gate", "grouped_linear", "expert_sum", "add"),
+)
 _COMPUTING = frozenset(f"tg.{name}" for name in OPERATORS)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.errors import UsageError
 from ..frontend import ModelConfig
 from ..frontend.weights import EMBEDDING, FINAL_NORM, LM_HEAD, layer_prefix
 
@@ -27,6 +29,8 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: Mapping[str, torch.Tensor]) -> None:
         import torch
 
+        if config.experts is not None:
+            raise UsageError("the torch reference has no experts", advice="time alone: --check-steps 0, no --baselines")
         self.config = config
         self.embedding = weights[EMBEDDING]
         self.final_norm = weights[FINAL_NORM]
@@ -34,6 +38,15 @@ class Decoder:
         self.layers = [self._layer(weights, layer) for layer in range(config.num_layers)]
         inv_freq = torch.from_numpy(config.rope.inv_freq(config.head_dim).copy())
         self.inv_freq = inv_freq.to(self.embedding.device, torch.float32)
+
+    def in_fp32(self) -> Decoder:
+        """The same weights, computing in fp32."""
+        wide = copy(self)
+        wide.embedding = self.embedding.float()
+        wide.final_norm = self.final_norm.float()
+        wide.head = wide.embedding if self.head is self.embedding else self.head.float()
+        wide.layers = [{name: tensor.float() for name, tensor in layer.items()} for layer in self.layers]
+        return wide
 
     @staticmethod
     def _layer(weights: Mapping[str, torch.Tensor], layer: int) -> dict[str, torch.Tensor]:

@@ -22,6 +22,11 @@ _QWEN3: dict[str, Any] = {
     "torch_dtype": "bfloat16",
     "vocab_size": 151936,
 }
+_EXPERTS: dict[str, Any] = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "norm_topk_prob": True,
+}
 _LLAMA3: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -59,11 +64,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3-1.7b": _QWEN3 | _sizes(2048, 6144, 28, 16, tied=True),
     "qwen3-8b": _QWEN3 | _sizes(4096, 12288, 36, 32, tied=False),
     "qwen3-32b": _QWEN3 | _sizes(5120, 25600, 64, 64, tied=False),
-    "qwen3-30b-a3b-dense": _QWEN3 | _sizes(2048, 8 * 768, 48, 32, tied=False) | {"num_key_value_heads": 4},
+    "qwen3-30b-a3b": _QWEN3
+    | _sizes(2048, 6144, 48, 32, tied=False)
+    | _EXPERTS
+    | {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "num_key_value_heads": 4},
+    "tiny-experts": _QWEN3
+    | _sizes(64, 128, 2, 4, tied=True)
+    | _EXPERTS
+    | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    | {"head_dim": 32, "num_key_value_heads": 2, "vocab_size": 1024, "max_position_embeddings": 4096},
     "llama-3.2-1b": _LLAMA3 | _sizes(2048, 8192, 16, 32, tied=True) | {"head_dim": 64, "num_key_value_heads": 8},
 }
-"""Name -> config.json values, as published. Our own are "tiny", for tests, and "qwen3-30b-a3b-dense", whose MLP is as
-wide as the eight experts that the published model uses for a token: experts themselves cannot be expressed yet."""
+"""Name -> config.json values, as published. Our own are "tiny" and "tiny-experts", for tests."""
 
 
 def shape_config(name: str) -> ModelConfig:

@@ -27,11 +27,12 @@ def set_context(engine: GpuExecutor, context: int) -> None:
     batch, max_length = program.buffer("history").shape
     for buffer in program.buffers:
         if buffer.space is Space.STATE and len(buffer.shape) == 4:
-            random = torch.Generator("cuda").manual_seed(len(buffer.name))
-            engine.tensor(buffer.name).normal_(0.0, 0.5, generator=random)
+            for rank in engine.ranks:
+                random = torch.Generator("cuda").manual_seed(len(buffer.name) + 1000 * rank.rank)
+                rank.tensor(buffer).normal_(0.0, 0.5, generator=random)
     torch.cuda.synchronize()
     generator = np.random.default_rng(0)
-    history = generator.integers(0, program.buffer("logits").shape[1], (batch, max_length)).astype(np.int32)
+    history = generator.integers(0, program.metadata["vocab_size"], (batch, max_length)).astype(np.int32)
     requests = np.zeros((batch, len(RequestColumn)), np.int32)
     requests[:, RequestColumn.CACHED] = context
     requests[:, RequestColumn.PROMPT_LENGTH] = requests[:, RequestColumn.KNOWN] = context + 1

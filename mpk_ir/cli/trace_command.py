@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..core.errors import DeviceError, UsageError
-from .arguments import Parser, positive_int, target_name
+from ..core.ranks import STRATEGIES, Parallel
+from .arguments import Parser, one_of, positive_int, target_name
 
 SUMMARY = "record when every task of a step runs on the GPU"
 
@@ -19,6 +20,8 @@ def parser() -> Parser:
     parser.add_argument("--batch", type=positive_int, default=1, metavar="N", help="requests that decode (1)")
     parser.add_argument("--context", type=positive_int, default=512, metavar="N", help="positions in each cache (512)")
     parser.add_argument("--target", type=target_name, default=None, help="the GPU (default: the one that is there)")
+    parser.add_argument("--ranks", type=positive_int, default=1, metavar="N", help="ranks on parts of the GPU (1)")
+    parser.add_argument("--overlap", type=one_of("--overlap", *STRATEGIES), default="auto", help="how they exchange")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the trace, .npz")
     return parser
 
@@ -40,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress()
     with progress.stage("load", "loading weights"):
         weights = random_weights(config, "cuda") if arguments.shape else open_checkpoint(arguments.model).tensor
-    point = Point(arguments.shape or arguments.model.name, config, arguments.batch, arguments.context, choice.target)
+    parallel = Parallel(arguments.ranks, arguments.overlap)
+    point = Point(
+        arguments.shape or arguments.model.name, config, arguments.batch, arguments.context, choice.target, parallel
+    )
     with progress.stage("trace", "recording"):
         trace = record(point, weights, choice.device, unprofiled=False)
     trace.save(arguments.output)

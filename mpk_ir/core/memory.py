@@ -35,3 +35,17 @@ def step_counter_offset(arena_bytes: int) -> int:
     What other ranks write is then one piece of memory.
     """
     return -(-arena_bytes // 128) * 128
+
+
+SCRATCH_HALVES = 2
+"""Of a block's scratch in shared memory: bodies use them in turn, so that no barrier stands between two tasks."""
+STAGE_BYTES = 16 * 1024
+"""Of the ring in shared memory: what the loader copies and gets back as a whole."""
+MAX_STAGES = 16
+RUNTIME_SHARED_BYTES = 3584
+"""Of shared memory, for ring barriers and task slots; the kernel checks that it suffices."""
+
+
+def shared_bytes(stages: int, stage_bytes: int, scratch_bytes: int) -> int:
+    """Shared memory of a block: a ring, the halves of scratch, and what the runtime keeps."""
+    return stages * stage_bytes + SCRATCH_HALVES * scratch_bytes + RUNTIME_SHARED_BYTES

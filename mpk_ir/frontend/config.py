@@ -26,6 +26,7 @@ class Family:
     model_type: str
     qkv_bias: bool = False
     qk_norm: bool = False
+    experts: bool = False
     biases_by_config: bool = True
     default_head_dim: int | None = None
 
@@ -34,14 +35,25 @@ FAMILIES = {
     "LlamaForCausalLM": Family("llama"),
     "Qwen2ForCausalLM": Family("qwen2", qkv_bias=True, biases_by_config=False),
     "Qwen3ForCausalLM": Family("qwen3", qk_norm=True, default_head_dim=128),
+    "Qwen3MoeForCausalLM": Family("qwen3_moe", qk_norm=True, experts=True, default_head_dim=128),
 }
 
 _DTYPES = {"bfloat16": BF16, "float16": F16, "float32": F32}
 
 
 @dataclass(frozen=True)
+class Experts:
+    """``count`` experts of ``size`` inner columns each, of which a row uses ``used``."""
+
+    count: int
+    used: int
+    size: int
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """The dimensions and options of a dense decoder. ``eos_tokens`` end a generation."""
+    """The dimensions and options of a decoder. ``eos_tokens`` end a generation. ``experts``: of the MLP of each layer;
+    None if it is dense."""
 
     family: str
     vocab_size: int
@@ -61,6 +73,7 @@ class ModelConfig:
     dtype: DType
     max_positions: int
     eos_tokens: tuple[int, ...]
+    experts: Experts | None = None
 
     @property
     def query_size(self) -> int:
@@ -90,7 +103,7 @@ def load_config(path: str | Path) -> ModelConfig:
 def config_from(values: Mapping[str, Any], where: str, eos_tokens: tuple[int, ...] = ()) -> ModelConfig:
     """The config whose keys and values are those of a config.json; ``where`` is its name in errors."""
     name, family = _family(values, where)
-    _reject_unsupported(values, where)
+    _reject_unsupported(values, family, where)
     hidden, heads = _integer(values, "hidden_size", where), _integer(values, "num_attention_heads", where)
     kv_heads = _integer(values, "num_key_value_heads", where, default=heads)
     if heads % kv_heads:
@@ -115,7 +128,22 @@ def config_from(values: Mapping[str, Any], where: str, eos_tokens: tuple[int, ..
         dtype=_dtype(values, where),
         max_positions=_integer(values, "max_position_embeddings", where, default=2048),
         eos_tokens=eos_tokens,
+        experts=_experts(values, where) if family.experts else None,
     )
+
+
+def _experts(values: Mapping[str, Any], where: str) -> Experts:
+    refused = {
+        "norm_topk_prob": not values.get("norm_topk_prob", False),
+        "decoder_sparse_step": values.get("decoder_sparse_step", 1) != 1,
+        "mlp_only_layers": bool(values.get("mlp_only_layers")),
+    }
+    for option, found in refused.items():
+        if found:
+            raise UnsupportedError(f"option {option} = {values.get(option)!r} is not supported", where=where)
+    count = "num_experts" if "num_experts" in values else "num_local_experts"  # the latter by transformers 5
+    sizes = (count, "num_experts_per_tok", "moe_intermediate_size")
+    return Experts(*(_integer(values, key, where) for key in sizes))
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -142,12 +170,12 @@ def _family(values: Mapping[str, Any], where: str) -> tuple[str, Family]:
         raise UnsupportedError(
             f"architectures: found {listed}, expected one of {', '.join(FAMILIES)}",
             where=where,
-            advice="dense Llama 3, Qwen2, Qwen2.5 and Qwen3 checkpoints are supported",
+            advice="dense Llama 3, Qwen2, Qwen2.5 and Qwen3 checkpoints are supported, and Qwen3 with experts",
         )
     return listed[0], FAMILIES[listed[0]]
 
 
-def _reject_unsupported(values: Mapping[str, Any], where: str) -> None:
+def _reject_unsupported(values: Mapping[str, Any], family: Family, where: str) -> None:
     """Raises UnsupportedError naming the first option we cannot honour."""
     layer_types = set(values.get("layer_types") or ["full_attention"])
     refused = {
@@ -156,7 +184,7 @@ def _reject_unsupported(values: Mapping[str, Any], where: str) -> None:
         "layer_types": layer_types != {"full_attention"},
         "partial_rotary_factor": values.get("partial_rotary_factor", 1.0) not in (None, 1, 1.0),
         "hidden_act": values.get("hidden_act", "silu") != "silu",
-        "num_experts": bool(values.get("num_experts") or values.get("num_local_experts")),
+        "num_experts": not family.experts and bool(values.get("num_experts") or values.get("num_local_experts")),
     }
     for option, found in refused.items():
         if found:

@@ -1,4 +1,4 @@
-"""One step of a dense decoder as a tensor graph: unfused, in the order a paper would write it."""
+"""One step of a decoder as a tensor graph: unfused, in the order a paper would write it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from ..core.errors import UsageError
 from ..core.requests import RequestColumn, RowColumn
 from ..dialects import tg
-from .config import ModelConfig
-from .weights import EMBEDDING, FINAL_NORM, LM_HEAD, layer_prefix, weight_shapes
+from .config import Experts, ModelConfig
+from .weights import EMBEDDING, FINAL_NORM, LM_HEAD, ROUTER, expert_prefix, layer_prefix, weight_shapes
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,31 @@ class _StepBuilder:
     def _mlp_block(self, hidden: SSAValue, layer: int) -> SSAValue:
         prefix = layer_prefix(layer)
         x = self._norm(hidden, prefix + "post_attention_layernorm.weight")
+        if self.config.experts is not None:
+            return self._emit(tg.AddOp(hidden, self._experts(x, prefix, self.config.experts)), "hidden")
         gate, up = (self._linear(x, f"{prefix}mlp.{name}_proj") for name in ("gate", "up"))
         inner = self._emit(tg.SiluMulOp(gate, up), "inner")
         return self._emit(tg.AddOp(hidden, self._linear(inner, prefix + "mlp.down_proj")), "hidden")
+
+    def _experts(self, x: SSAValue, prefix: str, experts: Experts) -> SSAValue:
+        """The weighted sum of the experts that each row of ``x`` chooses."""
+        router = self._param(f"{prefix}{ROUTER}.weight")
+        gate = tg.TopKGateOp(self._emit(tg.LinearOp(x, router, element=f32), "router"), experts.used)
+        self._add(gate)
+        gate.weights.name_hint, gate.experts.name_hint = "weights", "experts"
+        both = self._stacked(prefix, experts, "gate", "up")
+        inner = self._emit(tg.GroupedLinearOp(x, both, gate.experts, experts.count, gated=True), "inner")
+        down = self._stacked(prefix, experts, "down")
+        parts = self._emit(tg.GroupedLinearOp(inner, down, gate.experts, experts.count), "parts")
+        return self._emit(tg.ExpertSumOp(parts, gate.weights), "mixed")
+
+    def _stacked(self, prefix: str, experts: Experts, *names: str) -> SSAValue:
+        """The weights called ``names`` of each expert of a layer, one below the other."""
+        sources = [f"{prefix}{expert_prefix(n)}{name}_proj.weight" for n in range(experts.count) for name in names]
+        rows, columns = self.shapes[sources[0]]
+        symbol = f"{prefix.removeprefix('model.')}mlp.experts.{'+'.join(f'{name}_proj' for name in names)}"
+        type_ = tg.tensor((rows * len(sources), columns), self.element)
+        return self._emit(tg.ParamOp(symbol, type_, sources), "w")
 
     def _linear(self, x: SSAValue, name: str) -> SSAValue:
         weight = self._param(f"{name}.weight")

@@ -7,6 +7,8 @@ from .config import ModelConfig
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
+ROUTER = "mlp.gate"
+"""Of a layer with experts: what its logits come from."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -14,6 +16,11 @@ Shapes = dict[str, tuple[int, ...]]
 def layer_prefix(layer: int) -> str:
     """What the names of a layer's tensors start with."""
     return f"model.layers.{layer}."
+
+
+def expert_prefix(expert: int) -> str:
+    """What, in a layer, the names of an expert's tensors start with."""
+    return f"mlp.experts.{expert}."
 
 
 def weight_shapes(config: ModelConfig) -> Shapes:
@@ -30,16 +37,20 @@ def weight_shapes(config: ModelConfig) -> Shapes:
 
 
 def _layer_shapes(config: ModelConfig) -> Shapes:
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden = config.hidden_size
+    inner = config.intermediate_size if config.experts is None else config.experts.size
     linears = {
         "self_attn.q_proj": (config.query_size, hidden, config.qkv_bias),
         "self_attn.k_proj": (config.kv_size, hidden, config.qkv_bias),
         "self_attn.v_proj": (config.kv_size, hidden, config.qkv_bias),
         "self_attn.o_proj": (hidden, config.query_size, config.output_bias),
-        "mlp.gate_proj": (inner, hidden, config.mlp_bias),
-        "mlp.up_proj": (inner, hidden, config.mlp_bias),
-        "mlp.down_proj": (hidden, inner, config.mlp_bias),
     }
+    mlps = ["mlp."] if config.experts is None else [expert_prefix(n) for n in range(config.experts.count)]
+    for mlp in mlps:
+        linears[f"{mlp}gate_proj"] = linears[f"{mlp}up_proj"] = (inner, hidden, config.mlp_bias)
+        linears[f"{mlp}down_proj"] = (hidden, inner, config.mlp_bias)
+    if config.experts is not None:
+        linears[ROUTER] = (config.experts.count, hidden, False)
     shapes: Shapes = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
     if config.qk_norm:
         shapes |= {f"self_attn.{name}_norm.weight": (config.head_dim,) for name in ("q", "k")}

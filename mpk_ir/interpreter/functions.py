@@ -50,6 +50,21 @@ def softmax(x: Array, axis: int) -> Array:
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
+def top_k_gate(logits: Array, k: int) -> tuple[Array, Array]:
+    """([R, k] softmax of the k largest of each row, [R, k] which they are)."""
+    experts = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return softmax(np.take_along_axis(logits, experts, axis=1), axis=1), experts
+
+
+def grouped_linear(x: Array, weight: Array, experts: Array) -> Array:
+    """[R, T, M] of x [R, T or 1, K] and weight [E, M, K]. An expert that is none, of an unused row, gives zeros."""
+    result = np.zeros((*experts.shape, weight.shape[1]), np.float32)
+    for expert in range(len(weight)):
+        rows, slots = np.nonzero(experts == expert)
+        result[rows, slots] = x[rows, slots if x.shape[1] > 1 else 0] @ weight[expert].T
+    return result
+
+
 def rope(x: Array, rows: Array, inv_freq: Array, scaling: float, interleaved: bool) -> Array:
     """[R, H, D] turned by each row's position."""
     angles = rows[:, RowColumn.POSITION].astype(np.float32)[:, None, None] * inv_freq

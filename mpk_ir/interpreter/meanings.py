@@ -252,3 +252,24 @@ def _(op: tg.FusedAttentionOp, read: Read) -> Results:
 def _(op: tg.PickLargestOp, read: Read) -> Results:
     slot = np.argmax(read(op.values), axis=1)[:, None]
     return (np.take_along_axis(read(op.indices), slot, axis=1)[:, 0],)
+
+
+@meaning.register
+def _(op: tg.TopKGateOp, read: Read) -> Results:
+    return functions.top_k_gate(read(op.logits), op.k.value.data)
+
+
+@meaning.register
+def _(op: tg.GroupedLinearOp, read: Read) -> Results:
+    experts, weight = read(op.experts), read(op.weight).reshape(op.num_experts.value.data, op.expert_rows, -1)
+    x = read(op.x)
+    product = functions.grouped_linear(x if x.ndim == 3 else x[:, None], weight, experts)
+    if op.gated is None:
+        return (product,)
+    gate, up = np.split(product, 2, axis=2)
+    return (functions.silu(gate) * up,)
+
+
+@meaning.register
+def _(op: tg.ExpertSumOp, read: Read) -> Results:
+    return ((read(op.weights)[:, :, None] * read(op.x)).sum(axis=1),)

@@ -4,6 +4,7 @@
 from .check import check
 from .plan import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region
 from .rejection import Place, Rejection, TaskRef
+from .ring import PlanRing
 
 __all__ = [
     "Bounds",
@@ -12,6 +13,7 @@ __all__ = [
     "Plan",
     "PlanBuffer",
     "PlanGrid",
+    "PlanRing",
     "Region",
     "Rejection",
     "TaskRef",

@@ -6,12 +6,14 @@ from collections import defaultdict
 
 import numpy as np
 
+from .dealing import check_dealing
 from .order import Order
 from .plan import IntArray, Plan, PlanBuffer
 from .promises import check_polled, check_streams
 from .races import check_coverage, check_early_reads, check_races
 from .ranks import check_pushes, representatives, spread
 from .rejection import Place, Rejection
+from .ring import check_ring
 
 
 def check(plan: Plan) -> Order:
@@ -20,17 +22,20 @@ def check(plan: Plan) -> Order:
     1. Bounds: every box lies in its buffer.
     2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
     3. Polled: who touches a polled buffer can poll; one grid writes it, no two of its tasks the same word.
-    4. Deadlock: events together with the order of each queue have no cycle.
-    5. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
+    4. Dealing: of a grid that deals its work at run time, nothing depends on which task does what (`proof.dealing`).
+    5. Deadlock: events together with the order of each queue have no cycle.
+    6. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
        the other; two tasks of one grid never do so. Polled events count only for reads of polled buffers, and for
        writes after reads as far as polled data tell that the reading is done (`proof.telling`).
-    6. Memory model: what a loader reads ahead of every wait no task of the step writes before it; what a body reads
+    7. Memory model: what a loader reads ahead of every wait no task of the step writes before it; what a body reads
        before its wait was written before its queue came to it.
-    7. Coverage: what a task reads of a scratch or output buffer, grids before it write.
-    8. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
+    8. Coverage: what a task reads of a scratch or output buffer, grids before it write.
+    9. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
-    9. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
-       those of the next.
+    10. Ring: loaders, and bodies that give stages of the ring back, never wait for each other in a circle; shared
+        memory holds the ring and what bodies need besides (`proof.ring`).
+    11. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
+        those of the next.
 
     Of a plan for several ranks, these hold of all their tasks together; what a task writes into the memory of another
     rank is polled, for which the rank waits by no event (`proof.ranks`).
@@ -38,6 +43,7 @@ def check(plan: Plan) -> Order:
     check_bounds(plan)
     check_counts(plan)
     check_polled(plan)
+    check_dealing(plan)
     order = Order.of(plan)
     tasks, between = plan, order
     if plan.ranks > 1:
@@ -49,6 +55,8 @@ def check(plan: Plan) -> Order:
     check_early_reads(tasks, between)
     check_coverage(tasks)
     check_memory(plan, order.strong)
+    if plan.ring is not None:
+        check_ring(plan.ring, tuple(plan.task(grid.first) for grid in plan.grids))
     check_step(tasks, between)
     return order
 

@@ -88,13 +88,12 @@ class Order:
 def topological_order(plan: Plan) -> IntArray:
     """[tasks] in an order that events and queues allow. Raises Rejection, rule deadlock, if there is none.
 
-    The ring of a loader adds no edge that could close a cycle: it fills stages in the order of the queue, and waits
-    only for stages that earlier tasks of the same queue give back.
+    The ring of a loader adds no edge that could close a cycle (`proof.ring`).
     """
     num_tasks, num_events = plan.num_tasks, len(plan.event_count)
-    queues = rows_by(plan.queue, np.arange(num_tasks), plan.num_queues)
-    for queue in queues:
-        queue.sort(key=plan.position.__getitem__)
+    by_position = np.argsort(plan.position, kind="stable")
+    rows = rows_by(plan.queue[by_position], by_position, plan.num_queues)
+    queues = [rows[number] for number in range(plan.num_queues)]
     waits_of, signals_of = plan.waits_of, plan.signals_of
     missing = np.bincount(plan.signals[:, 1], minlength=num_events).tolist()
     blocked: list[list[int]] = [[] for _ in range(num_events)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..core.memory import Space
 from .rejection import TaskRef
+from .ring import PlanRing
 
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -47,6 +47,18 @@ class BoundsTable:
     def of(self, low: IntArray, high: IntArray) -> Bounds:
         low, high = np.ascontiguousarray(low, np.int64), np.ascontiguousarray(high, np.int64)
         return self._known.setdefault((low.shape[1], low.tobytes(), high.tobytes()), Bounds(low, high))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Values by key, ``values[ends[key] : ends[key + 1]]`` each: two flat lists, where a list for each of some 10,000
+    keys would have the garbage collector walk through all of them again and again."""
+
+    values: list[int]
+    ends: list[int]
+
+    def __getitem__(self, key: int) -> list[int]:
+        return self.values[self.ends[key] : self.ends[key + 1]]
 
 
 @dataclass(frozen=True)
@@ -94,11 +106,13 @@ class PlanBuffer:
 
 @dataclass(frozen=True)
 class PlanGrid:
-    """Tasks ``first`` to ``first + len(index) - 1``; ``index`` is [tasks, dims]."""
+    """Tasks ``first`` to ``first + len(index) - 1``; ``index`` is [tasks, dims]. ``takers``: among how many the body
+    deals the grid's work at run time, 0 if it does not."""
 
     name: str
     first: int
     index: IntArray
+    takers: int = 0
 
     @property
     def end(self) -> int:
@@ -139,6 +153,8 @@ class Plan:
     """[events]: whether a task signals the event on every rank to which it writes, the step event on all."""
     ranks: int = 1
     """They all run this plan; ``event_count`` is as if they were one."""
+    ring: PlanRing | None = None
+    """Of shared memory, if it is split already."""
     unknown_events: tuple[tuple[int, str], ...] = ()
     """(task, event) where a task names an event that does not exist; not in ``waits`` and ``signals``."""
 
@@ -151,17 +167,17 @@ class Plan:
         return len(self.queue_sm)
 
     @cached_property
-    def waits_of(self) -> list[list[int]]:
+    def waits_of(self) -> Rows:
         """Per task the events it waits for."""
         return rows_by(self.waits[:, 0], self.waits[:, 1], self.num_tasks)
 
     @cached_property
-    def signals_of(self) -> list[list[int]]:
+    def signals_of(self) -> Rows:
         """Per task the events it signals."""
         return rows_by(self.signals[:, 0], self.signals[:, 1], self.num_tasks)
 
     @cached_property
-    def signallers_of(self) -> list[list[int]]:
+    def signallers_of(self) -> Rows:
         """Per event the tasks that signal it."""
         return rows_by(self.signals[:, 1], self.signals[:, 0], len(self.event_count))
 
@@ -182,9 +198,7 @@ class Plan:
         )
 
 
-def rows_by(keys: IntArray, values: IntArray, size: int) -> list[list[int]]:
+def rows_by(keys: IntArray, values: IntArray, size: int) -> Rows:
     """Per key 0 .. ``size`` - 1 its values, in order of rows."""
     order = np.argsort(keys, kind="stable")
-    ends = np.searchsorted(keys[order], np.arange(size + 1)).tolist()
-    ordered = values[order].tolist()
-    return [ordered[begin:end] for begin, end in pairwise(ends)]
+    return Rows(values[order].tolist(), np.searchsorted(keys[order], np.arange(size + 1)).tolist())

@@ -73,7 +73,9 @@ def spread(plan: Plan, ranks: Sequence[int]) -> Plan:
     return replace(
         plan,
         grids=tuple(
-            PlanGrid(grid.name, int(tasks[k, grid.first]), grid.index) for grid in plan.grids for k in range(count)
+            PlanGrid(grid.name, int(tasks[k, grid.first]), grid.index, grid.takers)
+            for grid in plan.grids
+            for k in range(count)
         ),
         buffers=tuple(_named(buffer, rank) for rank in ranks for buffer in plan.buffers),
         regions=_regions(plan, ranks),

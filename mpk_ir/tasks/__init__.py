@@ -14,7 +14,9 @@ from .attention_merge import AttentionMerge
 from .base import TaskKind
 from .elementwise import Elementwise
 from .embedding import Embedding
+from .expert_sum import ExpertSum
 from .gather import Gather
+from .grouped_linear import GroupedLinear
 from .index_copy import IndexCopy
 from .join import Join
 from .kv_append import KvAppend
@@ -29,6 +31,7 @@ from .rms_norm import RmsNorm
 from .rope import Rope
 from .select import Select
 from .shard_embedding import ShardEmbedding
+from .top_k_gate import TopKGate
 
 EXTENSION_GROUP = "mpk_ir.extensions"
 
@@ -54,6 +57,9 @@ BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     Push(),
     RankSum(),
     ShardEmbedding(),
+    TopKGate(),
+    GroupedLinear(),
+    ExpertSum(),
 )
 
 _registered: dict[str, TaskKind[Any]] = {kind.name: kind for kind in BUILTIN_KINDS}

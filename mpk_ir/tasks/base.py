@@ -79,6 +79,19 @@ class TaskKind(ABC, Generic[P]):
     name: ClassVar[str]
     operands: ClassVar[tuple[Operand, ...]]
     params_type: type[P]
+    stages_at_once: ClassVar[int] = 1
+    """Of a kind that streams: the most stages of the ring that its body has taken and not given back at a time. It
+    takes them in the order in which its `load` fills them and gives them back in that order, all by its end."""
+
+    dealt_because: ClassVar[str] = ""
+    """Why the tasks of a grid deal its work among themselves at run time; empty: what each of them does is fixed. Which
+    part of its boxes such a task touches is then not known before, so a box is the same for all of them; no two write
+    the same element, and each element that the grid is to write one of them writes (`takers`)."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a loader fills stages of the ring for its tasks."""
+        return any(operand.streamed for operand in self.operands)
 
     def params_from(self, values: Mapping[str, Any]) -> P:
         """``values`` as this kind's params. Raises PlanError that names what is missing or unknown."""
@@ -87,6 +100,11 @@ class TaskKind(ABC, Generic[P]):
             missing, extra = sorted(known - set(values)), sorted(set(values) - known)
             raise PlanError(f"task kind '{self.name}': parameters missing {missing}, unknown {extra}")
         return self.params_type(**values)
+
+    def takers(self, params: P) -> int:
+        """Among how many tasks the work is dealt at run time; 0: it is not."""
+        del params
+        return 0
 
     @abstractmethod
     def signature(self, params: P) -> str:

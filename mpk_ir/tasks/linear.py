@@ -62,6 +62,7 @@ class Linear(TaskKind[LinearParams]):
 
     name = "linear"
     params_type = LinearParams
+    stages_at_once = 4
     operands = (
         Operand("x", polled=True, tells=True),
         Operand("weight", streamed=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .base import Array
@@ -28,3 +30,8 @@ def rope(x: Array, positions: Array, inv_freq: Array, scaling: float) -> Array:
     cos, sin = (f(angle)[:, None, :] * np.float32(scaling) for f in (np.cos, np.sin))
     low, high = np.split(x, 2, axis=-1)
     return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+
+
+def active_rows(views: Mapping[str, Array], capacity: int) -> int:
+    """Rows of the step that hold a token, of ``capacity`` at most: all, if the graph does not count them."""
+    return min(int(views["row_count"][0]), capacity) if "row_count" in views else capacity

@@ -18,6 +18,8 @@ from .attention_merge import AttentionMergeParams
 from .base import CONSUMER_WARPS, Array, TaskKind
 from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
+from .expert_sum import ExpertSumParams
+from .grouped_linear import GroupedLinearParams
 from .kv_append import KvAppendParams
 from .linear import TILE_ROWS, LinearParams
 from .push import PushParams
@@ -25,6 +27,7 @@ from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams
 from .rope import RopeParams
 from .shard_embedding import ShardEmbeddingParams
+from .top_k_gate import TopKGateParams
 
 BF16_BYTES = 2
 F32_BYTES = 4
@@ -45,7 +48,8 @@ class Work:
     """Costs of the tasks of a grid; numbers, or arrays [tasks] where tasks differ.
 
     ``activation_us``: from ready until weights can be used. ``compute_us``: what follows, if all weights are in shared
-    memory. ``cache_bytes``: device memory read after the wait; streamed weights are not counted, they are boxes.
+    memory. ``cache_bytes``: device memory read after the wait, caches and weights of experts; streamed
+    weights are not counted, they are boxes.
     """
 
     compute_us: Array | float
@@ -155,6 +159,29 @@ def _rank_sum(params: RankSumParams, indices: Array, load: Load, costs: Costs) -
     return _small(costs, (params.ranks + 1) * BF16_BYTES * min(load.rows, params.rows) * params.columns)
 
 
+def _top_k_gate(params: TopKGateParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, F32_BYTES * min(load.rows, params.rows) * params.experts)
+
+
+def _grouped_linear(params: GroupedLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
+    """As if rows chose experts at random, each as likely as any other."""
+    rows = min(load.rows, params.rows)
+    missed = (1.0 - params.slots / params.experts) ** rows
+    items = round(params.experts * (1.0 - missed)) * params.blocks
+    mine = np.maximum(0, -(-(items - indices[:, 0]) // params.takers))
+    moved = mine * (BF16_BYTES * params.k * params.columns * (2 if params.gated else 1))
+    input_bytes = BF16_BYTES * rows * params.k * (params.slots if params.per_slot else 1)
+    return Work(
+        compute_us=costs.small_us + moved / costs.weights_bytes_per_us,
+        activation_us=costs.activation_us + input_bytes / costs.activation_bytes_per_us,
+        cache_bytes=moved,
+    )
+
+
+def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, (params.slots + 1) * BF16_BYTES * min(load.rows, params.rows) * params.columns)
+
+
 def _fixed(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
     return _small(costs, 0.0)
 
@@ -176,6 +203,9 @@ _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "push": _push,
     "rank_sum": _rank_sum,
     "shard_embedding": _embedding,
+    "top_k_gate": _top_k_gate,
+    "grouped_linear": _grouped_linear,
+    "expert_sum": _expert_sum,
     "select": _fixed,
     "advance": _fixed,
     "join": _nothing,

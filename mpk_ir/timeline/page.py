@@ -40,6 +40,7 @@ def _trace(analysis: Analysis, names: list[str]) -> dict[str, Any]:
         f"{facts.load.rows} rows, context {facts.load.context}, {analysis.bandwidth_fraction:.0%} of bandwidth",
         "end": int(times["computed"].max()),
         "numSms": trace.num_sms,
+        "smNames": [trace.sm_name(sm) for sm in range(trace.num_sms)],
         "grids": [grid.name for grid in trace.grids],
         "operatorOf": [names.index(operator_name(grid.name)) for grid in trace.grids],
         "rank": [grid.rank for grid in trace.grids],

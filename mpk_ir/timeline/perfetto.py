@@ -15,7 +15,7 @@ SHORTEST_US = 0.05
 
 
 def write_perfetto(analysis: Analysis, file: Path) -> None:
-    """One track for each SM, arrows along the critical path."""
+    """One track for each SM, a group of them for each rank, arrows along the critical path."""
     events = [*_tracks(analysis), *_slices(analysis), *_arrows(analysis)]
     file.write_text(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}))
 
@@ -23,10 +23,18 @@ def write_perfetto(analysis: Analysis, file: Path) -> None:
 def _tracks(analysis: Analysis) -> Iterator[dict[str, Any]]:
     facts = analysis.trace.facts
     name = f"{facts.program} on {facts.target.name}, {facts.origin}"
-    yield {"ph": "M", "name": "process_name", "pid": 0, "args": {"name": name}}
-    for sm in range(analysis.trace.num_sms):
-        yield {"ph": "M", "name": "thread_name", "pid": 0, "tid": sm, "args": {"name": f"SM {sm}"}}
-        yield {"ph": "M", "name": "thread_sort_index", "pid": 0, "tid": sm, "args": {"sort_index": sm}}
+    for rank in range(facts.ranks):
+        called = name if facts.ranks == 1 else f"rank {rank}: {name}"
+        yield {"ph": "M", "name": "process_name", "pid": rank, "args": {"name": called}}
+    for sm in range(facts.ranks * (analysis.trace.num_sms // facts.ranks)):
+        track = _track(analysis, sm)
+        yield {"ph": "M", "name": "thread_name", **track, "args": {"name": analysis.trace.sm_name(sm)}}
+        yield {"ph": "M", "name": "thread_sort_index", **track, "args": {"sort_index": sm}}
+
+
+def _track(analysis: Analysis, sm: int) -> dict[str, int]:
+    """Perfetto's process is our rank, its thread an SM."""
+    return {"pid": analysis.trace.sm_place(sm)[0], "tid": sm}
 
 
 def _slices(analysis: Analysis) -> Iterator[dict[str, Any]]:
@@ -34,14 +42,14 @@ def _slices(analysis: Analysis) -> Iterator[dict[str, Any]]:
     columns = (trace.sm, trace.begin, trace.ready, trace.computed, trace.signalled, trace.grid)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for task, (sm, begin, ready, computed, signalled, grid) in enumerate(rows):
+        track = _track(analysis, sm)
         if ready - begin >= SHORTEST_US:
-            yield {"ph": "X", "name": "wait", "cat": "wait", "pid": 0, "tid": sm, "ts": begin, "dur": ready - begin}
+            yield {"ph": "X", "name": "wait", "cat": "wait", **track, "ts": begin, "dur": ready - begin}
         yield {
             "ph": "X",
             "name": operator_name(trace.grids[grid].name),
             "cat": trace.grids[grid].kind,
-            "pid": 0,
-            "tid": sm,
+            **track,
             "ts": ready,
             "dur": computed - ready,
             "args": {
@@ -58,5 +66,5 @@ def _arrows(analysis: Analysis) -> Iterator[dict[str, Any]]:
     for number, pair in enumerate(pairwise(path)):
         for phase, task in zip("sf", pair, strict=True):
             time = (float(trace.ready[task]) + float(trace.computed[task])) / 2
-            place = {"pid": 0, "tid": int(trace.sm[task]), "ts": time}
+            place = {**_track(analysis, int(trace.sm[task])), "ts": time}
             yield {"ph": phase, "bp": "e", "id": number, "name": "critical path", "cat": "critical", **place}

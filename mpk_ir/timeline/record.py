@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..bench.timing import kernel_ms, set_context
 from ..codegen.program import Program
 from ..compiler import Compilation, compile_step
-from ..core.target import Target
+from ..core.ranks import ALONE, Parallel
+from ..core.target import Target, part_of
 from ..frontend import ModelConfig, StepOptions
 from ..passes.lower.lower_to_cuda import LowerToCuda
 from ..tasks.work import Load
-from .trace import NS_PER_US, Trace, measured_trace
+from .trace import NS_PER_US, Trace, measured_ranks
 
 if TYPE_CHECKING:
     from ..runtime.driver import Device
@@ -30,13 +33,14 @@ ROOM = 128
 @dataclass(frozen=True)
 class Point:
     """What to trace: a model by name and config, how many requests decode at once, and how many positions each has in
-    its cache."""
+    its cache. ``target`` is the whole GPU, of which each rank of ``parallel`` has a part."""
 
     name: str
     config: ModelConfig
     batch: int
     context: int
     target: Target
+    parallel: Parallel = ALONE
 
     @property
     def load(self) -> Load:
@@ -50,7 +54,8 @@ class Point:
         length = min(self.context + ROOM, self.config.max_positions)
         options = StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
         searched = self.load if search else None
-        return compile_step(self.config, self.target, options, LowerToCuda(profile=profile), searched)
+        part = part_of(self.target, self.parallel.ranks)
+        return compile_step(self.config, part, options, LowerToCuda(profile=profile), searched, self.parallel)
 
 
 def record(point: Point, weights: Parameters, device: Device | None = None, *, unprofiled: bool = True) -> Trace:
@@ -64,7 +69,8 @@ def record(point: Point, weights: Parameters, device: Device | None = None, *, u
     for _ in range(LAUNCHES):
         set_context(engine, point.context)
         engine.run(STEPS)
-    trace = measured_trace(engine.program, engine.profile(STEPS), engine.device_name, point.load, point.name)
+    profiles = np.stack([engine.profile(STEPS, rank) for rank in range(point.parallel.ranks)])
+    trace = measured_ranks(engine.program, profiles, engine.device_name, point.load, point.name)
     del engine
     if not unprofiled:
         return trace

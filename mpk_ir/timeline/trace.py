@@ -39,6 +39,7 @@ class Facts:
 
     ``steps_us``: least, median and greatest of the steps that were measured; the same value thrice in a prediction.
     ``unprofiled_us``: a step of the kernel built without time stamps, None if that was not measured.
+    ``ranks``: how many share the GPU called ``target``, each with SMs of its own.
     """
 
     origin: Origin
@@ -49,6 +50,7 @@ class Facts:
     step_us: float
     steps_us: tuple[float, float, float]
     unprofiled_us: float | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class Trace:
     @property
     def num_sms(self) -> int:
         return self.facts.target.num_sms
+
+    def sm_place(self, sm: int) -> tuple[int, int]:
+        """The rank that has ``sm``, and its number among those of the rank."""
+        return divmod(sm, self.num_sms // self.facts.ranks)
+
+    def sm_name(self, sm: int) -> str:
+        rank, number = self.sm_place(sm)
+        return f"SM {number}" if self.facts.ranks == 1 else f"rank {rank} SM {number}"
 
     def task_name(self, task: int) -> str:
         """The grid's name and the task's index in it."""
@@ -161,24 +171,52 @@ def measured_trace(program: Program, profile: np.ndarray[Any, Any], device: str,
     The first step is left out (caches are cold) and the last (its end is not seen), so there must be three or more.
     Raises UsageError otherwise, and for a profile with records missing.
     """
-    if len(profile) < 3:
-        raise UsageError(f"a trace needs a profile of 3 or more steps, found {len(profile)}")
-    if not profile.all():
-        raise UsageError(_hole(program, profile), advice="run as many steps as the profile is read for")
-    begins = profile[:, :, ProfilePhase.BEGIN].min(axis=1).astype(np.int64)
+    return measured_ranks(program, profile[None], device, load, name)
+
+
+def measured_ranks(program: Program, profiles: np.ndarray[Any, Any], device: str, load: Load, name: str = "") -> Trace:
+    """As `measured_trace`, of all ranks of ``program`` on one GPU: ``profiles`` [ranks, steps, tasks, `ProfilePhase`],
+    on one clock. Rank r's SM s is number r * SMs of a rank + s of the trace."""
+    ranks, steps = profiles.shape[:2]
+    if steps < 3:
+        raise UsageError(f"a trace needs a profile of 3 or more steps, found {steps}")
+    if not profiles.all():
+        raise UsageError(_hole(program, profiles), advice="run as many steps as the profile is read for")
+    begins = profiles[..., ProfilePhase.BEGIN].min(axis=(0, 2)).astype(np.int64)
     lengths = np.diff(begins)[1:] / NS_PER_US
     step = 1 + int(np.argsort(lengths)[len(lengths) // 2])
     spread = (float(lengths.min()), float(np.median(lengths)), float(lengths.max()))
-    facts = Facts(Origin.MEASURED, name or program.name, program.target, device, load, float(lengths[step - 1]), spread)
-    times = (profile[step].astype(np.int64) - begins[step]) / NS_PER_US
-    return trace_of(program, facts, times)
+    target = program.target if ranks == 1 else target_of(program.target.name.partition("/")[0])
+    step_us = float(lengths[step - 1])
+    facts = Facts(Origin.MEASURED, name or program.name, target, device, load, step_us, spread, ranks=ranks)
+    times = (profiles[:, step].astype(np.int64) - begins[step]) / NS_PER_US
+    return _joined(program, [trace_of(program, facts, mine) for mine in times])
 
 
-def _hole(program: Program, profile: np.ndarray[Any, Any]) -> str:
+def _joined(program: Program, traces: list[Trace]) -> Trace:
+    """The traces of all ranks as one. An event that ranks share keeps its number, so that who ends a wait for it may be
+    on another rank; the others have one number for each rank."""
+    if len(traces) == 1:
+        return traces[0]
+
+    def numbered(events: IntArray, rank: int) -> IntArray:
+        own = (events >= 0) & ~program.event_shared[np.maximum(events, 0)]
+        return events + np.where(own, rank * len(program.event_shared), 0)
+
+    one = traces[0]
+    copied = ("grid", "index", "moved_bytes", *_TIMES)
+    arrays = {field: np.concatenate([getattr(trace, field) for trace in traces]) for field in copied}
+    arrays["sm"] = np.concatenate([trace.sm + rank * program.target.num_sms for rank, trace in enumerate(traces)])
+    for field in ("waits", "signals"):
+        arrays[field] = np.concatenate([numbered(getattr(trace, field), rank) for rank, trace in enumerate(traces)])
+    return Trace(one.facts, one.grids, **arrays)
+
+
+def _hole(program: Program, profiles: np.ndarray[Any, Any]) -> str:
     """Where the first time is missing, and how many are."""
-    step, task, phase = (int(i) for i in np.argwhere(profile == 0)[0])
+    rank, step, task, phase = (int(i) for i in np.argwhere(profiles == 0)[0])
     grid = program.grids[program.tasks["grid"][task]]
     return (
-        f"the profile has {np.count_nonzero(profile == 0)} empty records, the first is "
+        f"the profile of rank {rank} has {np.count_nonzero(profiles == 0)} empty records, the first is "
         f"{ProfilePhase(phase).name.lower()} of task {task} of grid '{grid.name}' ({grid.kind}) in step {step}"
     )

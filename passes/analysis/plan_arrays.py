@@ -20,7 +20,7 @@ from ...dialects.sm.expansion import (
     task_indices,
 )
 from ...dialects.sm.ops import EventUse
-from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, Region, Rejection
+from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, PlanRing, Region, Rejection
 from .memory import element_bytes, size_bytes
 
 
@@ -62,7 +62,26 @@ def plan_of(graph: GraphOp) -> Plan:
         polled_bytes=graph.polled_bytes.value.data if graph.polled_bytes is not None else 0,
         event_shared=np.array([op.shared is not None for op in graph.events for _ in range(op.size)], np.bool_),
         ranks=graph.rank_count,
+        ring=_ring(graph),
         unknown_events=tuple(uses.unknown),
+    )
+
+
+def _ring(graph: GraphOp) -> PlanRing | None:
+    split = graph.shared_memory
+    if split is None:
+        return None
+    kinds = [grid.task_kind for grid in graph.grids]
+    return PlanRing(
+        split.stages.data,
+        split.stage_bytes.data,
+        split.scratch_bytes.data,
+        target_of(graph.target.data).shared_memory_bytes,
+        takes=tuple(kind.stages_at_once if kind.streams else 0 for kind in kinds),
+        keeps=tuple(grid.stream.keeps.data if grid.stream is not None else 0 for grid in graph.grids),
+        scratch_needed=tuple(
+            kind.scratch_bytes(grid.task_params) for kind, grid in zip(kinds, graph.grids, strict=True)
+        ),
     )
 
 
@@ -88,7 +107,8 @@ def positions(queue: IntArray) -> IntArray:
 def _grids(grids: list[GridOp]) -> tuple[PlanGrid, ...]:
     first = np.cumsum([0, *(grid.num_tasks for grid in grids)]).tolist()
     return tuple(
-        PlanGrid(grid.sym_name.data, begin, task_indices(grid)) for grid, begin in zip(grids, first, strict=False)
+        PlanGrid(grid.sym_name.data, begin, task_indices(grid), grid.task_kind.takers(grid.task_params))
+        for grid, begin in zip(grids, first, strict=False)
     )
 
 

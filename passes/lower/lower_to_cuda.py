@@ -10,7 +10,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
 from ...core.errors import PlanError
-from ...core.memory import step_counter_offset
+from ...core.memory import RUNTIME_SHARED_BYTES, shared_bytes, step_counter_offset
 from ...core.target import Target, target_of
 from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
 from ...dialects.sm import GraphOp, GridOp
@@ -18,21 +18,17 @@ from ...dialects.sm.expansion import placement
 from ...tasks.base import TaskKind
 from ..base import MpkPass
 
-STAGE_BYTES = 16 * 1024
 KERNEL_THREADS = 384
 """Eight consumer warps, a loader, a fetcher of task records, and two warps that are there because registers are dealt
 to four at a time (codegen/cuda/mpk/runtime/context.cuh)."""
-RUNTIME_SHARED_BYTES = 3584
-"""For ring barriers and task slots; the kernel checks that it suffices."""
-MAX_STAGES = 16
 
 
 @dataclass(frozen=True)
 class LowerToCuda(MpkPass):
-    """Collect the distinct task bodies of a graph, split shared memory between weight ring and scratch, set the launch.
+    """Collect the distinct task bodies of a graph, and set the launch.
 
-    Before: `sm.graph @step target "h200" {...}` with events and placements. After, beside it (the tables are still
-    expanded from the graph):
+    Before: `sm.graph @step target "h200" {...}` with events, placements and its shared memory split. After, beside it
+    (the tables are still expanded from the graph):
     ```mlir
     cuda.source @step.cuda from @step target "h200" {
       cuda.include "mpk/tasks/linear.cuh"
@@ -41,15 +37,16 @@ class LowerToCuda(MpkPass):
       cuda.kernel @mpk_step blocks 132 threads 384 shared_bytes 219136
     }
     ```
-    ``ring_kib`` bounds the weights in flight per SM; 0 takes what scratch leaves.
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
-    the copy engine.
+    the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
+    ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
+    that in.
     """
 
     name = "lower-to-cuda"
-    ring_kib: int = 0
     bulk_loads: bool = True
     profile: bool = False
+    jitter_ns: int = 0
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -59,12 +56,10 @@ class LowerToCuda(MpkPass):
         target = target_of(graph.target.data)
         bodies = distinct_bodies(graph)
         self.count("signatures", len(bodies))
-        scratch = max((grid.task_kind.scratch_bytes(grid.task_params) for grid in graph.grids), default=0)
-        scratch = -(-scratch // 128) * 128
-        stages = self._stages(target, scratch)
+        stages, stage_bytes, scratch = _shared_memory(graph)
         constants = {
             "kRingStages": stages,
-            "kStageBytes": STAGE_BYTES,
+            "kStageBytes": stage_bytes,
             "kScratchBytes": scratch,
             "kBlockThreads": KERNEL_THREADS,
             "kRuntimeSharedBytes": RUNTIME_SHARED_BYTES,
@@ -77,8 +72,9 @@ class LowerToCuda(MpkPass):
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
             "kProfile": int(self.profile),
+            "kJitterNs": self.jitter_ns,
         }
-        shared = stages * STAGE_BYTES + 2 * scratch + RUNTIME_SHARED_BYTES
+        shared = shared_bytes(stages, stage_bytes, scratch)
         self.count("shared_bytes", shared)
         headers = sorted({f"mpk/tasks/{kind.name}.cuh" for kind, _, _ in bodies})
         return SourceOp(
@@ -92,17 +88,6 @@ class LowerToCuda(MpkPass):
                 KernelOp(f"mpk_{graph.sym_name.data}", target.num_sms, KERNEL_THREADS, shared),
             ],
         )
-
-    def _stages(self, target: Target, scratch: int) -> int:
-        room = (target.shared_memory_bytes - 2 * scratch - RUNTIME_SHARED_BYTES) // STAGE_BYTES
-        wanted = self.ring_kib * 1024 // STAGE_BYTES if self.ring_kib else MAX_STAGES
-        if min(room, wanted) < 2:
-            raise PlanError(
-                f"lower-to-cuda: twice {scratch} bytes of scratch leave room for {room} ring stages of {STAGE_BYTES}, "
-                "expected at least 2",
-                advice="lower `rows`, or raise `ring_kib`",
-            )
-        return min(room, wanted)
 
 
 Body = tuple[TaskKind[Any], str, tuple[float, ...]]
@@ -121,8 +106,7 @@ def distinct_bodies(graph: GraphOp) -> list[Body]:
 
 def body_op(number: int, kind: TaskKind[Any], type_name: str, arguments: tuple[float, ...]) -> BodyOp:
     """The case of the dispatch for one body."""
-    streams = any(operand.streamed for operand in kind.operands)
-    return BodyOp(number, type_name, f"mpk/tasks/{kind.name}.cuh", arguments, streams=streams)
+    return BodyOp(number, type_name, f"mpk/tasks/{kind.name}.cuh", arguments, streams=kind.streams)
 
 
 def num_busy_sms(graph: GraphOp, target: Target) -> int:
@@ -138,3 +122,13 @@ def step_event(graph: GraphOp) -> int:
             return number
         number += event.size
     raise PlanError("lower-to-cuda: the graph has no step event", advice="run sm-synthesize-events before")
+
+
+def _shared_memory(graph: GraphOp) -> tuple[int, int, int]:
+    """Stages of the ring, bytes of a stage, bytes of a half of scratch."""
+    split = graph.shared_memory
+    if split is None:
+        raise PlanError(
+            "lower-to-cuda: the graph does not say how blocks split shared memory", advice="run sm-pipeline before"
+        )
+    return split.stages.data, split.stage_bytes.data, split.scratch_bytes.data

@@ -56,7 +56,7 @@ class FuseChains(MpkPass):
         for place, grid in zip(plan.grids, graph.grids, strict=True):
             mine = slice(place.first, place.end)
             behind = events.of_producers(mine)
-            if behind is not None and not np.array_equal(behind, sms[mine]):
+            if behind is not None and not grid.task_kind.dealt_because and not np.array_equal(behind, sms[mine]):
                 gain_us = target.handoff_loaded_us - (
                     _longest_us(costs, grid, behind, target) - _longest_us(costs, grid, sms[mine], target)
                 )

@@ -28,6 +28,14 @@ class Schedule(MpkPass):
     so that the four SMs without a task of @a get two of @b's share, and over a layer all SMs stream the same bytes.
     Grids of one task share one SM: they usually follow each other, and their hand-off is then free (``chain``).
     Each SM runs its tasks in program order. `sm-schedule-list` weighs costs instead.
+
+    Launch is static: which SM does what stands here. Only where work depends on data does it not: tasks of a kind with
+    `TaskKind.dealt_because` deal it among themselves at run time, and the grid gets that reason:
+    ```mlir
+    sm.grid @layers.0.mlp.experts ... over [132] placement #sm.cyclic<0> dynamic "which experts have rows is known when
+    the step has chosen them" because "dealt in turn from SM 0"
+    ```
+    Statistics: ``chained``, grids of one task; ``dynamic``, grids that deal at run time.
     """
 
     name = "sm-schedule"
@@ -44,7 +52,7 @@ class Schedule(MpkPass):
     def _place(self, graph: GraphOp, num_sms: int) -> None:
         first, dealt = 0, False
         for grid in graph.grids:
-            if self.chain and grid.num_tasks == 1:
+            if self.chain and grid.num_tasks == 1 and not grid.task_kind.dealt_because:
                 grid.placement = CyclicAttr(IntAttr(CHAIN_SM))
                 grid.placement_reason = StringAttr(f"one task: on SM {CHAIN_SM}, where all such grids run")
                 self.count("chained")
@@ -52,5 +60,6 @@ class Schedule(MpkPass):
             grid.placement = CyclicAttr(IntAttr(first))
             where = ", where the grid before stopped" if dealt and self.rotate else ""
             grid.placement_reason = StringAttr(f"dealt in turn from SM {first}{where}")
+            self.count("dynamic", int(grid.mark_dynamic()))
             if self.rotate:
                 first, dealt = (first + grid.num_tasks) % num_sms, True

@@ -12,11 +12,13 @@ from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 from xdsl.ir import SSAValue
 
 from ...core.errors import PlanError
+from ...core.memory import STAGE_BYTES
 from ...core.target import Target, target_of
 from ...dialects.sm import CyclicAttr, GraphOp, GridOp
 from ...dialects.sm.ops import dense_i32
 from ...tasks.work import Load
 from ..analysis.costs import TaskCosts, load_of
+from ..analysis.shared_memory import ring_stages
 from ..base import MpkPass
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,13 +33,15 @@ class ScheduleList(MpkPass):
     ```mlir
     sm.grid @a ... placement dense<"0x..."> because "earliest end: 128 SMs, 1 task each, within 12 us"
     ```
-    The estimate for an SM: its loader streams the weights of its tasks one after another at its share of bandwidth; a
-    task ends when its weights are there and its SM has worked through it, which begins when the SM is free and the
-    grids that the task waits for have ended. ``context``: positions in each request's cache, which decide what
-    attention costs; the graph's metadata say how many requests there are. Each SM runs its tasks in program order, as
+    The estimate for an SM: its loader streams the weights of its tasks one after another at its share of bandwidth, a
+    ring ahead of the SM's consumers at most; a task ends when its weights are there and its SM has worked through it,
+    which begins when the SM is free and the grids that the task waits for have ended. ``context``: positions in each
+    request's cache, which decide what attention costs; the graph's metadata say how many requests there are. Grids that
+    deal their work at run time are `dynamic`, as of `sm-schedule`. Each SM runs its tasks in program order, as
     with `sm-schedule`, so a plan stays free of deadlock.
 
-    Statistics: ``estimated_ns``, when the last task ends; ``tables``, grids whose placement is no rule.
+    Statistics: ``estimated_ns``, when the last task ends; ``tables``, grids whose placement is no rule;
+    ``dynamic``, grids that deal at run time.
     """
 
     name = "sm-schedule-list"
@@ -47,7 +51,9 @@ class ScheduleList(MpkPass):
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
             if not graph.grids:
                 raise PlanError(f"sm-schedule-list: graph @{graph.sym_name.data} has no tasks")
-            machine = _Machine(target_of(graph.target.data), load_of(graph, self.context))
+            target = target_of(graph.target.data)
+            ring_us = ring_stages(graph) * STAGE_BYTES / target.sm_bytes_per_us
+            machine = _Machine(target, load_of(graph, self.context), ring_us)
             for grid in graph.grids:
                 self._place(grid, machine)
             self.count("estimated_ns", round(max(machine.free_us) * NS_PER_US))
@@ -62,15 +68,18 @@ class ScheduleList(MpkPass):
         tasks = "1 task each" if most == 1 else f"at most {most} tasks each"
         ends = f"within {machine.took_us(grid):.0f} us"
         grid.placement_reason = StringAttr(f"earliest end: {where}, {tasks}, {ends}")
+        self.count("dynamic", int(grid.mark_dynamic()))
         self.count("tables", int(not (sms == in_turn).all()))
 
 
 @dataclass
 class _Machine:
-    """What is known of every SM while tasks are placed; all times are microseconds since the step began."""
+    """What is known of every SM while tasks are placed; all times are microseconds since the step began. ``ring_us``:
+    how long an SM's share of bandwidth takes to fill its ring."""
 
     target: Target
     load: Load
+    ring_us: float
     ended_us: dict[GridOp, float] = field(default_factory=dict[GridOp, float])
     signallers: dict[SSAValue, list[GridOp]] = field(default_factory=lambda: defaultdict(list))
 
@@ -86,7 +95,8 @@ class _Machine:
         sms = np.empty(grid.num_tasks, np.int64)
         ended = 0.0
         for task in range(grid.num_tasks):
-            loaded = self.loaded_us + stream_us[task]
+            begin = np.maximum(self.loaded_us, self.free_us - self.ring_us)
+            loaded = begin + stream_us[task]
             end = np.maximum(loaded, np.maximum(self.free_us, ready) + work_us[task])
             sm = int(np.lexsort((self.free_us, self.loaded_us, end))[0])
             sms[task], self.free_us[sm], self.loaded_us[sm] = sm, end[sm], loaded[sm]

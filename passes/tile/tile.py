@@ -29,7 +29,7 @@ from ...dialects.tg import (
 )
 from ...tasks import load_extensions
 from ..base import MpkPass
-from . import attention, general, linear, ranks, shaping, simple
+from . import attention, experts, general, linear, ranks, shaping, simple
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
 from .decisions import OVERRIDE, Decision
 from .expand import streams_weight
@@ -37,7 +37,7 @@ from .map import copy_into
 from .shaping import in_state
 from .views import by_first, by_last
 
-_RULES = (attention, general, linear, ranks, shaping, simple)  # importing a module registers its rules
+_RULES = (attention, experts, general, linear, ranks, shaping, simple)  # importing a module registers its rules
 STEP_METADATA = "mpk.step"
 """Attribute of the function that holds facts for the host side; it becomes the graph's metadata."""
 

@@ -38,10 +38,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
         **_SIZES,
     },
     "llama3": SHAPES["llama-3.2-1b"] | _SIZES,
+    "qwen3_moe": SHAPES["tiny-experts"],
 }
 
 GENERAL_KINDS = frozenset({"map", "reduce", "normalize", "matmul", "gather", "index_copy"})
 """What graphs that are no decoders are made of; decoders need none of them."""
+
+EXPERT_KINDS = frozenset({"top_k_gate", "grouped_linear", "expert_sum"})
+"""What only decoders with experts are made of."""
 
 RANK_KINDS = frozenset({"push", "rank_sum", "shard_embedding"})
 """What only decoders for several ranks are made of."""

@@ -40,10 +40,10 @@ def test_the_bodys_operands_are_those_declared_in_order(kind: TaskKind[Any]) -> 
 def test_every_body_has_a_run_that_waits_and_streaming_ones_a_load(kind: TaskKind[Any]) -> None:
     text = kind.header()
     assert "#pragma once" in text
-    assert re.search(r"static __device__ void run\(Context& context, const Task& task", text)
+    assert re.search(r"static __device__ __forceinline__ void run\(Context& context, const Task& task", text)
     assert text.count("context.wait(task)") == 1
     streams = any(operand.streamed for operand in kind.operands)
-    assert ("static __device__ bool load(Loader& loader" in text) is streams
+    assert ("static __device__ __forceinline__ bool load(Loader& loader" in text) is streams
 
 
 TELLING = [kind for kind in BUILTIN_KINDS if any(o.tells and o.access.writes for o in kind.operands)]

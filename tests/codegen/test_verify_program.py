@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Callable[[Program], Program], str]] = {
     ),
     "too much shared memory": (
         lambda p: replace(p, launch=replace(p.launch, shared_bytes=1 << 20)),
-        "resources: 1048576 bytes of shared memory",
+        "resources: a launch with 1048576 bytes of shared memory",
     ),
     "relaxed arrivals": (
         with_header(ATOMS, r"red\.release\.gpu", "red.relaxed.gpu"),

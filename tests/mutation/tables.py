@@ -13,6 +13,8 @@ from mpk_ir.codegen.abi import TaskFlag
 from mpk_ir.codegen.program import MAX_SIGNALS, MAX_WAITS, Program
 from mpk_ir.core.memory import Space
 
+from .split import SPLIT_DAMAGES
+
 Array = np.ndarray[Any, Any]
 Damage = Callable[[Program, np.random.Generator], Program | None]
 
@@ -485,4 +487,5 @@ DAMAGES: tuple[Damage, ...] = (
     poll_any_event,
     count_polled_data,
     write_half_a_word,
+    *SPLIT_DAMAGES,
 )

@@ -21,13 +21,13 @@ def subjects() -> list[Subject]:
 
 @pytest.fixture(scope="module")
 def score(subjects: list[Subject]) -> Score:
-    return measure(subjects, 450, 11, simulate_every=4)
+    return measure(subjects, 520, 11, simulate_every=4)
 
 
 def test_no_unsafe_plan_is_accepted(score: Score) -> None:
     whole, _, _ = totals(score)
     assert whole.accepted == []
-    assert whole.unsafe >= 450
+    assert whole.unsafe >= 520
 
 
 def test_no_plan_goes_wrong_that_the_judge_calls_safe(score: Score) -> None:

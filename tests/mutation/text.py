@@ -10,6 +10,7 @@ from mpk_ir.codegen.program import Program
 
 Weakening = Callable[[Program], Program]
 ATOMS, CONTEXT, KERNEL = "mpk/atoms.cuh", "mpk/runtime/context.cuh", "mpk/runtime/kernel.cuh"
+LINEAR = "mpk/tasks/linear.cuh"
 
 
 def _edit(program: Program, name: str, pattern: str, text: str) -> Program:
@@ -83,12 +84,18 @@ def give_stages_back_early(program: Program) -> Program:
     return _edit(program, CONTEXT, r" \+ \(used & zero\(\)\)", "")
 
 
+def keep_stages(program: Program) -> Program:
+    """Products never give the stages of their weights back: the ring stops when it has gone round once."""
+    return _edit(program, LINEAR, r"context\.release_stages\(used, kGroupStages\);", "")
+
+
 POLLED_WEAKENINGS: tuple[Weakening, ...] = (
     narrow_polled_load,
     narrow_polled_store,
     publish_by_plain_stores,
     copy_state_without_fence,
     give_stages_back_early,
+    keep_stages,
 )
 """Unsafe for decoders, whose polled data has readers on other SMs and whose weights and caches are streamed."""
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from mpk_ir.codegen.program import MAX_WAITS, Program
-from mpk_ir.core.memory import Space
+from mpk_ir.core.memory import Space, step_counter_offset
 
+from .split import with_constant
 from .tables import WAIT, queues_of, swap_neighbours, with_queues
 
 Variant = Callable[[Program, np.random.Generator], Program | None]
@@ -103,7 +104,8 @@ def spread_buffers(program: Program, generator: np.random.Generator) -> Program 
             buffers[number] = replace(buffers[number], offset_bytes=end)
             end += -(-buffers[number].bytes // 256) * 256
         end = 2 * program.polled_bytes if polled else end
-    return replace(program, buffers=tuple(buffers), arena_bytes=end)
+    spread = replace(program, buffers=tuple(buffers), arena_bytes=end)
+    return with_constant(spread, "kStepCounterOffset", step_counter_offset(end))
 
 
 def read_less(program: Program, generator: np.random.Generator) -> Program | None:

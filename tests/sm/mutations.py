@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntegerAttr, i64
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DictionaryAttr, IntAttr, IntegerAttr, i64
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineMap
 
-from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp
+from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp, SharedMemoryAttr
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.expansion import event_elements
 from mpk_ir.dialects.sm.ops import EventOp, EventUse, dense_i32
@@ -178,6 +178,27 @@ def wait_for_another(graph: GraphOp, generator: np.random.Generator) -> str | No
     return f"@{grid.sym_name.data} waits for @{event.sym_name.data}[{element}] too"
 
 
+def split_otherwise(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """Blocks split their shared memory in another way than planned."""
+    split = graph.shared_memory
+    if split is None:
+        return None
+    stages = int(generator.choice((1, 2, 3, split.stages.data, split.stages.data + 1)))
+    scratch = max(0, split.scratch_bytes.data + int(generator.choice((-256, 0, 128))))
+    graph.shared_memory = SharedMemoryAttr(IntAttr(stages), split.stage_bytes, IntAttr(scratch))
+    return f"{stages} stages, {scratch} bytes of scratch"
+
+
+def deal_to_others(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """Work that is dealt at run time is dealt to a task more or less than there are."""
+    grid = _pick(generator, [g for g in graph.grids if g.dynamic is not None])
+    if grid is None:
+        return None
+    takers = grid.task_kind.takers(grid.task_params) + int(generator.choice((-1, 1)))
+    grid.params = DictionaryAttr(grid.params.data | {"takers": IntegerAttr(takers, i64)})
+    return f"@{grid.sym_name.data} deals to {takers}"
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     drop_wait,
     drop_signal,
@@ -188,4 +209,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     move_task,
     alias_buffers,
     wait_for_another,
+    split_otherwise,
+    deal_to_others,
 )

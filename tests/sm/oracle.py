@@ -25,6 +25,8 @@ from mpk_ir.dialects.sm.ops import EventUse
 from mpk_ir.tasks import task_kind
 from mpk_ir.tasks.base import Access, Operand
 
+from .ring import Split
+
 Key = tuple[SSAValue | None, int]
 """An event element; of tables by number alone."""
 
@@ -97,6 +99,9 @@ class NaivePlan:
         self.polled: set[Key] = set()
         self.arena = 0
         self.polled_bytes = 0
+        self.takers: dict[int, int] = {}
+        """By grid: among how many tasks its body deals the work."""
+        self.split = Split.of_graph(graph) if graph is not None else None
         if graph is not None:
             self._read_graph(graph)
 
@@ -116,8 +121,13 @@ class NaivePlan:
                 buffer.space.data, buffer.shape, begin, end, buffer.polled is not None, width
             )
         for number, grid in enumerate(graph.grids):
+            self._note_takers(number, grid.task_kind.takers(grid.task_params))
             for flat, index in enumerate(product(*map(range, grid.shape))):
                 self._add_task(graph, number, grid, flat, index)
+
+    def _note_takers(self, grid: int, takers: int) -> None:
+        if takers:
+            self.takers[grid] = takers
 
     def _add_task(self, graph: GraphOp, number: int, grid: GridOp, flat: int, index: tuple[int, ...]) -> None:
         task = len(self.sm)
@@ -144,10 +154,14 @@ class NaivePlan:
         """What the kernel would read."""
         plan = NaivePlan()
         plan.arena = program.arena_bytes
+        plan.split = Split.of_tables(program)
         plan.said = {(None, event): int(count) for event, count in enumerate(program.event_count)}
         plan.steps = [(None, program.step_event)]
         plan.polled = {(None, event) for event in np.flatnonzero(program.event_polled).tolist()}
         plan.polled_bytes = program.polled_bytes
+        for number, grid in enumerate(program.grids):
+            kind = task_kind(grid.kind)
+            plan._note_takers(number, kind.takers(kind.params_from(grid.params)))
         for number, buffer in enumerate(program.buffers):
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
@@ -191,6 +205,8 @@ class NaivePlan:
             return "counting"
         if self._cannot_be_polled():
             return "polled"
+        if self._dealt_badly():
+            return "dealing"
         before, strong, told = self.before(), self.before(polled=False), self.before(telling=True)
         if before is None or strong is None or told is None:
             return "deadlock"
@@ -199,6 +215,7 @@ class NaivePlan:
             "memory-model": self._read_ahead,
             "coverage": lambda _: self._reads_nothing(),
             "memory": self._shares_memory,
+            "ring": lambda _: self.split is not None and self.split.is_wrong(),
             "step": lambda _: self._outlives_step(before),
         }
         return next((rule for rule, broken in checks.items() if broken(strong)), None)
@@ -219,6 +236,20 @@ class NaivePlan:
             for pair in zip(keys, targets, strict=True)
         ]
         return any(self.said.get(key) != target for key, target in waits)
+
+    def _dealt_badly(self) -> bool:
+        """Whether work that is dealt at run time is dealt to other tasks than there are, or a task has a box of its
+        own, although nobody knows yet which part will be its."""
+        for grid, takers in self.takers.items():
+            boxes: dict[tuple[Hashable, int], set[tuple[tuple[int, ...], tuple[int, ...]]]] = defaultdict(set)
+            tasks: set[int] = set()
+            for key, touches in self.touches.items():
+                for touch in (touch for touch in touches if touch.grid == grid):
+                    boxes[key, touch.operand].add((touch.low, touch.high))
+                    tasks.add(touch.task)
+            if len(tasks) != takers or any(len(found) > 1 for found in boxes.values()):
+                return True
+        return False
 
     def _cannot_be_polled(self) -> bool:
         """Whether words would be read that nobody marks, or marked twice: each polled word is written by one task, of

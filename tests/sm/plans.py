@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from xdsl.dialects.builtin import ModuleOp, bf16
+from xdsl.dialects.builtin import ModuleOp, bf16, f32
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 
@@ -35,7 +35,7 @@ class GraphPlan:
     layers: tuple[Layer, ...]
 
 
-KINDS = ("linear", "add", "sub", "mul", "neg", "silu", "rms_norm", "silu_mul", "slice")
+KINDS = ("linear", "add", "sub", "mul", "neg", "silu", "rms_norm", "silu_mul", "slice", "softmax", "gram", "experts")
 
 
 @st.composite
@@ -74,6 +74,13 @@ def _layer_ops(number: int, layer: Layer, values: list[SSAValue]) -> list[Operat
         case "rms_norm":
             weight = tg.ParamOp(f"w{number}", tg.tensor((columns,), bf16))
             return [weight, tg.RmsNormOp(x, weight.result, 1e-6)]
+        case "softmax":
+            return [tg.SoftmaxOp(x, 1)]
+        case "gram":
+            turned = tg.TransposeOp(x, (1, 0))
+            return [turned, tg.MatmulOp(x, turned.result)]
+        case "experts":
+            return _experts(number, x, layer.width)
         case "add":
             return [tg.AddOp(x, other)]
         case "sub":
@@ -89,6 +96,19 @@ def _layer_ops(number: int, layer: Layer, values: list[SSAValue]) -> list[Operat
             return [tg.SiluMulOp(x, other)]
         case _:
             return [tg.SiluOp(x)]
+
+
+def _experts(number: int, x: SSAValue, width: int) -> list[Operation]:
+    """Each row's two of five experts, weighted: gated, then back to the columns of ``x``."""
+    columns = tg.shape_of(x)[1]
+    router = tg.ParamOp(f"r{number}", tg.tensor((5, columns), bf16))
+    logits = tg.LinearOp(x, router.result, element=f32)
+    gate = tg.TopKGateOp(logits.result, 2)
+    up = tg.ParamOp(f"u{number}", tg.tensor((5 * 2 * width, columns), bf16))
+    down = tg.ParamOp(f"d{number}", tg.tensor((5 * columns, width), bf16))
+    inner = tg.GroupedLinearOp(x, up.result, gate.experts, 5, gated=True)
+    parts = tg.GroupedLinearOp(inner.result, down.result, gate.experts, 5)
+    return [router, logits, gate, up, down, inner, parts, tg.ExpertSumOp(parts.result, gate.weights)]
 
 
 def random_params(module: ModuleOp, seed: int) -> dict[str, np.ndarray[Any, Any]]:

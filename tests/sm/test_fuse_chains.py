@@ -15,6 +15,7 @@ from mpk_ir.dialects.sm.expansion import placement
 from mpk_ir.passes.base import collect_statistics
 from mpk_ir.passes.sm.elide_waits import ElideWaits
 from mpk_ir.passes.sm.fuse_chains import FuseChains
+from mpk_ir.passes.sm.pipeline import Pipeline
 from mpk_ir.passes.sm.plan_memory import PlanMemory
 from mpk_ir.passes.sm.schedule import Schedule
 from mpk_ir.passes.sm.synthesize_events import SynthesizeEvents
@@ -33,7 +34,7 @@ from .test_schedule import program_of
 def scheduled(drawn: GraphPlan, target: str, *, chains: bool) -> ModuleOp:
     module = build(drawn)
     passes = (Tile(target=target), SynthesizeEvents(), Schedule(), *([FuseChains()] if chains else []))
-    for one in (*passes, ElideWaits(), PlanMemory(), Verify()):
+    for one in (*passes, ElideWaits(), Pipeline(), PlanMemory(), Verify()):
         one.apply(Context(), module)
     return module
 

@@ -18,6 +18,7 @@ from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.lower.lower_to_cuda import LowerToCuda
 from mpk_ir.passes.sm.fuse_events import FuseEvents
 from mpk_ir.passes.sm.normalize_events import NormalizeEvents
+from mpk_ir.passes.sm.pipeline import Pipeline
 from mpk_ir.passes.sm.plan_memory import PlanMemory
 from mpk_ir.passes.sm.schedule import Schedule
 from mpk_ir.passes.sm.synthesize_events import SynthesizeEvents
@@ -36,6 +37,7 @@ def plan(module: ModuleOp, *, reduce: bool = True, fuse: bool = True, limit: int
         *([FuseEvents()] if fuse else []),
         NormalizeEvents(limit=limit),
         Schedule(),
+        Pipeline(),
         PlanMemory(),
         Verify(),
         LowerToCuda(),
@@ -118,7 +120,7 @@ def test_graph_op_round_trips_through_text() -> None:
     from mpk_ir.dialects.sm import Sm
 
     module = build(GraphPlan(40, tuple(_diamond())))
-    for one in (Tile(target="sim"), SynthesizeEvents(), FuseEvents(), Schedule(), PlanMemory()):
+    for one in (Tile(target="sim"), SynthesizeEvents(), FuseEvents(), Schedule(), Pipeline(), PlanMemory()):
         one.apply(Context(), module)
     context = Context()
     for dialect in (Builtin, Func, Sm):

@@ -24,6 +24,7 @@ from mpk_ir.passes.lower.lower_to_cuda import LowerToCuda
 from mpk_ir.passes.sm.elide_waits import ElideWaits
 from mpk_ir.passes.sm.fuse_events import FuseEvents
 from mpk_ir.passes.sm.normalize_events import NormalizeEvents
+from mpk_ir.passes.sm.pipeline import Pipeline
 from mpk_ir.passes.sm.plan_memory import ALIGNMENT_BYTES, PlanMemory
 from mpk_ir.passes.sm.poll_data import PollData
 from mpk_ir.passes.sm.schedule import Schedule
@@ -45,7 +46,7 @@ def planned(
     module: ModuleOp, schedule: MpkPass, target: str = "sim", *, reuse: bool = True, polled: bool = True
 ) -> GraphOp:
     events = (SynthesizeEvents(), FuseEvents(), NormalizeEvents())
-    passes = [Tile(target=target), *([PollData()] if polled else []), *events, schedule, PlanMemory(reuse)]
+    passes = [Tile(target=target), *([PollData()] if polled else []), *events, schedule, Pipeline(), PlanMemory(reuse)]
     for one in (*passes, Verify()):
         one.apply(Context(), module)
     return graph_of(module)

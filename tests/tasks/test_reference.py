@@ -21,7 +21,9 @@ from mpk_ir.tasks.attention import Attention, AttentionParams, split_range
 from mpk_ir.tasks.attention_merge import AttentionMerge, AttentionMergeParams
 from mpk_ir.tasks.elementwise import BINARY, FUNCTIONS, Elementwise, ElementwiseParams
 from mpk_ir.tasks.embedding import Embedding, EmbeddingParams
+from mpk_ir.tasks.expert_sum import ExpertSum, ExpertSumParams
 from mpk_ir.tasks.gather import Gather
+from mpk_ir.tasks.grouped_linear import GroupedLinear, GroupedLinearParams, items_of
 from mpk_ir.tasks.index_copy import IndexCopy
 from mpk_ir.tasks.join import Join, JoinParams
 from mpk_ir.tasks.kv_append import KvAppend, KvAppendParams
@@ -36,6 +38,7 @@ from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
 from mpk_ir.tasks.rope import Rope, RopeParams
 from mpk_ir.tasks.select import Select, SelectParams
 from mpk_ir.tasks.shard_embedding import ShardEmbedding, ShardEmbeddingParams
+from mpk_ir.tasks.top_k_gate import TopKGate, TopKGateParams
 
 Array = np.ndarray[Any, Any]
 SEEDS = st.integers(0, 2**32)
@@ -64,6 +67,7 @@ def close(found: Array, expected: Any) -> None:
 def test_every_kind_is_tested_here() -> None:
     tested = (Advance, Argmax, Attention, AttentionMerge, Elementwise, Embedding)
     tested += (Join, KvAppend, Linear, Push, RankSum, RmsNorm, Rope, Select, ShardEmbedding)
+    tested += (TopKGate, GroupedLinear, ExpertSum)
     general = (Map, Reduce, Normalize, Matmul, Gather, IndexCopy)  # in test_general_kinds.py
     assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general}
 
@@ -315,3 +319,56 @@ def test_advance_keeps_sampled_tokens_and_deals_rows() -> None:
 def test_join_touches_nothing() -> None:
     Join().reference(JoinParams(), {}, (0,))
     assert Join().operands == ()
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(0, 3))
+def test_top_k_gate_chooses_as_torch_and_leaves_other_rows_alone(seed: int, k: int, active: int) -> None:
+    logits = normal(seed, 3, 9)
+    weights, experts = np.full((3, k), -1.0, np.float32), np.full((3, k), -1, np.int32)
+    views = {"logits": logits, "weights": weights, "experts": experts, "row_count": np.array([active], np.int32)}
+    TopKGate().reference(TopKGateParams(9, k, 3), views, (0,))
+    chosen = torch.from_numpy(logits).topk(k)
+    assert experts[:active].tolist() == chosen.indices[:active].tolist()
+    close(weights[:active], torch.softmax(chosen.values, 1)[:active])
+    assert (experts[active:] == -1).all()
+
+
+def test_the_first_of_equal_logits_is_chosen() -> None:
+    views: dict[str, Array] = {"logits": np.zeros((1, 5), np.float32), "weights": np.zeros((1, 2), np.float32)}
+    views["experts"] = np.zeros((1, 2), np.int32)
+    TopKGate().reference(TopKGateParams(5, 2, 1), views, (0,))
+    assert views["experts"].tolist() == [[0, 1]]
+    assert views["weights"].tolist() == [[0.5, 0.5]]
+
+
+@given(SEEDS, st.integers(1, 7), st.booleans(), st.booleans(), st.sampled_from((8, 16, 24)))
+def test_takers_of_a_grouped_linear_compute_all_of_it_and_nothing_twice(
+    seed: int, takers: int, gated: bool, per_slot: bool, columns: int
+) -> None:
+    params = GroupedLinearParams(6, 24, 16, 2, 4, columns, takers, gated, per_slot)
+    experts = np.random.default_rng(seed).integers(0, 6, (4, 2)).astype(np.int32)
+    x, weight = normal(seed, 4, 32 if per_slot else 16), normal(seed + 1, 6 * params.expert_rows, 16)
+    y, writes = np.zeros((4, 48), np.float32), np.zeros((6, 24), np.int64)
+    for taker in range(takers):
+        GroupedLinear().reference(params, {"x": x, "weight": weight, "experts": experts, "y": y}, (taker,))
+        for expert, part in items_of(params, experts, taker):
+            writes[expert, part] += 1
+    assert (writes == np.isin(np.arange(6), experts)[:, None]).all()
+    for row in range(4):
+        for slot in range(2):
+            own = torch.from_numpy(x[row, 16 * slot : 16 * slot + 16] if per_slot else x[row])
+            product = torch.from_numpy(weight.reshape(6, -1, 16)[experts[row, slot]]) @ own
+            value = torch.nn.functional.silu(product[:24]) * product[24:] if gated else product
+            close(y[row, 24 * slot : 24 * slot + 24], value)
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(0, 1))
+def test_expert_sum_weighs_and_adds(seed: int, slots: int, block: int) -> None:
+    x, weights, y = (
+        normal(seed, 3, slots * 12),
+        normal(seed + 1, 3, slots),
+        np.zeros((3, 8 if block == 0 else 4), np.float32),
+    )
+    ExpertSum().reference(ExpertSumParams(slots, 8, 3, 12), {"x": x, "weights": weights, "y": y}, (block,))
+    expected = torch.einsum("rsc,rs->rc", torch.from_numpy(x.reshape(3, slots, 12)), torch.from_numpy(weights))
+    close(y, expected[:, 8 * block : 8 * block + 8])

@@ -10,7 +10,7 @@ template <int kColumns, int kRows, int kTotal>
 struct Softcap {
   enum Operand { kX, kRowCount, kY };
 
-  static __device__ void run(mpk::Context& context, const mpk::Task& task, float cap) {
+  static __device__ __forceinline__ void run(mpk::Context& context, const mpk::Task& task, float cap) {
     const int* row_count = mpk::operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     const int columns = min(kColumns, kTotal - task.index[0] * kColumns);

@@ -1,7 +1,8 @@
-// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda | filecheck %s
-// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-plan-memory,lower-to-cuda -t cuda | filecheck %s --check-prefix TEXT
-// RUN: mpk-opt %s -p 'sm-synthesize-events,lower-to-cuda{ring_kib=64 profile=true}' | filecheck %s --check-prefix OPTIONS
-// RUN: not mpk-opt %s -p lower-to-cuda 2>&1 | filecheck %s --check-prefix EARLY
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-pipeline,sm-plan-memory,lower-to-cuda | filecheck %s
+// RUN: mpk-opt %s -p sm-synthesize-events,sm-schedule,sm-pipeline,sm-plan-memory,lower-to-cuda -t cuda | filecheck %s --check-prefix TEXT
+// RUN: mpk-opt %s -p 'sm-synthesize-events,sm-pipeline{ring_kib=64},lower-to-cuda{profile=true jitter_ns=500}' | filecheck %s --check-prefix OPTIONS
+// RUN: not mpk-opt %s -p sm-pipeline,lower-to-cuda 2>&1 | filecheck %s --check-prefix EARLY
+// RUN: not mpk-opt %s -p sm-synthesize-events,lower-to-cuda 2>&1 | filecheck %s --check-prefix UNSPLIT
 
 // Two bodies: @a and @c share one. The tables are still expanded from the graph beside it.
 sm.graph @step target "sim" {
@@ -36,6 +37,7 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
 // CHECK-NEXT:   cuda.constant @kBulkLoads 1
 // CHECK-NEXT:   cuda.constant @kProfile 0
+// CHECK-NEXT:   cuda.constant @kJitterNs 0
 // CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
 // CHECK-NEXT:   cuda.body 1 "mpk::Elementwise<mpk::functor::Neg, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false
 // CHECK-NEXT:   cuda.kernel @mpk_step blocks 4 threads 384 shared_bytes 216576
@@ -54,5 +56,7 @@ sm.graph @step target "sim" {
 
 // OPTIONS: cuda.constant @kRingStages 4
 // OPTIONS: cuda.constant @kProfile 1
+// OPTIONS: cuda.constant @kJitterNs 500
 
 // EARLY: lower-to-cuda: the graph has no step event
+// UNSPLIT: lower-to-cuda: the graph does not say how blocks split shared memory

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mpk/runtime/context.cuh"
+#include "mpk/runtime/jitter.cuh"
 
 namespace mpk {
 
@@ -57,7 +58,7 @@ __device__ __forceinline__ void run_body(Context& context, int slot, Arguments..
 
 // `Bodies` is printed for each program: its run and load switch on task.body.
 template <typename Bodies>
-__device__ void consume(Context& context, int first_task, int length) {
+__device__ __forceinline__ void consume(Context& context, int first_task, int length) {
   Shared& shared = block_shared();
   RingPosition<kTaskSlots> slots;
   for (int step = 0; step < shared.launch.num_steps; ++step) {
@@ -70,15 +71,17 @@ __device__ void consume(Context& context, int first_task, int length) {
       if (task.flags & TaskFlag::kOrdered) context.sync();
       context.stamp(ProfilePhase::kBegin);
       context.stamp(ProfilePhase::kReady);  // of a task that waits for nothing; a wait stamps again
+      jitter(Moment::kBeforeTask, context.task_number, step);
       Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
+      jitter(Moment::kBeforeSignal, context.task_number, step);
       leave_task(context, slots.stage);
     }
   }
 }
 
 // Copies task records to shared memory, as many ahead as there are slots, the next one in registers.
-__device__ inline void fetch(const Task* queue, int length) {
+__device__ __forceinline__ void fetch(const Task* queue, int length) {
   Shared& shared = block_shared();
   constexpr int kWords = sizeof(Task) / 4, kPerLane = ceil_div(kWords, 32);
   const int lane = threadIdx.x % 32;
@@ -110,7 +113,7 @@ __device__ inline void fetch(const Task* queue, int length) {
 
 // The whole warp copies records, kRecordsAhead - 1 ahead; the lanes of the loader stream what a task asks for.
 template <typename Bodies>
-__device__ void load(Loader& loader, const Task* queue, int first_task, int length) {
+__device__ __forceinline__ void load(Loader& loader, const Task* queue, int first_task, int length) {
   constexpr int kVectors = sizeof(Task) / 16;
   static_assert(kVectors <= 32 && sizeof(Task) % 16 == 0, "a lane copies 16 bytes of a record");
   Shared& shared = block_shared();
@@ -131,6 +134,7 @@ __device__ void load(Loader& loader, const Task* queue, int first_task, int leng
       async_copy_wait<kRecordsAhead - 1>();
       __syncwarp();
       bool goes_on = true;
+      jitter(Moment::kBeforeLoad, loader.task_number, step);
       if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
         if (lane < kLoaderLanes) loader.drain();
@@ -142,7 +146,7 @@ __device__ void load(Loader& loader, const Task* queue, int first_task, int leng
 }
 
 // Tells the host of the block's first failure. After a role waited in vain for another of its block, stops the launch.
-__device__ inline void report_failure(const Failure& failure, const Arrivals& arrivals) {
+__device__ __forceinline__ void report_failure(const Failure& failure, const Arrivals& arrivals) {
   const Launch& launch = block_shared().launch;
   if (atomicAdd(launch.failures, 1u) == 0) {
     const bool of_event = failure.code == ErrorCode::kEventTimeout;
@@ -159,7 +163,7 @@ __device__ inline void report_failure(const Failure& failure, const Arrivals& ar
 }
 
 // One thread: until the others have ended, makes failures of this block known to the rest, and the other way round.
-__device__ inline void watch() {
+__device__ __forceinline__ void watch() {
   Shared& shared = block_shared();
   const volatile int* ended = &shared.roles_ended;
   bool reported = false;
@@ -185,7 +189,7 @@ __device__ __forceinline__ void end_role() {
   if (threadIdx.x % 32 == 0) atomicAdd(&block_shared().roles_ended, 1);
 }
 
-__device__ inline void initialize(const Launch& launch) {
+__device__ __forceinline__ void initialize(const Launch& launch) {
   Shared& shared = block_shared();
   shared.launch = launch;
   for (int stage = 0; stage < kRingStages; ++stage) {
@@ -211,7 +215,7 @@ struct Launches {
 };
 
 template <typename Bodies>
-__device__ void run_kernel(const Launches& launches) {
+__device__ __forceinline__ void run_kernel(const Launches& launches) {
   const Launch& launch = launches.of[kRanks == 1 ? 0 : blockIdx.x / kRankBlocks];
   const int begin = launch.queue_begin[block_of_rank()];
   const int length = launch.queue_begin[block_of_rank() + 1] - begin;

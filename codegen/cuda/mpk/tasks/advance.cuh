@@ -14,7 +14,7 @@ struct Advance {
   };
   static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     Scratch& scratch = context.next_scratch<Scratch>();
     context.wait(task);
     keep_tokens(context, scratch, task);

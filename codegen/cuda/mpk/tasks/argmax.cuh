@@ -15,7 +15,7 @@ struct Argmax {
     int column[kConsumerWarps];
   };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;

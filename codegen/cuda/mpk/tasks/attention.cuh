@@ -71,7 +71,7 @@ struct Attention {
 
   // Keys and values of earlier steps go through the ring, some positions a stage, keys first. Only where one row uses
   // them, for all its heads at once: more would not fit in registers.
-  static __device__ bool load(Loader& loader, const Task& task) {
+  static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     loader.wait_for_step();
     const Range range = range_of(task);
     if (!range.streams) return true;
@@ -93,8 +93,8 @@ struct Attention {
     return true;
   }
 
-  static __device__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
-                             float softcap = 0.0f) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
+                                             float softcap = 0.0f) {
     Scratch& scratch = context.next_scratch<Scratch>();
     const Range range = range_of(task);
     const Scores scores{scale * kLog2E, softcap * kLog2E};

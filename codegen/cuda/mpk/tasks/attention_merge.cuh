@@ -19,7 +19,7 @@ struct AttentionMerge {
     float highest[kParts], total[kParts];
   };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows);
     context.wait(task);
     const int pair = context.thread % round_up(kPairs, 32);

@@ -52,7 +52,7 @@ template <typename Function, int kColumns, int kRows, int kTotal>
 struct Elementwise {
   enum Operand { kA, kB, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     const int columns = min(kColumns, kTotal - task.index[0] * kColumns);

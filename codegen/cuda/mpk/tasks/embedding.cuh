@@ -10,7 +10,7 @@ template <int kColumns, int kRows, int kStride, bool kPacked>
 struct Embedding {
   enum Operand { kTable, kIds, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.wait(task);
     context.sync();  // all warps have left the tasks before: what is published here tells so
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);

@@ -9,7 +9,7 @@ template <typename TaskBlock, typename Result, typename Y, typename X, typename 
 struct Gather {
   enum Operand { kX, kIds, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long step = IdAxis::step(task.row_stride[kX]);
     context.wait(task);

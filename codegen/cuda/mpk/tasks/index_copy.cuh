@@ -9,7 +9,7 @@ template <typename TaskBlock, typename Moved, typename X, typename Source, typen
 struct IndexCopy {
   enum Operand { kSource, kIds, kX };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long step = IdAxis::step(task.row_stride[kX]);
     context.wait(task);

@@ -6,7 +6,7 @@
 namespace mpk {
 
 struct Join {
-  static __device__ void run(Context& context, const Task& task) { context.wait(task); }
+  static __device__ __forceinline__ void run(Context& context, const Task& task) { context.wait(task); }
 };
 
 }  // namespace mpk

@@ -9,7 +9,7 @@ template <int kHeadDim, int kPageSize, int kRows>
 struct KvAppend {
   enum Operand { kCache, kNew, kRowState, kPageTable };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.wait(task);
     for (int row = context.warp(); row < kRows; row += kConsumerWarps) {
       const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;

@@ -27,7 +27,7 @@ constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
 constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
-constexpr int kMostEarlyVectors = 20;                                        // of x and of weights taken before it
+constexpr int kMostEarlyVectors = 16;                                        // of x and of weights taken before it
 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
@@ -63,10 +63,10 @@ struct Linear {
                                : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
   // While a task waits for x, its first weights go to registers: of some tiles, or of some stages of the first.
   static constexpr int kMostEarlyGroups =
-      max_of(kMostEarlyVectors - kSegmentVectors, 0) / (kGroupStages * kStageVectors);
+      max_of(kMostEarlyVectors - kSegmentVectors - (kNorm ? 4 : 0), 0) / (kGroupStages * kStageVectors);
   static constexpr int kEarlyStages = min_of(kSegmentStages / kGroupStages, kMostEarlyGroups) * kGroupStages;
   static constexpr int kEarlyTiles =
-      kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups * kGroupStages / kSegmentStages);
+      kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups* kGroupStages / kSegmentStages);
   static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
@@ -85,7 +85,7 @@ struct Linear {
     int column[kHalves];
   };
 
-  static __device__ bool load(Loader& loader, const Task& task) {
+  static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     const int task_tiles = tiles_of(task);
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
@@ -97,7 +97,7 @@ struct Linear {
     return true;
   }
 
-  static __device__ void run(Context& context, const Task& task, float eps) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     const int rows = context.rows_from(task.index[1] * kRows, kRows);
     context.wait(task);
     const int task_tiles = tiles_of(task);

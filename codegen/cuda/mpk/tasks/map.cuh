@@ -30,7 +30,7 @@ struct Map {
     }
   };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     context.wait(task);
     for (int i = context.thread; i < block.rows * block.columns; i += kConsumers) {

@@ -10,7 +10,7 @@ template <typename TaskBlock, typename Result, typename Y, typename Lhs, typenam
 struct Matmul {
   enum Operand { kLhs, kRhs, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long lhs_step = LhsAxis::step(task.row_stride[kLhs]), rhs_step = RhsAxis::step(task.row_stride[kRhs]);
     context.wait(task);

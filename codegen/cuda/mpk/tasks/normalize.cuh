@@ -70,7 +70,7 @@ template <typename Function, typename TaskBlock, typename Result, typename Y, ty
 struct Normalize {
   enum Operand { kX, kWeight, kBiasVector, kY };
 
-  static __device__ void run(Context& context, const Task& task, float eps) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     const TaskBlock block(task);
     context.wait(task);
     for (int row = context.warp(); row < block.rows; row += kConsumerWarps) {

@@ -12,7 +12,7 @@ struct Push {
   static constexpr int kPerWord = 4 / kElementBytes;
   static constexpr int kPasses = ceil_div(kRows * ceil_div(kColumns, kPerWord), kConsumers);
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     const int first = task.index[0] * kColumns / kPerWord;
     const int words = ceil_div(min_of(kColumns, kTotal - task.index[0] * kColumns), kPerWord);

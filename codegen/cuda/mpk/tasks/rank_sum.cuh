@@ -13,7 +13,7 @@ struct RankSum {
 
   static constexpr int kPasses = ceil_div(kRows * kColumns / 8, kConsumers);
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     const int vectors = min_of(kColumns, kTotal - task.index[0] * kColumns) / 8;
     Vector16 sums[kPasses];

@@ -58,7 +58,7 @@ template <typename Function, typename TaskBlock, typename Result, typename Y, ty
 struct Reduce {
   enum Operand { kX, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const TaskBlock block(task);
     const long long step = ReducedAxis::step(task.row_stride[kX]);
     const int lane = context.lane(), active = min(32, ReducedAxis::kLength);

@@ -10,7 +10,7 @@ template <int kWidth, int kGroups, int kRows>
 struct RmsNorm {
   enum Operand { kX, kWeight, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task, float eps) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     context.wait(task);

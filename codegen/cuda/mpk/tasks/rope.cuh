@@ -10,7 +10,7 @@ template <int kHeads, int kHeadDim, int kRows>
 struct Rope {
   enum Operand { kX, kRowState, kInvFreq, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task, float scaling) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task, float scaling) {
     const int* row_count = operand<const int>(task, kRowCount);
     const int rows = row_count ? *row_count : kRows;
     context.wait(task);

@@ -14,7 +14,7 @@ struct Select {
 
   static constexpr int kPerLane = ceil_div(kChunks, 32);
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
     context.wait(task);
     context.sync();  // all warps have left the tasks before: what is published here tells so

@@ -10,7 +10,7 @@ template <int kColumns, int kRows, int kStride, bool kPacked, int kTokens>
 struct ShardEmbedding {
   enum Operand { kTable, kIds, kFirst, kRowCount, kY };
 
-  static __device__ void run(Context& context, const Task& task) {
+  static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.wait(task);
     context.sync();  // all warps have left the tasks before: what is published here tells so
     const int first = *operand<const int>(task, kFirst);

@@ -1,0 +1,150 @@
+"""sm-pipeline: how shared memory is split, what the ring holds, and that a ring which is accepted goes round."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xdsl.context import Context
+from xdsl.dialects.builtin import IntAttr
+
+from mpk_ir.core.errors import PlanError
+from mpk_ir.core.memory import shared_bytes
+from mpk_ir.core.target import target_of
+from mpk_ir.dialects.sm import SharedMemoryAttr, StreamAttr
+from mpk_ir.passes.sm.pipeline import Pipeline
+from mpk_ir.passes.sm.verify import Verify
+from mpk_ir.proof import PlanRing, Rejection, TaskRef
+from mpk_ir.proof.ring import check_ring
+from mpk_ir.tasks import BUILTIN_KINDS
+
+from .conftest import PlanDecoder, graph_of
+from .ring import Split, Use, goes_round
+
+uses = st.builds(Use, st.integers(1, 9), st.integers(1, 6))
+NOWHERE = TaskRef("grid", (0,), 0, 0, 0)
+
+
+def accepted(stages: int, queue: list[Use]) -> bool:
+    takes = tuple(use.at_once for use in queue)
+    ring = PlanRing(stages, 16, 0, 1 << 20, takes, takes, (0,) * len(queue))
+    try:
+        check_ring(ring, (NOWHERE,) * len(queue))
+    except Rejection:
+        return False
+    return True
+
+
+@given(st.integers(1, 6), st.lists(uses, min_size=1, max_size=5), st.integers(0, 99))
+def test_a_ring_that_is_accepted_goes_round_in_any_order(stages: int, queue: list[Use], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    runs = goes_round(stages, queue, lambda able: str(generator.choice(able)))
+    if accepted(stages, queue):
+        assert runs
+    elif all(use.stages >= use.at_once for use in queue):
+        assert not runs
+
+
+@pytest.mark.parametrize("target", ["sim", "h200", "a100"])
+def test_the_ring_takes_what_scratch_leaves(plan_decoder: PlanDecoder, target: str) -> None:
+    graph = graph_of(plan_decoder(target))
+    split, limit = graph.shared_memory, target_of(target).shared_memory_bytes
+    assert split is not None
+    sizes = split.stages.data, split.stage_bytes.data, split.scratch_bytes.data
+    assert shared_bytes(*sizes) <= limit
+    assert split.stages.data == 16 or shared_bytes(sizes[0] + 1, *sizes[1:]) > limit
+    found = Split.of_graph(graph)
+    assert found is not None
+    assert not found.is_wrong()
+
+
+def test_prefetch_distance_is_the_ring_or_what_the_step_has_left(plan_decoder: PlanDecoder) -> None:
+    graph = graph_of(plan_decoder("h200"))
+    assert graph.shared_memory is not None
+    ring = graph.shared_memory.ring_bytes
+    ahead = [grid.stream.ahead_bytes.data for grid in graph.grids if grid.stream is not None]
+    assert all(0 <= distance <= ring for distance in ahead)
+    streaming = [grid.task_kind.streams for grid in graph.grids]
+    assert [grid.stream is not None for grid in graph.grids] == streaming
+
+
+def test_a_ring_too_small_for_a_body_is_not_planned(plan_decoder: PlanDecoder) -> None:
+    with pytest.raises(PlanError, match="expected at least 4"):
+        Pipeline(ring_kib=32).apply(Context(), plan_decoder())
+
+
+DAMAGES = {
+    "a smaller ring": (lambda s: replace_stages(s, 3), "waits for the loader to fill one"),
+    "a ring beyond shared memory": (lambda s: replace_stages(s, 99), "bytes of shared memory, a block has"),
+    "less scratch": (
+        lambda s: SharedMemoryAttr(s.stages, s.stage_bytes, IntAttr(16)),
+        "bytes of scratch, a half has 16",
+    ),
+}
+
+
+def replace_stages(split: SharedMemoryAttr, stages: int) -> SharedMemoryAttr:
+    return SharedMemoryAttr(IntAttr(stages), split.stage_bytes, split.scratch_bytes)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_split_that_cannot_work_is_rejected(plan_decoder: PlanDecoder, damage: str) -> None:
+    module = plan_decoder()
+    graph = graph_of(module)
+    assert graph.shared_memory is not None
+    change, text = DAMAGES[damage]
+    graph.shared_memory = change(graph.shared_memory)
+    found = Split.of_graph(graph)
+    assert found is not None
+    assert found.is_wrong()
+    with pytest.raises(Rejection, match=re.escape(text)) as caught:
+        Verify().apply(Context(), module)
+    assert caught.value.rule == "ring"
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        (None, "has 4 stages of the ring at a time, the plan says 0"),
+        (StreamAttr(IntAttr(2), IntAttr(0)), "the plan lets it keep 2"),
+        (StreamAttr(IntAttr(99), IntAttr(0)), "may keep 99 stages of a ring of"),
+    ],
+)
+def test_what_a_grid_keeps_must_be_what_its_body_takes(
+    plan_decoder: PlanDecoder, stream: StreamAttr | None, text: str
+) -> None:
+    module = plan_decoder()
+    grid = next(grid for grid in graph_of(module).grids if grid.kind.data == "linear")
+    grid.stream = stream
+    with pytest.raises(Rejection, match=re.escape(text)) as caught:
+        Verify().apply(Context(), module)
+    assert caught.value.tasks[0].grid == grid.sym_name.data
+
+
+def test_bodies_take_no_more_stages_at_once_than_they_say() -> None:
+    """`acquire_stages` is given an array; what the array holds at most must be what the kind declares."""
+    for kind in [kind for kind in BUILTIN_KINDS if kind.streams]:
+        text = kind.header()
+        taken = {1} if "context.acquire_stage()" in text else set[int]()
+        if "context.acquire_stages(" in text:
+            taken |= {_most_group_stages(text)}
+        assert taken, kind.name
+        assert max(taken) <= kind.stages_at_once, kind.name
+
+
+def _most_group_stages(text: str) -> int:
+    """Of linear: vectors of weights that fit in registers beside one stage of x, in stages."""
+    most = int(re.search(r"kMostGroupVectors = (\d+)", text)[1])  # type: ignore[index]
+    blocks = 16 * 1024 // 32 // 32 // 8
+    return (most - blocks) // (2 * blocks)
+
+
+def test_a_split_is_read_back_from_the_tables(plan_decoder: PlanDecoder) -> None:
+    graph = graph_of(plan_decoder())
+    split = Split.of_graph(graph)
+    assert split is not None
+    assert replace(split, stages=0).is_wrong()
