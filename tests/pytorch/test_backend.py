@@ -238,7 +238,8 @@ def _clamps_at_one(x: Tensor) -> tuple[Tensor, ...]:
 
 
 CASES: list[Callable[[Tensor], Any]] = [
-    _in_place, _view_of_input, _write_through_view, _argument_back, _twice, _views_of_one_result, _without_elements, _integers, _truths,
+    _in_place, _view_of_input, _write_through_view, _argument_back, _twice,
+    _views_of_one_result, _without_elements, _integers, _truths,
     _clamps_at_one,
 ]  # fmt: skip
 
