@@ -61,7 +61,7 @@ def why_left(node: Node) -> str | None:
     """Why PyTorch must run ``node``; None if it may be compiled."""
     if (why := why_unsupported(node)) is not None:
         return why
-    devices = {str(value.device) for one in (node, *node.all_input_nodes) for value in _tensors(one)}
+    devices = {str(value.device) for one in (node, *node.all_input_nodes) for value in tensors_of(one)}
     if len(devices) > 1:
         return f"{node.target}: tensors on {' and '.join(sorted(devices))}; move them to one device"
     return None
@@ -112,10 +112,11 @@ def _computes(node: Node) -> bool:
     """Whether ``node`` is more than a view, a number, or nothing."""
     name = str(node.target)
     views = ("view", "permute", "expand", "squeeze", "alias", "slice", "select", "getitem", "sym_", "detach", "split")
-    return bool(_tensors(node)) and not is_empty(node) and not any(view in name for view in views)
+    return bool(tensors_of(node)) and not is_empty(node) and not any(view in name for view in views)
 
 
-def _tensors(node: Node) -> list[torch.Tensor]:
+def tensors_of(node: Node) -> list[torch.Tensor]:
+    """The (fake) tensors that ``node`` makes."""
     import torch
 
     value: Any = node.meta.get("val")

@@ -132,6 +132,8 @@ def test_torchs_op_samples(dtype: torch.dtype, ops: Sequence[Any]) -> None:
     for (name, _, _), wanted in zip(listed, expected, strict=True):
         for want, got in zip(wanted, itertools.islice(found, len(wanted)), strict=True):
             tolerance = TOLERANCES[dtype] if want.is_floating_point() else 0
+            if dtype is torch.bfloat16 and name.startswith("cumsum"):
+                tolerance *= 4  # eager rounds each partial sum
             try:
                 torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
             except AssertionError as error:
