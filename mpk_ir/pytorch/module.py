@@ -201,7 +201,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
         return program.run_decompositions()
 
 
-def plain_attention() -> AbstractContextManager[None]:
+def plain_attention() -> AbstractContextManager[Any]:
     """While it lasts torch takes `scaled_dot_product_attention` apart, also on a GPU, where it has kernels for it."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
