@@ -8,12 +8,14 @@ name does so too, and forbids graph breaks of Python).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UnsupportedError, UsageError, did_you_mean
 from .lazy_region import LazyRegion
+from .module import plain_attention
 from .partition import Break, split
 from .report import REPORTS, GraphReport, RegionReport
 
@@ -54,11 +56,19 @@ def mpk(module: GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Ca
         inference_compiler=partial(_compile, options=options, direct=direct),
         decompositions=core_aten_decompositions(),
     )
-    wrapped = compiler(module, example_inputs)
+    with nullcontext() if _needs_gradients(example_inputs) else plain_attention():
+        wrapped = compiler(module, example_inputs)
     if not direct or len(direct[0].module.graph.find_nodes(op="placeholder")) != len(example_inputs):
         return wrapped
     (region,) = direct
     return lambda *arguments: region.results(arguments)
+
+
+def _needs_gradients(example_inputs: Sequence[Any]) -> bool:
+    """Whether PyTorch runs the graph: then with the kernels that it has for attention."""
+    import torch
+
+    return torch.is_grad_enabled() and any(getattr(one, "requires_grad", False) for one in example_inputs)
 
 
 def _translator() -> Any:

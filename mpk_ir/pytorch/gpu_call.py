@@ -30,6 +30,8 @@ _COPIED = 0
 Addresses: TypeAlias = tuple[int, ...]
 
 _executors: WeakSet[GpuExecutor] = WeakSet()
+_captured: set[GpuExecutor] = set()
+"""What CUDA graphs hold addresses of: nobody says when a graph is gone, so these stay."""
 
 
 def synchronize() -> None:
@@ -153,6 +155,7 @@ class GpuCall:
         for port, place in zip(ports[:inputs], key, strict=False):
             if not place:
                 port.copy_in(arguments[port.number])
+        _captured.add(self.executor)
         self.executor.capture(moved)
         for port, place in zip(ports[inputs:], key[inputs:], strict=True):
             if not place:

@@ -12,6 +12,7 @@ from ..core.target import SIM, Target
 from ..frontend.aten.importer import Roles, import_graph, is_symbolic
 from ..runtime.executor import is_capturing
 from ..runtime.weight_pool import WeightPool
+from .partition import tensors_of
 from .plan_cache import Key, PlanCache
 from .region import Region
 from .report import RegionReport
@@ -97,7 +98,7 @@ class LazyRegion:
         return [*map(_address, weights), *map(_version, weights)]
 
     def _compile(self, arguments: Sequence[Any]) -> Region:
-        target, device = choose(self.target, arguments)
+        target, device = choose(self.target, self.module)
         module = specialized(self.module, arguments)
         roles = Roles(parameters={number: f"argument.{number}" for number in self.parameters})
         pool = self._pool_of(self._versions(arguments))
@@ -119,13 +120,11 @@ def require_no_capture(what: str) -> None:
         raise UsageError(f"{what}, while a CUDA graph is captured", advice="call it once before the capture")
 
 
-def choose(name: str, arguments: Sequence[Any]) -> tuple[Target, Device | None]:
-    """The target by name; "auto" is where the tensors are."""
-    import torch
-
+def choose(name: str, module: GraphModule) -> tuple[Target, Device | None]:
+    """The target by name; "auto" is where the tensors of ``module`` are, which need not have arguments."""
     from ..cli.run_command import choose_target
 
-    if name == "auto" and not any(isinstance(one, torch.Tensor) and one.is_cuda for one in arguments):
+    if name == "auto" and not any(one.is_cuda for node in module.graph.nodes for one in tensors_of(node)):
         return SIM, None
     choice = choose_target(name)
     return choice.target, choice.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,8 +197,15 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     """Core ATen, functional."""
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), plain_attention():
         return program.run_decompositions()
+
+
+def plain_attention() -> AbstractContextManager[Any]:
+    """While it lasts torch takes `scaled_dot_product_attention` apart, also on a GPU, where it has kernels for it."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def check_devices(tensors: Mapping[str, Any]) -> None:

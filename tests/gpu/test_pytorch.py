@@ -132,6 +132,8 @@ def test_torchs_op_samples(dtype: torch.dtype, ops: Sequence[Any]) -> None:
     for (name, _, _), wanted in zip(listed, expected, strict=True):
         for want, got in zip(wanted, itertools.islice(found, len(wanted)), strict=True):
             tolerance = TOLERANCES[dtype] if want.is_floating_point() else 0
+            if dtype is torch.bfloat16 and name.startswith("cumsum"):
+                tolerance *= 4  # eager rounds each partial sum
             try:
                 torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
             except AssertionError as error:
@@ -155,10 +157,14 @@ def test_a_call_can_be_captured_in_a_cuda_graph(dtype: torch.dtype) -> None:
     """Two calls of one region in a graph, replayed many times, with calls outside the graph between replays."""
     model, x = Step().to("cuda", dtype), torch.randn(8, 64, device="cuda", dtype=dtype)
     compiled = torch.compile(model, backend=mpk)
-    compiled(x)
+
+    def twice() -> torch.Tensor:
+        return compiled(compiled(x.mT.contiguous().mT))  # one argument is copied
+
+    twice()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        result = compiled(compiled(x.mT.contiguous().mT))  # one argument is copied
+        result = twice()
     tolerance = 1e-3 if dtype is torch.float32 else 0.1
     for _ in range(20):
         x.copy_(torch.randn_like(x))

@@ -17,6 +17,8 @@ from mpk_ir.pytorch import REPORTS
 from mpk_ir.pytorch.backend import mpk
 from tests.project.files import ROOT
 
+from .test_random_aliasing import shared_memory
+
 Tensor = torch.Tensor
 
 
@@ -211,6 +213,11 @@ def _twice(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, y
 
 
+def _views_of_one_result(x: Tensor) -> tuple[Tensor, ...]:
+    y = torch.exp(x)
+    return y, y.t(), y[1:].t()[:2], torch.tanh(y[0]), x + 1
+
+
 def _without_elements(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, :0] * 2, torch.cat([x[:, :0], x * 2], 1)
 
@@ -231,7 +238,8 @@ def _clamps_at_one(x: Tensor) -> tuple[Tensor, ...]:
 
 
 CASES: list[Callable[[Tensor], Any]] = [
-    _in_place, _view_of_input, _write_through_view, _argument_back, _twice, _without_elements, _integers, _truths,
+    _in_place, _view_of_input, _write_through_view, _argument_back, _twice,
+    _views_of_one_result, _without_elements, _integers, _truths,
     _clamps_at_one,
 ]  # fmt: skip
 
@@ -253,6 +261,8 @@ def test_values_aliases_and_strides_are_eagers(function: Callable[[Tensor], Any]
         shares = (t.untyped_storage().data_ptr() for t in (want, one, got, other))
         want_at, one_at, got_at, other_at = shares
         assert (want_at == one_at) == (got_at == other_at), "whether the result is a view of the input"
+    wants, gots = zip(*pairs, strict=True)
+    assert shared_memory(gots) == shared_memory(wants), "whether results are views of each other"
 
 
 def test_gradients_are_left_to_pytorch() -> None:

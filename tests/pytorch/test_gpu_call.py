@@ -14,7 +14,7 @@ from mpk_ir.core.errors import DeviceError, KernelTimeoutError, UsageError
 from mpk_ir.core.target import H200
 from mpk_ir.pytorch import REPORTS, synchronize
 from mpk_ir.pytorch.backend import mpk
-from mpk_ir.pytorch.gpu_call import GpuCall
+from mpk_ir.pytorch.gpu_call import GpuCall, _captured
 from mpk_ir.pytorch.region import Region
 
 from .fake_gpu import DEVICE, FakeGpu, install
@@ -31,6 +31,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     with torch.no_grad():
         yield install(monkeypatch)
     torch._dynamo.reset()
+    _captured.clear()
     gc.collect()  # regions free their memory while the fake is there
 
 
@@ -170,6 +171,10 @@ def test_a_captured_call_replays_with_memory_of_its_own(gpu: FakeGpu, transposed
         torch.testing.assert_close(result, function(x, y))
         torch.testing.assert_close(region((x, y))[0], function(x, y))  # calls outside the graph go on
     assert call.executor._first_step == 3, "the graph's steps are not counted"
+    region.bind({}.__getitem__)
+    del call
+    gc.collect()
+    gpu.graph[2]()  # its memory is still there
 
 
 def test_what_must_happen_before_a_capture_is_said(gpu: FakeGpu) -> None:

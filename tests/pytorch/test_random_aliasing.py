@@ -1,4 +1,4 @@
-"""Random programs that write through views: inputs that share memory, no elements, gaps; torch.compile against eager."""
+"""Random programs that write through views: inputs that share memory, no elements, gaps; compiled against eager."""
 
 from __future__ import annotations
 
