@@ -100,4 +100,14 @@ struct HeadPairs {
   }
 };
 
+// What a gate is made of before it multiplies its neighbour.
+namespace Activation {
+enum Value : int { kNone, kSiluMul, kGeluMul };
+}
+
+template <Activation::Value kActivation>
+__device__ __forceinline__ float activated(float gate) {
+  return kActivation == Activation::kSiluMul ? silu(gate) : gelu_tanh(gate);
+}
+
 }  // namespace mpk

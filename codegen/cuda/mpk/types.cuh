@@ -59,6 +59,18 @@ __host__ __device__ constexpr int ceil_div(int value, int divisor) { return (val
 __host__ __device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
 __host__ __device__ constexpr int max_of(int a, int b) { return a > b ? a : b; }
 
+__host__ __device__ constexpr int largest_divisor(int total, int most) {
+  int share = min_of(total, max_of(most, 1));
+  while (total % share) --share;
+  return share;
+}
+
+// The largest divisor of `total` up to `most`, if it is more than half of that; else `most`.
+__host__ __device__ constexpr int even_share(int total, int most) {
+  const int share = largest_divisor(total, most);
+  return 2 * share > min_of(total, most) ? share : min_of(total, most);
+}
+
 constexpr float kNegativeInfinity = -1e30f;  // finite, so that differences of two are no NaN
 
 }  // namespace mpk

@@ -15,10 +15,6 @@
 
 namespace mpk {
 
-namespace Activation {
-enum Value : int { kNone, kSiluMul, kGeluMul };
-}
-
 constexpr int kTileRows = 16;
 constexpr int kBlockColumns = 32;
 constexpr int kProducts = kBlockColumns / 16;      // of a block
@@ -30,18 +26,6 @@ constexpr int kMostGroupVectors = 20;                                        // 
 constexpr int kMostEarlyVectors = 16;                                        // of x and of weights taken before it
 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
-
-__host__ __device__ constexpr int largest_divisor(int total, int most) {
-  int share = min_of(total, max_of(most, 1));
-  while (total % share) --share;
-  return share;
-}
-
-// The largest divisor of `total` up to `most`, if it is more than half of that; else `most`.
-__host__ __device__ constexpr int even_share(int total, int most) {
-  const int share = largest_divisor(total, most);
-  return 2 * share > min_of(total, most) ? share : min_of(total, most);
-}
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
           Activation::Value kActivation, typename Out>
@@ -67,6 +51,7 @@ struct Linear {
   static constexpr int kEarlyStages = min_of(kSegmentStages / kGroupStages, kMostEarlyGroups) * kGroupStages;
   static constexpr int kEarlyTiles =
       kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups* kGroupStages / kSegmentStages);
+  static constexpr bool kEarly = kSegmentStages == kStages && kEarlyStages > 0;  // where x stays from pass to pass
   static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
@@ -132,8 +117,8 @@ struct Linear {
   static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegmentStages < kStages; }
 
   // Stages of a pass's segment that are taken before x is there, and so before the weights of its norm.
-  static __device__ __forceinline__ int early_stages(int begin, int first_stage, int tiles) {
-    if (begin > 0 || first_stage > 0) return 0;
+  static __device__ __forceinline__ int early_stages(int begin, int tiles) {
+    if (!kEarly || begin > 0) return 0;
     return kEarlyStages < kSegmentStages ? kEarlyStages : min(tiles, kEarlyTiles) * kSegmentStages;
   }
 
@@ -141,7 +126,7 @@ struct Linear {
                                                              int first_stage) {
     const char* first = reinterpret_cast<const char*>(task.operand[kWeight]) + first_stage * kStageBytes;
     const int stages = min(kSegmentStages, kStages - first_stage);
-    int before_norm = kNorm && loads_segment(begin) ? early_stages(begin, first_stage, end - begin) : -1;
+    int before_norm = kNorm && loads_segment(begin) ? early_stages(begin, end - begin) : -1;
 #pragma unroll 1
     for (int t = begin; t < end; ++t) {
 #pragma unroll 1
@@ -222,12 +207,16 @@ struct Linear {
     if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
 #pragma unroll 1
     for (int stage = 0; stage < kStages; stage += kSegmentStages) {
-      if (begin == 0 && stage == 0) {
-        run_first_segment(context, scratch, task, rows, tiles, x);
-      } else {
-        if (loads_segment(begin)) load_segment(context, task, rows, stage, x);
-        multiply(context, scratch, x, stage, rows, 0, tiles);
+      if (kEarly && begin == 0) {
+        run_early(context, scratch, task, rows, tiles, x);
+        continue;
       }
+      if (loads_segment(begin)) {
+        if (stage == 0) clear(x.squares);
+        load_segment(context, task, rows, stage, x);
+        if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
+      }
+      multiply(context, scratch, x, stage, rows, 0, tiles);
     }
     if constexpr (kNorm) store_squares(context, scratch, x);
     if constexpr (kResidual) {
@@ -253,9 +242,9 @@ struct Linear {
   using Sums = float[kChains][kHalves][4];
   using Group = Vector16[kGroupStages][kStageVectors];
 
-  // The first segment of a task: its first weights are taken before x is waited for.
-  static __device__ __forceinline__ void run_first_segment(Context& context, Scratch& scratch, const Task& task,
-                                                           int rows, int tiles, Segment& x) {
+  // A task's first pass, where its first weights are taken before x is waited for.
+  static __device__ __forceinline__ void run_early(Context& context, Scratch& scratch, const Task& task, int rows,
+                                                   int tiles, Segment& x) {
     constexpr int kGroups = kEarlyStages / kGroupStages;
     Group early[max_of(kEarlyTiles * kGroups, 1)];
     clear(x.squares);
@@ -287,7 +276,9 @@ struct Linear {
     for (int t = begin; t < end; ++t) {
       Sums sums;
       clear_chains(sums);
-      if (kSegmentStages < kStages && first_stage > 0) add_partial(context, scratch, rows, t, sums[0]);
+      if (kSegmentStages < kStages && first_stage > 0) {
+        visit_partial(context, scratch, rows, t, sums[0], [](float& sum, float& partial) { sum += partial; });
+      }
       multiply_stages(context, x, first_stage, 0, sums);
       end_tile(context, scratch, rows, t, sums);
     }
@@ -320,7 +311,7 @@ struct Linear {
         for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[c][h][j];
       }
     }
-    store_partial(context, scratch, rows, tile, sums[0]);
+    visit_partial(context, scratch, rows, tile, sums[0], [](float& sum, float& partial) { partial = sum; });
   }
 
   // The next stages' weights, to registers; `stage` is the tile's stage that comes first.
@@ -386,16 +377,6 @@ struct Linear {
     }
   }
 
-  static __device__ __forceinline__ void add_partial(const Context& context, Scratch& scratch, int rows, int tile,
-                                                     float (&sums)[kHalves][4]) {
-    visit_partial(context, scratch, rows, tile, sums, [](float& sum, float& partial) { sum += partial; });
-  }
-
-  static __device__ __forceinline__ void store_partial(const Context& context, Scratch& scratch, int rows, int tile,
-                                                       float (&sums)[kHalves][4]) {
-    visit_partial(context, scratch, rows, tile, sums, [](float& sum, float& partial) { partial = sum; });
-  }
-
   static __device__ __forceinline__ void store_squares(const Context& context, Scratch& scratch, const Segment& x) {
     const int row = context.lane() / 4;
     if (context.lane() % 4 != row / 2) return;
@@ -447,7 +428,7 @@ struct Linear {
       value = finish(scratch, task, row, row_of_weight, begin, scale);
       if constexpr (kGated) {
         const float2 up = finish(scratch, task, row, row_of_weight + kTileColumns, begin, scale);
-        value = {activation(value.x) * up.x, activation(value.y) * up.y};
+        value = {activated<kActivation>(value.x) * up.x, activated<kActivation>(value.y) * up.y};
       }
       if constexpr (kResidual) value = {value.x + low_half(residual), value.y + high_half(residual)};
     }
@@ -458,10 +439,6 @@ struct Linear {
       if (used && second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
     }
     store_pair(context, task, static_cast<size_t>(row) * task.row_stride[kY] + column, value, used, second);
-  }
-
-  static __device__ __forceinline__ float activation(float gate) {
-    return kActivation == Activation::kSiluMul ? silu(gate) : gelu_tanh(gate);
   }
 
   // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.
