@@ -24,6 +24,8 @@ static_assert(kBlockThreads == 32 * kWarps, "the launch must have a warp for eve
 constexpr int kConsumerRegisters = 224, kHelperRegisters = 56;  // a thread; the SM has 65536
 static_assert(kConsumers * kConsumerRegisters + (kBlockThreads - kConsumers) * kHelperRegisters <= 65536);
 constexpr int kLoaderLanes = kBulkLoads ? 1 : 32;
+// Lanes of a warp that arrive at a barrier: one does it for all, but race checkers do not follow that.
+constexpr int kArrivingLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
@@ -322,7 +324,12 @@ struct Context {
   // then overwrites what they read, so the arrival's address is made to need what they bring.
   __device__ __forceinline__ void release_stages(unsigned used, int count = 1) {
     __syncwarp();
-    if (lane() < count) mbarrier_arrive(&block_shared().empty[wrap(released + lane())] + (used & zero()));
+    unsigned long long* empty = block_shared().empty + (used & zero());
+    if constexpr (kArrivingLanes == 1) {  // one for each stage
+      if (lane() < count) mbarrier_arrive(&empty[wrap(released + lane())]);
+    } else {
+      for (int i = 0; i < count; ++i) mbarrier_arrive(&empty[wrap(released + i)]);
+    }
     released = wrap(released + count);
   }
 

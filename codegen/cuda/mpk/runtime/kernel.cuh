@@ -30,8 +30,8 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
         }
       }
     }
-    mbarrier_arrive(&shared.task_empty[slot]);
   }
+  if (context.lane() < kArrivingLanes) mbarrier_arrive(&shared.task_empty[slot]);
   context.stamp(ProfilePhase::kSignalled);
 }
 
@@ -43,7 +43,7 @@ __device__ __forceinline__ bool begin_step(Context& context, int step) {
   const int parity = step & 1;
   if (context.thread == 0) {
     wait_event(kStepEvent, kStepArrivals * context.epoch, context.task_number, step);
-    shared.stop[parity] = shared.aborted;
+    if (has_aborted()) shared.stop[parity] = 1;  // never taken back: helpers may look at any time
     shared.rows[step & 3] = shared.launch.row_count ? *shared.launch.row_count : kAllRows;
   }
   context.sync();
@@ -105,7 +105,7 @@ __device__ __forceinline__ void fetch(const Task* queue, int length) {
         if (lane + 32 * j < kWords) slot[lane + 32 * j] = mine[j];
       }
       __syncwarp();
-      if (lane == 0) mbarrier_arrive(&shared.task_full[slots.stage]);
+      if (lane < kArrivingLanes) mbarrier_arrive(&shared.task_full[slots.stage]);
       read(i + 1 < length ? i + 1 : 0);
     }
   }
@@ -194,11 +194,11 @@ __device__ __forceinline__ void initialize(const Launch& launch) {
   shared.launch = launch;
   for (int stage = 0; stage < kRingStages; ++stage) {
     mbarrier_init(&shared.full[stage], kLoaderLanes);
-    mbarrier_init(&shared.empty[stage], kConsumerWarps);
+    mbarrier_init(&shared.empty[stage], kConsumerWarps * kArrivingLanes);
   }
   for (int slot = 0; slot < kTaskSlots; ++slot) {
-    mbarrier_init(&shared.task_full[slot], 1);
-    mbarrier_init(&shared.task_empty[slot], kConsumerWarps);
+    mbarrier_init(&shared.task_full[slot], kArrivingLanes);
+    mbarrier_init(&shared.task_empty[slot], kConsumerWarps * kArrivingLanes);
     shared.done[slot] = 0;
   }
   shared.stop[0] = shared.stop[1] = 0;
