@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 
 from mpk_ir.bench.accuracy import Accuracy, check
 from mpk_ir.bench.reference import Decoder
-from mpk_ir.bench.shapes import random_weights
+from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.codegen.program import Program
-from mpk_ir.core.target import SIM
+from mpk_ir.compiler import compile_step
+from mpk_ir.core.target import H200, SIM
 from mpk_ir.executable import Executable
+from mpk_ir.frontend import StepOptions
 from mpk_ir.runtime.driver import find_device
 from mpk_ir.runtime.executor import GpuExecutor
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
@@ -65,6 +68,22 @@ def test_logits_are_as_exact_as_torchs(family: str, batch: int, fused: bool) -> 
     found = accuracy(family, batch, fused)
     assert found.steps >= STEPS
     assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
+    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
+    assert found.wrong == 0, found
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_rows_too_long_for_registers_are_as_exact(batch: int) -> None:
+    """A layer as wide as Qwen3-8B's: its products take a row in pieces, and again in each pass over their tiles."""
+    if not torch.cuda.is_available():
+        pytest.skip("the oracle runs on the GPU")
+    config = replace(shape_config("qwen3-8b"), num_layers=1, vocab_size=32768)
+    weights = random_weights(config, "cuda", seed=1)
+    options = StepOptions(batch=batch, rows=max(8, batch), max_length=128, page_size=64)
+    program = compile_step(config, H200, options).program
+    decoders = Decoder(config, {name: tensor.float() for name, tensor in weights.items()}), Decoder(config, weights)
+    prompts = [[7 + request] * (5 + request) for request in range(batch)]
+    found = check(Executable(program, GpuExecutor(program, weights), None), decoders, prompts, STEPS)
     assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
     assert found.wrong == 0, found
 
