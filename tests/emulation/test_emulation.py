@@ -1,0 +1,88 @@
+"""The device code, run on the host: as exact as torch in bf16, whatever turns threads and copies take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpk_ir.bench.accuracy import Accuracy, check
+from mpk_ir.bench.reference import Decoder
+from mpk_ir.bench.shapes import random_weights, shape_config
+from mpk_ir.codegen.program import Program
+from mpk_ir.compiler import Parallel, compile_step
+from mpk_ir.core.target import SIM
+from mpk_ir.executable import Executable
+from mpk_ir.frontend import ModelConfig, StepOptions
+from tests.codegen.models import family_config
+
+from .gpu import COMPILER, EmulatedGpu, executor, install
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++, which compiles the device code for the host")
+
+RATIO_LIMIT = 1.2
+"""Of the kernel's mean error to that of torch in bf16, both against fp32."""
+LONG = {1: 4096, 16: 2048}
+"""Columns of a row too long for a lane's registers, by rows: products take it piece by piece."""
+
+
+@pytest.fixture
+def gpu(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> EmulatedGpu:
+    folder: Path = tmp_path_factory.getbasetemp() / "emulated"
+    return install(monkeypatch, folder)
+
+
+@cache
+def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
+    return random_weights(config, "cpu", seed=1)
+
+
+def program_of(config: ModelConfig, batch: int, ranks: int = 1) -> Program:
+    options = StepOptions(batch=batch, rows=max(8, batch), max_length=128, page_size=16)
+    return compile_step(config, SIM, options, parallel=Parallel(ranks)).program
+
+
+def accuracy(config: ModelConfig, batch: int, steps: int, ranks: int = 1) -> Accuracy:
+    weights, program = weights_of(config), program_of(config, batch, ranks)
+    decoders = Decoder(config, {name: tensor.float() for name, tensor in weights.items()}), Decoder(config, weights)
+    prompts = [[7 + request] * (1 + request % 5) for request in range(batch)]
+    return check(Executable(program, executor(program, weights), None), decoders, prompts, steps)
+
+
+def require_exact(found: Accuracy) -> None:
+    assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
+    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
+    assert found.wrong == 0, found
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen2", "llama3"])
+def test_logits_are_as_exact_as_torchs(gpu: EmulatedGpu, family: str) -> None:
+    require_exact(accuracy(family_config(family), 4, 8))
+
+
+@pytest.mark.parametrize("batch", LONG)
+def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int) -> None:
+    """Their products take a row in pieces, and again in each pass over their tiles: its squares count once."""
+    config = replace(shape_config("tiny"), hidden_size=LONG[batch], intermediate_size=320, num_layers=1)
+    require_exact(accuracy(config, batch, 2))
+
+
+@pytest.mark.parametrize("ranks", [2])
+def test_ranks_in_one_launch_are_as_exact(gpu: EmulatedGpu, ranks: int) -> None:
+    config = replace(family_config("qwen3"), vocab_size=1000)  # in equal parts
+    require_exact(accuracy(config, 1, 4, ranks))
+
+
+def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:
+    config = family_config("qwen3")
+    program = program_of(config, 2)
+    found: set[bytes] = set()
+    for seed in range(5):
+        gpu.seed = seed
+        subject = Executable(program, executor(program, weights_of(config)), None)
+        tokens = subject.generate([[3, 1, 4], [5]], 6).tokens
+        found.add(repr(tokens).encode() + subject.engine.read_state("logits").tobytes())
+    assert len(found) == 1
