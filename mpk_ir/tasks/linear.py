@@ -27,7 +27,8 @@ class LinearParams(Params):
     ``pass_tiles`` of them at once.
 
     With ``activation`` silu_mul or gelu_mul the 8 gate rows and 8 up rows of a tile make 8 columns of y. With ``best``
-    the task also says which of its columns is largest in each row, and its value.
+    the task also says which of its columns is largest in each row, and its value. ``total_rows``: of y, where the last
+    of the blocks of ``rows`` has fewer; else 0.
     """
 
     n: int
@@ -42,6 +43,7 @@ class LinearParams(Params):
     best: bool
     activation: str
     out: str
+    total_rows: int = 0
 
     @property
     def weight_rows(self) -> int:
@@ -81,7 +83,8 @@ class Linear(TaskKind[LinearParams]):
         flags = ", ".join(str(flag).lower() for flag in parts)
         out = {"bf16": "mpk::bf16", "f32": "float"}[params.out]
         shape = f"{params.n}, {params.k}, {params.tiles}, {params.pass_tiles}, {params.rows}"
-        return f"mpk::Linear<{shape}, {flags}, mpk::Activation::k{activation}, {out}>"
+        uneven = f", {params.total_rows}" if params.total_rows else ""
+        return f"mpk::Linear<{shape}, {flags}, mpk::Activation::k{activation}, {out}{uneven}>"
 
     def body_arguments(self, params: LinearParams) -> tuple[float, ...]:
         return (params.eps,)

@@ -85,12 +85,13 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     num_tiles = ceil(n / TILE_ROWS)
     planned = choose_tiles(num_tiles, k, builder.target)
     tiles = builder.decisions.choose("tiles", range(1, num_tiles + 1), *planned)
+    block = min(rows, MAX_ROWS) if builder.target is not SIM else rows
     params = LinearParams(
         n=n,
         k=k,
         tiles=tiles,
         pass_tiles=tiles_at_once(tiles),
-        rows=min(rows, MAX_ROWS) if builder.target is not SIM else rows,
+        rows=block,
         norm=form.norm_weight is not None,
         eps=form.eps,
         bias=form.bias is not None,
@@ -98,6 +99,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         best=False,
         activation=form.activation,
         out="bf16" if isinstance(element_type(result), BFloat16Type) else "f32",
+        total_rows=rows if rows % block else 0,
     )
     weight = builder.view(form.weight)
     assert isinstance(weight.buffer.owner, BufferOp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,9 @@ from mpk_ir.compiler import Parallel, compile_step
 from mpk_ir.core.target import SIM
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
+from mpk_ir.pytorch.backend import mpk
 from tests.codegen.models import family_config
+from tests.pytorch.test_module import Mixer
 
 from .gpu import COMPILER, EmulatedGpu, executor, install
 
@@ -74,6 +77,18 @@ def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int) 
 def test_ranks_in_one_launch_are_as_exact(gpu: EmulatedGpu, ranks: int) -> None:
     config = replace(family_config("qwen3"), vocab_size=1000)  # in equal parts
     require_exact(accuracy(config, 1, 4, ranks))
+
+
+def test_rows_that_fill_no_block_stay_their_own(gpu: EmulatedGpu) -> None:
+    """24 rows in blocks of 16, of which the last wrote 8 rows of its neighbours in memory."""
+    model, x = Mixer().eval().bfloat16(), torch.randn(4, 6, 16, dtype=torch.bfloat16)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        expected = Mixer().eval()(x.float())
+        for want, got in zip(expected, torch.compile(model, backend=mpk)(x), strict=True):
+            torch.testing.assert_close(got.float(), want, rtol=0.1, atol=0.1)
+    torch._dynamo.reset()
+    gc.collect()  # regions free their memory while the fake is there
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:

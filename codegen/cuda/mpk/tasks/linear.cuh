@@ -28,7 +28,7 @@ constexpr int kMostEarlyVectors = 16;                                        // 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
-          Activation::Value kActivation, typename Out>
+          Activation::Value kActivation, typename Out, int kTotalRows = 0>
 struct Linear {
   enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY, kBestValue, kBestColumn };
 
@@ -83,7 +83,7 @@ struct Linear {
   }
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
-    const int rows = context.rows_from(task.index[1] * kRows, kRows);
+    const int rows = context.rows_from(task.index[1] * kRows, capacity(task));
     context.wait(task);
     const int task_tiles = tiles_of(task);
     Best best;
@@ -108,6 +108,11 @@ struct Linear {
       return x[(stage * kWarpBlocks + block) * kHalves + half];
     }
   };
+
+  // Rows of the task's block: the last one has what is left of kTotalRows; 0 says that they are a multiple.
+  static __device__ __forceinline__ int capacity(const Task& task) {
+    return kTotalRows == 0 ? kRows : min(kRows, kTotalRows - task.index[1] * kRows);
+  }
 
   static __device__ __forceinline__ int tiles_of(const Task& task) {
     return min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
@@ -176,8 +181,7 @@ struct Linear {
     if constexpr (kNorm) scale(context, kK - column, segment);
   }
 
-  // Adds the squares of x, then multiplies it by the norm's weight. Where no `columns` are left there may be anything
-  // in the stage.
+  // Adds the squares of x, then multiplies it by the norm's weight; of the stage, only `columns` mean anything.
   static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
     unsigned used = 0;
@@ -226,7 +230,7 @@ struct Linear {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       const int row = context.warp() + 8 * h;
-      if (row < context.touched_rows_from(task.index[1] * kRows, kRows))
+      if (row < context.touched_rows_from(task.index[1] * kRows, capacity(task)))
         finish_row(context, scratch, task, row, row < rows, begin, tiles, eps, residual[h], h, best);
     }
   }
@@ -314,7 +318,7 @@ struct Linear {
     visit_partial(context, scratch, rows, tile, sums[0], [](float& sum, float& partial) { partial = sum; });
   }
 
-  // The next stages' weights, to registers; `stage` is the tile's stage that comes first.
+  // The next stages' weights, to registers, from the tile's `stage` on.
   static __device__ __forceinline__ void take_group(Context& context, int stage, Group& weights) {
     const char* stages[kGroupStages];
     context.acquire_stages(stages);
@@ -327,7 +331,6 @@ struct Linear {
     context.release_stages(used, kGroupStages);
   }
 
-  // Stages s .. s + kGroupStages of a segment.
   static __device__ __forceinline__ void multiply_group(const Segment& x, int s, const Group& weights, Sums& sums) {
 #pragma unroll
     for (int g = 0; g < kGroupStages; ++g) multiply_stage(x, s + g, weights[g], sums);
