@@ -20,6 +20,7 @@ from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.pytorch.backend import mpk
 from tests.codegen.models import family_config
+from tests.gpu.test_general_kinds import CASES
 from tests.pytorch.test_module import Mixer
 
 from .gpu import COMPILER, EmulatedGpu, executor, install
@@ -89,6 +90,25 @@ def test_rows_that_fill_no_block_stay_their_own(gpu: EmulatedGpu) -> None:
             torch.testing.assert_close(got.float(), want, rtol=0.1, atol=0.1)
     torch._dynamo.reset()
     gc.collect()  # regions free their memory while the fake is there
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+def test_general_kinds_compute_what_eager_computes(gpu: EmulatedGpu, dtype: torch.dtype) -> None:
+    """All of them in one graph."""
+
+    def everything(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(function(x) for _, function in CASES.values())
+
+    x = torch.randn(6, 5, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    tolerance = 1e-4 if dtype is torch.float32 else 0.05
+    torch._dynamo.reset()
+    with torch.no_grad():
+        for name, want, got in zip(CASES, everything(x), torch.compile(everything, backend=mpk)(x), strict=True):
+            torch.testing.assert_close(
+                got, want, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}"
+            )
+    torch._dynamo.reset()
+    gc.collect()
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:

@@ -195,7 +195,7 @@ sm.graph @step target "sim" {
   %w = sm.buffer @w <scratch> : !sm.buffer<[16, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 16], bf16>
   // expected-error@+1 {{grid @a, operand weight: expected a weight or a state to stream, found space scratch}}
-  sm.grid @a "linear" {n = 16 : i64, k = 32 : i64, tiles = 2 : i64, pass_tiles = 2 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16"}
+  sm.grid @a "linear" {n = 16 : i64, k = 32 : i64, tiles = 2 : i64, pass_tiles = 2 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64}
     over [1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 32], bf16>, !sm.buffer<[16, 32], bf16>, !sm.buffer<[8, 16], bf16>)
     boxes [#sm.box<read, (d0) -> (0, 0), [8, 32]>, #sm.box<read, (d0) -> (0, 0), [16, 32]>, #sm.box<write, (d0) -> (0, 0), [8, 16]>]
 }

@@ -12,10 +12,10 @@ sm.graph @step target "sim" {
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 256], bf16>
   %z = sm.buffer @z <scratch> : !sm.buffer<[8, 256], bf16>
   %out = sm.buffer @out <output> : !sm.buffer<[8, 256], bf16>
-  sm.grid @w "linear" {n = 256 : i64, k = 512 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16"}
+  sm.grid @w "linear" {n = 256 : i64, k = 512 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64}
     over [4, 1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 512], bf16>, !sm.buffer<[256, 512], bf16>, !sm.buffer<[8, 256], bf16>)
     boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 512]>, #sm.box<read, (d0, d1) -> (d0 * 64, 0), [64, 512]>, #sm.box<write, (d0, d1) -> (0, d0 * 64), [8, 64]>]
-  sm.grid @v "linear" {n = 256 : i64, k = 256 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16"}
+  sm.grid @v "linear" {n = 256 : i64, k = 256 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64}
     over [4, 1] operands ["x", "weight", "y"](%y, %v, %z : !sm.buffer<[8, 256], bf16>, !sm.buffer<[256, 256], bf16>, !sm.buffer<[8, 256], bf16>)
     boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 256]>, #sm.box<read, (d0, d1) -> (d0 * 64, 0), [64, 256]>, #sm.box<write, (d0, d1) -> (0, d0 * 64), [8, 64]>]
   sm.grid @a "elementwise" {function = "silu", columns = 64 : i64, rows = 8 : i64, total = 256 : i64}
