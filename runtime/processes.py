@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -41,6 +42,7 @@ class ProcessGroup:
         self._ours = not dist.is_initialized()
         if self._ours:
             dist.init_process_group("gloo", timeout=self._wait)
+            atexit.register(self.close)  # gloo's threads must not outlive the interpreter
         self._group: Any = dist.new_group(backend="gloo", timeout=self._wait)
         self.rank = int(dist.get_rank())
         self.count = int(dist.get_world_size())
