@@ -31,9 +31,11 @@ constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
 constexpr int kPollsPerCheck = 1024;
 constexpr int kWatchPeriodNs = 1000;
+// Waits inside a block may last longer than those for other blocks, which they stand behind and which say more.
+constexpr int kRingPatience = 4;
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
-// A wait of a block that ran out. The half with the code is written last, and whole.
+// A wait of a block that ran out, written by one store.
 struct alignas(16) Failure {
   unsigned code;
   int task, step;
@@ -110,9 +112,10 @@ __device__ __forceinline__ bool has_aborted() {
   return *static_cast<const volatile int*>(&block_shared().aborted) != 0;
 }
 
-// Whether `begin`, in clock cycles, is longer ago than waits may take. A cycle lasts at least half a nanosecond.
-__device__ __forceinline__ bool is_over(long long begin) {
-  return static_cast<unsigned long long>(clock64() - begin) / 2 > block_shared().launch.spin_limit_ns;
+// Whether `begin`, in clock cycles, is longer ago than `times` what waits may take. A cycle lasts at least half a
+// nanosecond.
+__device__ __forceinline__ bool is_over(long long begin, int times = 1) {
+  return static_cast<unsigned long long>(clock64() - begin) / 2 > times * block_shared().launch.spin_limit_ns;
 }
 
 // Counts the polls of one wait, and looks at the clock now and then.
@@ -151,7 +154,7 @@ __device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsi
                                                int task, int step) {
   const long long begin = clock64();
   while (!mbarrier_try_wait(barrier, parity)) {
-    if (is_over(begin)) give_up(code, task, step, 0);
+    if (is_over(begin, kRingPatience)) give_up(code, task, step, 0);
   }
 }
 
@@ -386,7 +389,7 @@ struct Loader {
       const long long begin = clock64();
       while (!mbarrier_try_wait(empty, parity)) {
         if (shared_stop()) return nullptr;
-        if (is_over(begin)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
+        if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
