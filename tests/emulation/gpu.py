@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpk_ir.codegen.program import Buffer, Program
+from mpk_ir.codegen.program import Program
 from mpk_ir.runtime.driver import Device
 from mpk_ir.runtime.executor import GpuExecutor
-from mpk_ir.runtime.rank_memory import RankMemory
-from mpk_ir.runtime.weights import Parameters, torch_dtype
+from mpk_ir.runtime.weights import Parameters
 from tests.pytorch import fake_gpu
 from tests.pytorch.fake_gpu import FakeGpu, at_address
 
@@ -91,15 +90,8 @@ def install(patch: pytest.MonkeyPatch, folder: Path) -> EmulatedGpu:
     gpu = fake_gpu.install(patch)
     assert isinstance(gpu, EmulatedGpu)
     gpu.folder = folder
-    patch.setattr(RankMemory, "tensor", _tensor)
     patch.setattr(torch.cuda, "synchronize", lambda: None)
     return gpu
-
-
-def _tensor(self: RankMemory, buffer: Buffer) -> torch.Tensor:
-    memory = self.memory[buffer.name]
-    raw = torch.frombuffer((ctypes.c_byte * memory.bytes).from_address(memory.address), dtype=torch.uint8)
-    return raw.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
 
 def executor(program: Program, parameters: Parameters) -> GpuExecutor:

@@ -24,6 +24,7 @@ from mpk_ir.runtime import driver, executor
 from mpk_ir.runtime.binding import box_offsets, device_dtype, from_device, operand_slots, to_device
 from mpk_ir.runtime.driver import Device
 from mpk_ir.runtime.executor import GpuExecutor
+from mpk_ir.runtime.rank_memory import RankMemory
 from mpk_ir.runtime.simulator import Simulator
 from mpk_ir.runtime.weights import torch_dtype
 
@@ -166,8 +167,8 @@ def install(patch: pytest.MonkeyPatch) -> FakeGpu:
         gpu.loading = program, parameters
         load(self, program, parameters, *rest, **named)
 
-    def tensor(self: GpuExecutor, name: str) -> torch.Tensor:
-        memory, buffer = self.ranks[0].memory[name], self.program.buffer(name)
+    def tensor(self: RankMemory, buffer: Buffer) -> torch.Tensor:
+        memory = self.memory[buffer.name]
         raw = torch.frombuffer((ctypes.c_byte * memory.bytes).from_address(memory.address), dtype=torch.uint8)
         return raw.view(torch_dtype(buffer)).reshape(buffer.padded_shape or buffer.shape)
 
@@ -181,7 +182,7 @@ def install(patch: pytest.MonkeyPatch) -> FakeGpu:
     patch.setattr(executor, "torch_stream", lambda ordinal: gpu.stream)  # pyright: ignore[reportUnknownArgumentType]
     patch.setattr(executor.KernelCache, "compile", lambda *_: compiled)
     patch.setattr(GpuExecutor, "__init__", create)
-    patch.setattr(GpuExecutor, "tensor", tensor)
+    patch.setattr(RankMemory, "tensor", tensor)
     patch.setattr(GpuExecutor, "torch_device", torch.device("cpu"))
     patch.setattr(lazy_region, "choose", lambda *_: (H200, DEVICE))
     return gpu
