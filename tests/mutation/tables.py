@@ -216,6 +216,21 @@ def shift_box(program: Program, generator: np.random.Generator) -> Program | Non
     return _change_box(program, generator, int(generator.choice((-16, -8, -1, 1, 8, 16))), 0)
 
 
+def push_box_out(program: Program, generator: np.random.Generator) -> Program | None:
+    """One box reaches beyond the end of its buffer."""
+    tasks = program.tasks.copy()
+    row = int(generator.integers(len(tasks)))
+    operands = program.grids[tasks["grid"][row]].operands
+    if not operands:
+        return None
+    operand = int(generator.integers(len(operands)))
+    shape = program.buffers[operands[operand].buffer].shape
+    dim = int(generator.integers(len(shape)))
+    size = int(tasks["sizes"][row, operand, dim])
+    tasks["offsets"][row, operand, dim] = shape[dim] - size + int(generator.integers(1, size + 1))
+    return replace(program, tasks=tasks)
+
+
 def widen_box(program: Program, generator: np.random.Generator) -> Program | None:
     """One task touches more of an operand than the plan knows."""
     return _change_box(program, generator, 0, int(generator.choice((1, 8, 16))))
@@ -468,6 +483,7 @@ DAMAGES: tuple[Damage, ...] = (
     move_to_an_end,
     move_to_a_front,
     shift_box,
+    push_box_out,
     widen_box,
     narrow_box,
     alias_buffers,
