@@ -18,8 +18,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Demand:
-    """Per task: bytes of weights the loader streams ahead of the wait; what the consumers then need (see `Work`); bytes
-    that it sends to other ranks."""
+    """Per task: bytes of weights the loader streams ahead of the wait; what the consumers then need (see `Work`), with
+    the stores to other ranks; bytes that links carry of these, which are as many if one store reaches all."""
 
     streamed_bytes: FloatArray
     cache_bytes: FloatArray
@@ -45,7 +45,12 @@ def demand(program: Program, load: Load) -> Demand:
             if operand.pushed:
                 sizes = tasks["sizes"][mine, slot, :2].astype(np.int64)
                 sent = np.minimum(sizes[:, 0], load.rows) * sizes[:, 1] * buffer.dtype.bytes
-                found.pushed_bytes[mine] += sent * _others_reached(program, tasks["push_to"][mine])
+                reached = _others_reached(program, tasks["push_to"][mine])
+                found.pushed_bytes[mine] += sent * reached
+                stores = (
+                    1.0 if operand.multicast else reached * program.ranks / (program.ranks - 1)
+                )  # its own memory, too
+                found.compute_us[mine] += sent * stores / program.target.costs.small_bytes_per_us
             if kind.operand(operand.name).streamed and buffer.space is Space.WEIGHT:  # caches are ``cache_bytes``
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes
