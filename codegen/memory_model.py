@@ -22,7 +22,8 @@ SCOPES = ("gpu", "sys")
 _NEEDED = (
     ("leave_task", "release", SCOPES),
     ("wait_event", "acquire", SCOPES),
-    ("push", "relaxed", ("sys",)),
+    ("send_to_each", "relaxed", ("sys",)),
+    ("send_to_all", "relaxed", ("sys",)),
     ("publish", "relaxed", ("gpu",)),
     ("load_polled", "relaxed", SCOPES),
 )
@@ -36,9 +37,10 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
-    within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire
-    of the step before, and behind a fence between that and the copy engine. A stage of the ring is given back by an
-    arrival whose address needs what was loaded from the stage: another could overtake the loads.
+    within a rank it is stored and loaded at scope gpu. What was multicast has another address where it is read: a fence
+    between addresses stands before a rank says that a step is over. What the loader copies of a state it copies behind
+    the acquire of the step before, and behind a fence between that and the copy engine. A stage of the ring is given
+    back by an arrival whose address needs what was loaded from the stage: another could overtake the loads.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))
@@ -55,6 +57,10 @@ def check_ordering(headers: Mapping[str, str]) -> None:
         raise Rejection(
             "memory-model",
             "`leave_task` of the kernel does not gather the stores of its warp, then of all warps, before it signals",
+        )
+    if "fence_proxy_alias()" not in before:
+        raise Rejection(
+            "memory-model", "`leave_task` of the kernel does not order what was multicast before it signals"
         )
     wait = runtime.get("wait", "")
     if "wait_event(" in wait and "__syncwarp()" not in wait[wait.rindex("wait_event(") :]:

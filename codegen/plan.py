@@ -120,7 +120,9 @@ def _grid(op: GridOp, buffers: dict[SSAValue, int], bodies: dict[object, int]) -
     signature, arguments = kind.signature(params), kind.body_arguments(params)
     body = bodies.setdefault(Signature(signature, arguments), len(bodies))
     operands = tuple(
-        GridOperand(name.data, buffers[value], box.mode, ints(box.along), rank_step(op, number), box.pushes)
+        GridOperand(
+            name.data, buffers[value], box.mode, ints(box.along), rank_step(op, number), box.pushes, box.multicasts
+        )
         for number, (name, value, box) in enumerate(zip(op.operand_names, op.data, op.boxes, strict=True))
     )
     reason, placed = (text.data if text is not None else "" for text in (op.reason, op.placement_reason))

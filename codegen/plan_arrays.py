@@ -147,6 +147,7 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
                     streamed=declared.streamed,
                     rank_step=operand.rank_step,
                     to=tasks["push_to"][begin:end].astype(np.int64) if operand.pushed else None,
+                    multicast=operand.multicast,
                     appends=declared.appends,
                     polled=declared.polled,
                     tells=declared.tells,

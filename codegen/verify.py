@@ -118,6 +118,7 @@ def check_source(program: Program) -> None:
     expected = {"kStepEvent": step, "kStepArrivals": program.ranks * busy, "kNumTasks": len(program.tasks)}
     expected |= {"kPolledBytes": program.polled_bytes, "kBlockThreads": program.launch.num_threads}
     expected |= {"kRanks": program.ranks, "kRankBlocks": len(program.queue_begin) - 1}
+    expected |= {"kMulticasts": int(program.multicasts)}
     expected |= {"kStepCounterOffset": step_counter_offset(program.arena_bytes)}
     for name, value in expected.items():
         if constants.get(name) != value:

@@ -116,35 +116,44 @@ class SymmetricPeers:
 
         if not torch.cuda.is_available():
             raise RankError("ranks on several GPUs need a torch built with CUDA", advice="pip install torch")
+        torch.cuda.init()  # symmetric memory does not: its first use of the allocator would fail
         torch.cuda.set_device(self._group.local_rank)
         name = dist.group.WORLD.group_name  # pyright: ignore[reportOptionalMemberAccess]
         device = torch.device("cuda", self._group.local_rank)
         try:
             tensor = symmetric.empty(bytes, dtype=torch.uint8, device=device)
-            pointers = symmetric.rendezvous(tensor, name).buffer_ptrs
+            handle = symmetric.rendezvous(tensor, name)
         except RuntimeError as error:
             raise RankError(
                 f"rank {self._group.rank}: no symmetric memory between the GPUs: {error}",
                 advice="they must be on one host and reach each other (`nvidia-smi topo -m`)",
             ) from error
-        begin = int(tensor.data_ptr()) - int(pointers[self._group.rank])  # of the tensor in what was allocated for it
-        return [SymmetricArena(tensor, [int(pointer) + begin for pointer in pointers])]
+        pointers, multicast = [int(pointer) for pointer in handle.buffer_ptrs], int(handle.multicast_ptr)
+        begin = int(tensor.data_ptr()) - pointers[self._group.rank]  # of the tensor in what was allocated for it
+        return [SymmetricArena(tensor, [pointer + begin for pointer in pointers], multicast and multicast + begin)]
 
     def addresses(self, arenas: Sequence[Arena]) -> list[int]:
         (arena,) = arenas
         assert isinstance(arena, SymmetricArena)
         return arena.peers
 
+    def multicast(self, arenas: Sequence[Arena]) -> int:
+        (arena,) = arenas
+        assert isinstance(arena, SymmetricArena)
+        return arena.multicast
+
     def gather(self, value: Any) -> list[Any]:
         return self._group.gather(value)
 
 
 class SymmetricArena:
-    """A rank's arena, kept alive by ``tensor``; ``peers`` are the addresses of all ranks' arenas."""
+    """A rank's arena, kept alive by ``tensor``; ``peers`` are the addresses of all ranks' arenas, ``multicast`` that of
+    all of them at once, or 0."""
 
-    def __init__(self, tensor: torch.Tensor, peers: list[int]) -> None:
+    def __init__(self, tensor: torch.Tensor, peers: list[int], multicast: int) -> None:
         self._tensor = tensor
         self.peers = peers
+        self.multicast = multicast
 
     @property
     def address(self) -> int:

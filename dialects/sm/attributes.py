@@ -101,12 +101,17 @@ NO_RANK = NoneAttr()
 """Of a box: it lies in the rank's own memory."""
 ALL_RANKS = StringAttr("all")
 """Of a box: what is written lands in the memory of every rank."""
+MULTICAST = StringAttr("multicast")
+"""Of a box: the same by one store, which the switch between the GPUs gives to all of them."""
 
 
 def _parse_target(parser: AttrParser) -> Attribute:
     if not parser.parse_optional_keyword("to"):
         return NO_RANK
-    return ALL_RANKS if parser.parse_optional_keyword("all") else AffineMapAttr(parser.parse_affine_map())
+    for everybody in (ALL_RANKS, MULTICAST):
+        if parser.parse_optional_keyword(everybody.data):
+            return everybody
+    return AffineMapAttr(parser.parse_affine_map())
 
 
 @irdl_attr_definition
@@ -118,8 +123,9 @@ class BoxAttr(ParametrizedAttribute):
     boxes overlap: the parts are chosen at run time (rows of a request, positions of a split).
 
     In a graph for several ranks the map may have a symbol, the number of the rank that runs the task. What is written
-    `to all` lands in the buffer of every rank; `to (d0) -> (d0 floordiv 4)` in that of one rank, named by the map; else
-    in the rank's own: `#sm.box<write, (d0)[s0] -> (s0 * 8, d0 * 16), [8, 16] to all>`.
+    `to all` lands in the buffer of every rank, and so does `to multicast`, by one store to an address that the switch
+    between the GPUs knows; `to (d0) -> (d0 floordiv 4)` in that of one rank, named by the map; else in the rank's own:
+    `#sm.box<write, (d0)[s0] -> (s0 * 8, d0 * 16), [8, 16] to all>`.
     """
 
     name = "sm.box"
@@ -149,6 +155,11 @@ class BoxAttr(ParametrizedAttribute):
     def pushes(self) -> bool:
         """Whether it is written into the memory of other ranks."""
         return self.to != NO_RANK
+
+    @property
+    def multicasts(self) -> bool:
+        """Whether one store writes it into the memory of all ranks."""
+        return self.to == MULTICAST
 
     @property
     def by_rank(self) -> bool:

@@ -56,8 +56,8 @@ class Costs:
 
 @dataclass(frozen=True)
 class Link:
-    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together; ``latency_us``
-    from a store to when a poll on the other side sees it."""
+    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together, and as many into
+    it; ``latency_us`` from a store to when a poll on the other side sees it."""
 
     name: str = "NVLink 4"
     bytes_per_us: float = 450e3

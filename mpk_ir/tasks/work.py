@@ -73,18 +73,22 @@ class CommunicationCosts:
 
     one_shot_us: float
     two_shot_us: float
+    multicast_us: float
 
 
 def communication_costs(target: Target, ranks: int, size_bytes: int) -> CommunicationCosts:
     """Of ``size_bytes`` on each of ``ranks``: one-shot sends all of it to each other rank, two-shot a piece there and a
-    piece of the sum back, with another trip and another task on the way."""
+    piece of the sum back, with another trip and another task on the way. Multicast stores once what one-shot stores for
+    each rank; what arrives at a GPU, and so the time on its link, is the same."""
     link, costs = target.link, target.costs
     trip_us = link.latency_us + costs.small_us
-    one_shot = (ranks - 1) * size_bytes / link.bytes_per_us
-    two_shot = 2 * (ranks - 1) / ranks * size_bytes / link.bytes_per_us
-    read_us = ranks * size_bytes / (target.num_sms * costs.small_bytes_per_us)
+    all_us = (ranks - 1) * size_bytes / link.bytes_per_us  # into each GPU
+    touch_us = size_bytes / (target.num_sms * costs.small_bytes_per_us)  # to store it once, or to read it
+    two_trips_us = 2 * trip_us - costs.small_us + costs.handoff_us
     return CommunicationCosts(
-        trip_us + one_shot + read_us, 2 * trip_us - costs.small_us + costs.handoff_us + two_shot + read_us / ranks
+        one_shot_us=trip_us + all_us + 2 * ranks * touch_us,
+        two_shot_us=two_trips_us + 2 / ranks * all_us + 3 * touch_us,
+        multicast_us=trip_us + all_us + (1 + ranks) * touch_us,
     )
 
 

@@ -20,8 +20,8 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 @dataclass(frozen=True)
 class Demand:
     """Per task: bytes that the loader streams ahead of the wait, and how many of the ring they occupy; whether it waits
-    for the begin of the step with that; what the consumers then need (see `Work`); bytes that it sends to other ranks.
-    """
+    for the begin of the step with that; what the consumers then need (see `Work`), with the stores to other ranks;
+    bytes that links carry of these, which are as many if one store reaches all."""
 
     streamed_bytes: FloatArray
     ring_bytes: FloatArray
@@ -34,6 +34,7 @@ class Demand:
 
     @staticmethod
     def none(tasks: int) -> Demand:
+        """Of ``tasks`` that ask for nothing."""
         a, b, c, d, e, f, g = (np.zeros(tasks) for _ in range(7))
         return Demand(a, b, np.zeros(tasks, np.bool_), c, d, e, f, g)
 
@@ -56,7 +57,12 @@ def demand(program: Program, load: Load) -> Demand:
             if operand.pushed:
                 sizes = tasks["sizes"][mine, slot, :2].astype(np.int64)
                 sent = np.minimum(sizes[:, 0], load.rows) * sizes[:, 1] * buffer.dtype.bytes
-                found.pushed_bytes[mine] += sent * _others_reached(program, tasks["push_to"][mine])
+                reached = _others_reached(program, tasks["push_to"][mine])
+                found.pushed_bytes[mine] += sent * reached
+                stores = (
+                    1.0 if operand.multicast else reached * program.ranks / (program.ranks - 1)
+                )  # its own memory, too
+                found.compute_us[mine] += sent * stores / program.target.costs.small_bytes_per_us
             if kind.operand(operand.name).streamed and buffer.space is Space.WEIGHT:  # caches are ``cache_bytes``
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes

@@ -142,6 +142,7 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     streamed=operand.streamed,
                     rank_step=rank_step(grid, position),
                     to=push_targets(grid, box) if box.pushes else None,
+                    multicast=box.multicasts,
                     appends=operand.appends,
                     polled=operand.polled,
                     tells=operand.tells,

@@ -68,6 +68,7 @@ class LowerToCuda(MpkPass):
             "kStepArrivals": graph.rank_count * num_busy_sms(graph, target),
             "kRanks": graph.rank_count,
             "kRankBlocks": target.num_sms,
+            "kMulticasts": int(any(box.multicasts for grid in graph.grids for box in grid.boxes)),
             "kStepCounterOffset": step_counter_offset(graph.arena_bytes.value.data if graph.arena_bytes else 0),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),

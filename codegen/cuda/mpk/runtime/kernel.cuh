@@ -24,6 +24,7 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
       shared.done[slot] = 0;
       for (int i = 0; i < task.num_signals; ++i) {
         if (kRanks > 1 && task.signal_event[i] == kStepEvent) {
+          if constexpr (kMulticasts) fence_proxy_alias();  // what was multicast is read by other addresses
           for (int rank = 0; rank < kRanks; ++rank) add_release_sys(step_counter(shared.launch, rank));
         } else {
           add_release_gpu(shared.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
