@@ -38,23 +38,23 @@ class Costs:
     ``small_bytes_per_us``: any other task.
     """
 
-    handoff_us: float = 0.522
-    handoff_loaded_us: float = 0.626
+    handoff_us: float = 0.508
+    handoff_loaded_us: float = 0.449
     poll_us: float = 1.44
     signal_us: float = 0.16
-    stream_efficiency: float = 0.94
+    stream_efficiency: float = 0.955
     stream_bytes_per_us: float = 60e3
-    stream_spread: float = 0.1
-    weights_bytes_per_us: float = 66.4e3
+    stream_spread: float = 0.106
+    weights_bytes_per_us: float = 65.8e3
     activation_us: float = 0.0
-    activation_bytes_per_us: float = 41.2e3
-    cached_share: float = 0.5
+    activation_bytes_per_us: float = 41.1e3
+    cached_share: float = 0.562
     pass_us: float = 0.0
-    tile_us: float = 0.242
-    tile_row_us: float = 0.0238
-    attention_us: float = 2.08
-    attention_bytes_per_us: float = 30e3
-    small_us: float = 0.747
+    tile_us: float = 0.244
+    tile_row_us: float = 0.0236
+    attention_us: float = 3.01
+    attention_bytes_per_us: float = 38.3e3
+    small_us: float = 0.759
     small_bytes_per_us: float = 40e3
 
 
