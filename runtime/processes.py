@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .simulated_ranks import Message
 if TYPE_CHECKING:
     import torch
 
+_MISSING = re.compile(r"Ranks? ([\d, ]+) failed to pass")
 WAIT_SECONDS = 120
 """How long ranks wait for each other on the host: what one does alone, such as reading weights, may take that long."""
 
@@ -58,12 +60,18 @@ class ProcessGroup:
             self._dist.monitored_barrier(self._group, self._wait, wait_all_ranks=True)
             self._dist.all_gather_object(found, value, self._group)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
             raise RankError(
-                f"rank {self.rank} lost the others: {first}",
+                f"rank {self.rank} lost {self._lost(str(error).strip())}",
                 advice="the first rank to fail says why; torchrun names it",
             ) from error
         return found
+
+    def _lost(self, error: str) -> str:
+        """Whom, from the words of gloo: it tells the first rank who is missing, the others that the first has ended."""
+        if missing := _MISSING.search(error):
+            seconds = self._wait.total_seconds()
+            return f"rank {missing[1].strip()}: it did not come within {seconds:g} s, or is gone"
+        return f"the others: {error.splitlines()[0]}"
 
     def close(self) -> None:
         """Leave the group, if it was made here."""
