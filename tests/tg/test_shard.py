@@ -165,9 +165,10 @@ def test_a_sharded_graph_of_linears_computes_the_same(steps: list[tuple[str, int
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_scattered_sum_that_is_gathered_is_the_sum_on_every_rank(ranks: int, axis: int) -> None:
-    whole = np.random.default_rng(2).normal(size=(8 * ranks, 16)).astype(np.float32)
+    rows, columns = 2 * ranks, 4 * ranks
+    whole = np.random.default_rng(2).normal(size=(rows * ranks, columns)).astype(np.float32)
     block = Block()
-    x = tg.ParamOp("x", tg.tensor((8, 16), f32))
+    x = tg.ParamOp("x", tg.tensor((rows, columns), f32))
     x.shard([tg.ShardAttr.of(0, ranks)])  # another x on each rank
     scattered = tg.ReduceScatterOp(x.result, axis, ranks)
     gathered = tg.AllGatherOp(scattered.result, axis, ranks)
@@ -177,7 +178,7 @@ def test_a_scattered_sum_that_is_gathered_is_the_sum_on_every_rank(ranks: int, a
     function.attributes[tg.RANKS] = IntegerAttr(ranks, i64)
     module = ModuleOp([function])
     module.verify()
-    expected = whole.reshape(ranks, 8, 16).sum(axis=0)
+    expected = whole.reshape(ranks, rows, columns).sum(axis=0)
     for results in evaluate_ranks(module, (), {"x": whole}, [{} for _ in range(ranks)]):
         assert results[0].tobytes() == results[1].tobytes()
         np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
