@@ -233,7 +233,7 @@ def step_too_far(graph: GraphOp) -> None:
     box = grid.boxes.data[operand]
     row, column = box.offset.data.results
     offset = AffineMap(box.offset.data.num_dims, 1, (row * 2, column))
-    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=ALL_RANKS))
+    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=box.to))
 
 
 def sum_first(graph: GraphOp) -> None:
@@ -262,11 +262,11 @@ DAMAGES: dict[Callable[[GraphOp], None], str] = {
 }
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(("ranks", "strategy"), [(2, "push"), (4, "push"), (4, "multicast")])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
-def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int) -> None:
+def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int, strategy: str) -> None:
     with pytest.raises(Rejection) as caught:
-        check(plan_of(damaged(damage, ranks, "push")))
+        check(plan_of(damaged(damage, ranks, strategy)))
     expected = {DAMAGES[damage], "race"} if damage is push_to_one else {DAMAGES[damage]}
     assert caught.value.rule in expected, str(caught.value)
 
