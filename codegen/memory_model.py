@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..proof import Rejection
 
@@ -11,6 +11,12 @@ _ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
 _TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
+_EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
+_FREE = re.compile(
+    r"parity = position\.phase \^ 1;\s*if \(!mbarrier_try_wait\(empty, parity\)\) \{(?s:.*)"
+    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return ring_stage\("
+)
+_FILL = re.compile(r"\b(?:begin_stage|load_stage)\(")
 SCOPES = ("gpu", "sys")
 """Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
 _NEEDED = (
@@ -72,17 +78,31 @@ def check_ordering(headers: Mapping[str, str]) -> None:
         )
 
 
-def check_stages(headers: Mapping[str, str]) -> None:
-    """What takes stages of the ring gives them back: in the bodies of tasks, the function that does the one does the
-    other behind it. Raises Rejection, rule ring.
+def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) -> None:
+    """Stages of the ring are filled when they are free and what fills them is there, and taken stages are given back.
+    Raises Rejection, rule ring. ``state_streams``: kinds of tasks that stream a state.
 
-    `Context::release_stages` gives back the oldest stages first, so the order of use is the order of release.
+    In the bodies of tasks, the function that takes stages gives some back behind it. `Context::release_stages` gives
+    back the oldest stages first, so the order of use is the order of release. The loader fills a stage behind a wait
+    for the phase in which all warps have given it back, and what it streams of a state behind the end of the step
+    before. A body takes weights before its x only where x stays whole from pass to pass: else those of the first
+    segment would be multiplied by another.
     """
     for name, text in headers.items():
         for function, body in _functions(text) if name.startswith("mpk/tasks/") else ():
             taken = [match.start() for match in _TAKE.finditer(body)]
             if taken and "context.release_stages(" not in body[taken[-1] :]:
                 raise Rejection("ring", f"`{function}` in {name} takes stages of the ring and gives none back")
+        early = _EARLY.search(text)
+        if early is not None and "kSegmentStages == kStages" not in early[1]:
+            raise Rejection("ring", f"{name} takes weights before x is there, although x is not kept from pass to pass")
+    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("begin_stage", "")
+    if "empty[position.stage]" not in begin or not _FREE.search(begin):
+        raise Rejection("ring", "`begin_stage` of the kernel does not wait until the stage that it fills is given back")
+    for kind in sorted(set(state_streams)):
+        load = dict(_functions(headers.get(f"mpk/tasks/{kind}.cuh", ""))).get("load", "")
+        if "loader.wait_for_step()" not in _FILL.split(load)[0]:
+            raise Rejection("ring", f"`load` of {kind} streams a state before the step that writes it is over")
 
 
 def _atoms(body: str, order: str, scope: str) -> list[int]:

@@ -99,7 +99,8 @@ class GridOperand:
 @dataclass(frozen=True)
 class Grid:
     """All tasks of one operation. ``body`` indexes ``Program.bodies``, the switch of the kernel; the reasons are the
-    planner's words for the choice of tiles and of SMs."""
+    planner's words for the choice of tiles and of SMs. ``ahead``: stages of the ring that loaders have filled, or fill,
+    while a task of the grid waits, by the plan; 0 if it streams nothing."""
 
     name: str
     kind: str
@@ -109,6 +110,7 @@ class Grid:
     operands: tuple[GridOperand, ...]
     reason: str = ""
     placement_reason: str = ""
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -284,5 +286,5 @@ def _grid_from(row: dict[str, Any]) -> Grid:
         for o in row["operands"]
     )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
-    reasons = (row.get("reason", ""), row.get("placement_reason", ""))
-    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands, *reasons)
+    told = (row.get("reason", ""), row.get("placement_reason", ""), row.get("ahead", 0))
+    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands, *told)

@@ -309,14 +309,14 @@ class SharedMemoryAttr(ParametrizedAttribute):
 
 @irdl_attr_definition
 class StreamAttr(ParametrizedAttribute):
-    """How a grid's tasks use the ring: `#sm.stream<keeps 4, ahead 212992>`. A task has at most four stages at a time,
-    which it gives back in the order of use; while it waits for its events, at least 212992 bytes that its SM needs from
-    there on are under way, or there.
+    """How a grid's tasks use the ring: `#sm.stream<keeps 4, ahead 13>`. A task has at most four stages at a time, which
+    it gives back in the order of use; while it waits for its events, the loader of its SM fills at least thirteen from
+    the task's first on.
     """
 
     name = "sm.stream"
     keeps: IntAttr
-    ahead_bytes: IntAttr
+    ahead: IntAttr
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -329,11 +329,10 @@ class StreamAttr(ParametrizedAttribute):
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_string(f"keeps {self.keeps.data}, ahead {self.ahead_bytes.data}")
+            printer.print_string(f"keeps {self.keeps.data}, ahead {self.ahead.data}")
 
     def verify(self) -> None:
-        if self.keeps.data < 1 or self.ahead_bytes.data < 0:
+        if self.keeps.data < 1 or self.ahead.data < 0:
             raise VerifyException(
-                f"sm.stream: expected a stage at least, found {self.keeps.data} kept and {self.ahead_bytes.data} bytes "
-                "ahead"
+                f"sm.stream: expected a stage at least, found {self.keeps.data} kept and {self.ahead.data} ahead"
             )

@@ -88,6 +88,8 @@ class Region:
     rank_step: tuple[int, ...] = ()
     first_row: int = 0
     to: IntArray | None = None
+    whole: Bounds | None = None
+    """The boxes before they were cut at the buffer's end; None if what is read says nothing beyond it."""
     multicast: bool = False
 
 

@@ -40,7 +40,7 @@ class LowerToCuda(MpkPass):
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
     the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
     ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
-    that in.
+    that in. Statistics: ``signatures``, distinct bodies; ``shared_bytes`` of a block.
     """
 
     name = "lower-to-cuda"

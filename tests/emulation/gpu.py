@@ -35,7 +35,7 @@ _IN_WORDS_OF_THE_HOST = {
         "product = emulation::pack_bf16(emulation::low_bf16(a) * emulation::low_bf16(b),"
         " emulation::high_bf16(a) * emulation::high_bf16(b));"
     ),
-    "while (*steps_loaded <= context.step) {": "while (*steps_loaded <= context.step) { emulation::yield();",
+    "steps_loaded, 0) <= context.step) {": "steps_loaded, 0) <= context.step) { emulation::yield();",
     "if (shared_address(dynamic_shared) != kSharedBase) __trap();": "",
     "extern __shared__ char dynamic_shared[];": "",
 }

@@ -8,8 +8,7 @@ namespace mpk {
 
 // A step is over for this block when the loader, too, has read what it reads of the step's state.
 __device__ __forceinline__ void wait_for_loader(const Context& context) {
-  const volatile int* steps_loaded = &block_shared().steps_loaded;
-  while (*steps_loaded <= context.step) {
+  while (atomicAdd(&block_shared().steps_loaded, 0) <= context.step) {
   }
 }
 
@@ -142,7 +141,7 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
         return;
       }
     }
-    if (lane == 0) *static_cast<volatile int*>(&shared.steps_loaded) = step + 1;
+    if (lane == 0) atomicAdd(&shared.steps_loaded, 1);
   }
 }
 
