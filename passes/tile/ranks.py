@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
-from xdsl.dialects.builtin import BFloat16Type, UnitAttr, i32
+from xdsl.dialects.builtin import AffineMapAttr, BFloat16Type, UnitAttr, i32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap, AffineSymExpr
 
@@ -83,7 +83,7 @@ def tile_reduce_scatter(op: Operation, builder: GraphBuilder) -> None:
     slots = _slots(builder, f"{name}.slots", op.rank_count * rows, piece, x)
     columns = next(c for c in range(min(piece, _columns_of_task(x.columns, builder)), 0, -1) if piece % c == 0)
     first = AffineDimExpr(0) * columns
-    offset, owner = AffineMap(1, 1, (RANK * rows, first % piece)), AffineMap(1, 0, (first // piece,))
+    offset, owner = AffineMap(1, 1, (RANK * rows, first % piece)), AffineMapAttr(AffineMap(1, 0, (first // piece,)))
     _push(builder, f"{name}.push", x, columns, slots, BoxAttr.of(Access.WRITE, offset, (rows, columns), to=owner))
     _sum(builder, name, View(slots, 0, piece), None, op.result)
 
@@ -213,6 +213,8 @@ def _push(builder: GraphBuilder, name: str, x: View, columns: int, target: SSAVa
 
 def _sum(builder: GraphBuilder, name: str, slots: View, residual: SSAValue | None, result: SSAValue) -> GridOp:
     y = builder.result(result, f"{name}.out")
+    if y.axes and len(y.shape) == 2:  # a result of the function
+        y = View(y.buffer, 0, y.shape[1])
     if not isinstance(y.buffer.owner, BufferOp) or slots.columns != y.columns:
         raise PlanError(f"tile: the sum of {slots.columns} columns has memory of {y.columns}")
     if y.buffer.owner.space.data is Space.SCRATCH:

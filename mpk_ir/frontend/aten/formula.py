@@ -11,8 +11,8 @@ MOST_OPS = 24
 
 
 def formula(op: Operation) -> str:
-    """`add(mul(x, cos(@inv_freq)), ...)`: the op and what it is made of, as far as `MOST_OPS` nearest ones reach; a value
-    that comes again is dots too."""
+    """`add(mul(x, cos(@inv_freq)), ...)`: the op and what it is made of, as far as the nearest `MOST_OPS` reach; what
+    comes again is dots too."""
     shown = _nearest(op)
     seen: set[Operation] = set()
 
