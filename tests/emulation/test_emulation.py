@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mpk_ir.bench.accuracy import Accuracy, check
+from mpk_ir.bench.exported import agreement
 from mpk_ir.bench.reference import Decoder
 from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.codegen.program import Program
@@ -21,9 +22,11 @@ from mpk_ir.core.target import SIM
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.pytorch.backend import mpk
+from mpk_ir.pytorch.decoder import compile_decoder
 from mpk_ir.runtime.executor import GpuExecutor
 from tests.codegen.models import family_config
 from tests.gpu.test_general_kinds import CASES
+from tests.pytorch.hugging_face import tiny
 from tests.pytorch.test_module import Mixer
 
 from .gpu import COMPILER, EmulatedGpu, device_of, executor, install
@@ -137,6 +140,17 @@ def test_general_kinds_compute_what_eager_computes(gpu: EmulatedGpu, dtype: torc
             )
     torch._dynamo.reset()
     gc.collect()
+
+
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("gemma2", marks=pytest.mark.slow)])
+def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, family: str) -> None:
+    """GPT-2 looks up positions, a column of the rows of a step: a body must not take it for a whole buffer."""
+    model = tiny(family, torch.bfloat16)
+    subject = compile_decoder(model, SIM, StepOptions(2, 8, 48, 16), device_of(SIM.num_sms))
+    prompts = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]
+    found = agreement(model, prompts, subject.generate(prompts, 20).tokens)
+    assert found.wrong == 0
+    assert found.as_fp32 >= 0.9 * found.tokens
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:
