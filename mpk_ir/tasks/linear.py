@@ -16,6 +16,8 @@ TILE_ROWS = 16
 """Rows of a weight tile: M of the tensor-core product m16n8k16."""
 STAGE_COLUMNS = STAGE_BYTES // (2 * TILE_ROWS)
 """Of a tile's, in one stage of the ring."""
+MOST_SEGMENT_VECTORS = 12
+"""Of 16 bytes of x that a lane keeps in registers (codegen/cuda/mpk/tasks/linear.cuh)."""
 MAX_ROWS = 16
 """Rows of activations: twice N of m16n8k16."""
 MAX_TILES = 4
@@ -60,6 +62,13 @@ class LinearParams(Params):
     @property
     def gated(self) -> bool:
         return self.activation != "none"
+
+
+def x_segments(params: LinearParams) -> int:
+    """In how many pieces a task loads its rows of x: as few as registers allow."""
+    stages, halves = -(-params.k // STAGE_COLUMNS), -(-params.rows // 8)
+    most = MOST_SEGMENT_VECTORS // (STAGE_COLUMNS // 32 // CONSUMER_WARPS * halves)
+    return -(-stages // most)
 
 
 class Linear(TaskKind[LinearParams]):
