@@ -59,10 +59,11 @@ class TgRaise(MpkPass):
 
 
 _SIGNS: dict[type[Operation], str] = {
-    tg.RsqrtOp: "a norm: x * rsqrt(mean(x * x) + eps) * weight, over the last dimension",
+    tg.RsqrtOp: "a norm: x * rsqrt(mean(x * x) + eps) * weight, x perhaps less its mean, over the last dimension",
     tg.SigmoidOp: "silu: x * sigmoid(x)",
     tg.ErfOp: "gelu",
     tg.TanhOp: "gelu by the tanh formula: 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))",
+    tg.CosOp: "a rotary embedding, which is recognized when a whole decoder is compiled",
     tg.SoftmaxOp: "attention over a cache, which is recognized when a whole decoder is compiled",
 }
 """Ops that are left over where something did not raise, and of what they are usually part."""
