@@ -16,8 +16,9 @@ from ...core.target import SIM, Target
 from ...dialects.sm import BoxAttr, BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
+from ...tasks.base import Access
 from ...tasks.attention import MMA_COLUMNS
-from ...tasks.base import Access, TaskKind
+from ...tasks.base import TaskKind
 from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams
 from ...tasks.merging_linear import MergingLinear, MergingLinearParams
 from .builder import VECTOR, GraphBuilder, SplitRows, View, element_type, tensor_shape, tile_rule
