@@ -23,7 +23,6 @@ from .kv_append import KvAppend
 from .linear import Linear
 from .map import Map
 from .matmul import Matmul
-from .merging_linear import MergingLinear
 from .normalize import Normalize
 from .push import Push
 from .rank_sum import RankSum
@@ -38,7 +37,6 @@ EXTENSION_GROUP = "mpk_ir.extensions"
 
 BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     Linear(),
-    MergingLinear(),
     Attention(),
     AttentionMerge(),
     Embedding(),
