@@ -71,8 +71,8 @@ class RaiseBias(RewritePattern):
             if not tg.shape_of(vector) == shape[-1:] == tg.shape_of(bias)[-1:]:
                 continue
             ops: list[Operation] = []
-            operands = [_cast(value, element, ops) for value in (norm.x, norm.weight, vector)]
-            ops.append(tg.LayerNormOp(*operands, norm.eps.value.data))
+            x, weight, shift = (_cast(value, element, ops) for value in (norm.x, norm.weight, vector))
+            ops.append(tg.LayerNormOp(x, weight, shift, norm.eps.value.data))
             rewriter.replace(op, ops)
             return
 
