@@ -16,7 +16,9 @@ from ..base import MpkPass
 from .exchange import Exchange, TwoShot
 
 FORMS = {"push": "one-shot", "two-shot": "two-shot", "multicast": "multicast"}
+"""What reasons call a strategy; of equal costs the first is taken."""
 STATISTICS = {"push": "pushed", "two-shot": "two_shot", "multicast": "multicast"}
+"""What counts its exchanges."""
 
 
 @dataclass(frozen=True)
