@@ -222,8 +222,6 @@ def _by_request(role: str, view: View, first: int, head_columns: int, split_colu
 def tile_rope(op: Operation, builder: GraphBuilder) -> None:
     """A task a head."""
     assert isinstance(op, RopeOp)
-    if op.interleaved is not None:
-        raise UnsupportedError("tile: rope with interleaved pairs has no task kind", advice="use the half-split form")
     rows, heads, dim = tensor_shape(op.x)
     name = builder.unique("rope")
     x, y = builder.view(op.x), builder.result(op.results[0], f"{name}.out")
@@ -234,7 +232,8 @@ def tile_rope(op: Operation, builder: GraphBuilder) -> None:
         GridOperand("inv_freq", inv_freq.buffer, inv_freq.whole(Access.READ, 1)),
         GridOperand("y", y.buffer, y.box(Access.WRITE, 1, dim, dim)),
     ]
-    builder.grid(name, Rope(), RopeParams(1, dim, rows, float(op.scaling.value.data)), (heads,), operands)
+    params = RopeParams(1, dim, rows, float(op.scaling.value.data), op.interleaved is not None)
+    builder.grid(name, Rope(), params, (heads,), operands)
 
 
 @tile_rule(KvAppendOp.name)
