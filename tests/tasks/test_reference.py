@@ -285,7 +285,7 @@ def test_attention_in_splits_and_merged(
         parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
         for head in range(GROUP):
             own = parts | {"out": merged[:, head * DIM : (head + 1) * DIM]}
-            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head,))
+            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head, 0))
         out = merged
     np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
 
