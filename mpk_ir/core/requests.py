@@ -83,6 +83,12 @@ def assign_rows(history: Int32Array, requests: Int32Array, rows: Int32Array, row
             rows[first + offset] = (history[request, position], request, position, samples)
 
 
+def last_rows(requests: Int32Array) -> Int32Array:
+    """The last row of each request that has rows in the step, in order."""
+    first, count = requests[:, RequestColumn.FIRST_ROW], requests[:, RequestColumn.NUM_ROWS]
+    return (first + count - 1)[count > 0]
+
+
 def advance_requests(
     sampled: Int32Array,
     history: Int32Array,
@@ -90,8 +96,18 @@ def advance_requests(
     rows: Int32Array,
     row_count: Int32Array,
     stop_tokens: tuple[int, ...] = (),
+    *,
+    by_request: bool = False,
 ) -> None:
-    """End a step in place: keep the tokens ``sampled`` [R] chose, then assign the rows of the next step."""
+    """End a step in place: keep the tokens ``sampled`` [R] chose, then assign the rows of the next step.
+
+    ``by_request``: ``sampled`` [B] holds tokens of the rows `last_rows` alone, in their order.
+    """
+    if by_request:
+        chosen = last_rows(requests)
+        spread = np.zeros(len(rows), np.int32)
+        spread[chosen] = sampled[: len(chosen)]
+        sampled = spread
     for row in range(int(row_count[0])):
         request = rows[row, RowColumn.REQUEST]
         if not rows[row, RowColumn.SAMPLES]:

@@ -33,7 +33,8 @@ class Costs:
     how fast consumers work through weights that lie in shared memory. ``activation_us`` + bytes /
     ``activation_bytes_per_us``: activations to shared memory, per panel. ``tile_us`` + rows * ``tile_row_us``: the end
     of a 16-row tile. ``attention_us`` + rounds * ``attention_round_us``: a split of attention. ``small_us`` + bytes /
-    ``small_bytes_per_us``: any other task.
+    ``small_bytes_per_us``: any other task. ``wgmma_flops_per_us``: of an SM, products in bf16; ``l2_bytes_per_us``:
+    what it reads of data that is in L2, while all do. The last two are chosen after published figures, not measured.
     """
 
     handoff_us: float = 0.7
@@ -49,6 +50,8 @@ class Costs:
     tile_row_us: float = 0.01
     attention_us: float = 2.5
     attention_round_us: float = 1.2
+    wgmma_flops_per_us: float = 5.0e6
+    l2_bytes_per_us: float = 55e3
     small_us: float = 1.5
     small_bytes_per_us: float = 40e3
 

@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import i32
 from xdsl.ir import Operation
 
 from ..core.errors import UnsupportedError
-from ..core.requests import RowColumn, advance_requests
+from ..core.requests import RowColumn, advance_requests, last_rows
 from ..dialects import tg
 from . import functions
 from .values import Array, Read, deinterleave
@@ -209,9 +209,17 @@ def _(op: tg.AttentionOp, read: Read) -> Results:
 
 
 @meaning.register
+def _(op: tg.LastRowsOp, read: Read) -> Results:
+    chosen, result = last_rows(read(op.requests)), np.zeros(tg.shape_of(op.result), np.float32)
+    result[: len(chosen)] = read(op.x)[chosen]
+    return (result,)
+
+
+@meaning.register
 def _(op: tg.AdvanceOp, read: Read) -> Results:
     state = tuple(read(value).copy() for value in (op.history, op.requests, op.rows, op.row_count))
-    advance_requests(read(op.sampled), *state, stop_tokens=op.stop_ids)
+    by_request = op.by_request is not None
+    advance_requests(read(op.sampled), *state, stop_tokens=op.stop_ids, by_request=by_request)
     return state
 
 

@@ -37,6 +37,11 @@ inline void store_relaxed_sys(T* pointer, const T& value) {
 inline void add_release_sys(unsigned* pointer) { ++*pointer; }
 inline void add_release_gpu(unsigned* pointer) { ++*pointer; }
 inline unsigned add_acquire_release_block(unsigned* counter) { return (*counter)++; }
+inline void store_release_block(unsigned* pointer, unsigned value) { *pointer = value; }
+inline unsigned load_acquire_block(const unsigned* pointer) {
+  emulation::yield();
+  return load(pointer);
+}
 inline void store_shared(void* pointer, const Vector16& value) { std::memcpy(pointer, &value, sizeof value); }
 
 template <int kCount>

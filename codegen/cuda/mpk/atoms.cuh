@@ -89,6 +89,16 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
   return before;
 }
 
+// From thread to thread of a block, by way of shared memory.
+__device__ __forceinline__ void store_release_block(unsigned* pointer, unsigned value) {
+  asm volatile("st.release.cta.shared::cta.u32 [%0], %1;" ::"r"(shared_address(pointer)), "r"(value) : "memory");
+}
+__device__ __forceinline__ unsigned load_acquire_block(const unsigned* pointer) {
+  unsigned value;
+  asm volatile("ld.acquire.cta.shared::cta.u32 %0, [%1];" : "=r"(value) : "r"(shared_address(pointer)) : "memory");
+  return value;
+}
+
 // One store of 16 bytes to shared memory, not to be moved.
 __device__ __forceinline__ void store_shared(void* pointer, const Vector16& value) {
   asm volatile("st.volatile.shared::cta.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(pointer)),

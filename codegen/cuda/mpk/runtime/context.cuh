@@ -57,6 +57,7 @@ struct alignas(128) Shared {
   int stop[2];                // by parity of the step: whether the launch ends before it
   int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
+  unsigned fetchable;         // the latest task whose operands the loader may fetch (fetch.cuh)
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
   Failure failure;            // a wait of this block that ran out, if there is one
   Arrivals arrivals;          // of its event
@@ -379,6 +380,7 @@ struct Loader {
   int task_number = 0;
   int step = 0;
   int seen_step = -1;
+  int fetched_step = -1, fetched_grid = -1;  // of the latest task whose operands it fetched (fetch.cuh)
 
   // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
   __device__ __forceinline__ char* begin_stage(unsigned bytes) {
@@ -438,7 +440,6 @@ struct Loader {
     }
   }
 
- private:
   __device__ __forceinline__ bool shared_stop() const {
     const volatile int* stop = block_shared().stop;
     return stop[0] || stop[1];

@@ -203,6 +203,7 @@ __device__ __forceinline__ void initialize(const Launch& launch) {
   }
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
+  shared.fetchable = 0;
   shared.aborted = 0;
   shared.failure = {};
   shared.roles_ended = 0;
