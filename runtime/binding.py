@@ -35,6 +35,9 @@ def device_tasks(program: Program, addresses: Mapping[str, int], rank: int = 0) 
     for number, grid in enumerate(program.grids):
         _require_one_stride(program, grid)
         rows = np.flatnonzero(program.tasks["grid"] == number)
+        kind = task_kind(grid.kind)
+        numbers = kind.record_numbers(kind.params_from(grid.params))
+        table["number"][rows, : len(numbers)] = numbers
         for position, slot in enumerate(operand_slots(grid)):
             buffer = program.buffers[grid.operands[position].buffer]
             operand = grid.operands[position]

@@ -16,6 +16,8 @@ from ..core.target import Target
 
 Array = np.ndarray[Any, Any]
 Scalar = int | float | bool | str
+MAX_NUMBERS = 4
+"""Of a task record."""
 CONSUMER_WARPS = 8
 """Of a block: the warps that run a task's body (codegen/cuda/mpk/runtime/context.cuh)."""
 
@@ -120,6 +122,12 @@ class TaskKind(ABC, Generic[P]):
 
     def body_arguments(self, params: P) -> tuple[float, ...]:
         """Numbers passed to the body's `run` after the context: what need not be known to the C++ compiler's types."""
+        return ()
+
+    def record_numbers(self, params: P) -> tuple[int, ...]:
+        """At most MAX_NUMBERS integers that each task's record carries: what the body is not compiled for at all, so
+        that grids which differ only in them share a case of the kernel's switch, and its code."""
+        del params
         return ()
 
     def scratch_bytes(self, params: P) -> int:

@@ -17,6 +17,8 @@ FEATURES = 128
 """Weight rows of a task: two warpgroups, each M = 64 of wgmma."""
 ROW_CHOICES = (BLOCK_ROWS, 2 * BLOCK_ROWS)
 """Rows of activations of a task: one or two products of N = 128, whose sums are 64 or 128 registers of a thread."""
+STEP_COLUMNS = 2 * BLOCK_COLUMNS
+"""That K is a multiple of: two blocks take turns in registers."""
 END_US = 3.0
 """Of a task, chosen and not measured: from its first load to its first product, and its epilogue."""
 
@@ -72,10 +74,13 @@ class WideLinear(TaskKind[WideLinearParams]):
     )
 
     def signature(self, params: WideLinearParams) -> str:
-        activation = {"none": "None", "silu_mul": "SiluMul", "gelu_mul": "GeluMul"}[params.activation]
-        flags = f"{str(params.bias).lower()}, {str(params.residual).lower()}"
-        shape = f"{params.n}, {params.k}, {params.rows}, {params.total_rows}"
-        return f"mpk::WideLinear<{shape}, {flags}, mpk::Activation::k{activation}, {str(params.blocked).lower()}>"
+        return f"mpk::WideLinear<{params.total_rows}>"
+
+    def record_numbers(self, params: WideLinearParams) -> tuple[int, ...]:
+        """In the order of the body's `enum Number`. One body computes all products of a program: ptxas has no registers
+        for wgmma's sums in flight at more than a few places of a kernel."""
+        activation = ("none", "silu_mul", "gelu_mul").index(params.activation)
+        return (params.n, params.k, params.rows, 2 * activation + int(params.blocked))
 
     def cost_us(self, params: WideLinearParams, target: Target) -> float:
         return wide_linear_us(params.k, params.rows, target)
@@ -91,6 +96,3 @@ class WideLinear(TaskKind[WideLinearParams]):
         if params.residual:
             y = y + views["residual"]
         views["y"][...] = y.astype(np.float32)
-
-
-__all__ = ["BLOCK_COLUMNS", "FEATURES", "ROW_CHOICES", "WideLinear", "WideLinearParams", "wide_linear_us"]

@@ -16,6 +16,7 @@ from ...dialects.sm.ops import GridOperand
 from ...tasks.base import Access
 from ...tasks.block_rows import BlockRows, BlockRowsParams
 from ...tasks.linear import TILE_ROWS
+from ...tasks.wide_linear import STEP_COLUMNS
 from .builder import GraphBuilder, View, element_type, round_up, tensor_shape
 from .expand import MAX_ROWS, AnyLinear
 
@@ -26,7 +27,7 @@ def is_wide(op: AnyLinear) -> bool:
     normed = isinstance(op, tg.FusedLinearOp) and op.norm_weight is not None
     given = isinstance(op.weight.owner, tg.ParamOp) and (op.bias is None or isinstance(op.bias.owner, tg.ParamOp))
     rows, k = tensor_shape(op.x)
-    whole = k % BLOCK_COLUMNS == 0 and tensor_shape(op.weight)[0] % TILE_ROWS == 0
+    whole = k % STEP_COLUMNS == 0 and tensor_shape(op.weight)[0] % TILE_ROWS == 0
     bf16 = all(isinstance(element_type(value), BFloat16Type) for value in values)
     return rows > MAX_ROWS and bf16 and given and not normed and whole
 

@@ -6,6 +6,7 @@
 
 namespace mpk {
 
+inline int opaque(int value) { return value; }
 inline unsigned long long swizzled_descriptor(const void* rows, int product) {
   return (shared_address(rows) + 32 * product) >> 4;
 }

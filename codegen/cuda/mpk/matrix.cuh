@@ -5,6 +5,13 @@
 
 namespace mpk {
 
+// The same value, of which the compiler knows nothing: what follows from it is not computed ahead, outside the loop over
+// tasks, and kept in registers that all bodies share.
+__device__ __forceinline__ int opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // The descriptor of a product's B in shared memory: rows of 128 bytes, swizzled, eight rows 1024 bytes; columns 16 *
 // `product` and on of the 64 in a row.
 __device__ __forceinline__ unsigned long long swizzled_descriptor(const void* rows, int product) {

@@ -31,6 +31,7 @@ struct PromptAttention {
   static_assert(kHeadDim % kHalfColumns == 0, "PromptAttention: a head is whole halves of blocks");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float softcap) {
+    context.thread = opaque(context.thread);
     const int first = first_row(task), rows = context.rows_from(first, kRows);
     context.wait(task);
     if (rows == 0) return;
@@ -97,30 +98,25 @@ struct PromptAttention {
   }
   static __device__ __forceinline__ int warp_head(const Context& context) { return context.warp() / kHeadWarps; }
 
-  // Through shared memory, half of the warp's rows at a time, which are half of each operand.
+  // Through shared memory, where keys and values come later.
   static __device__ __forceinline__ void load_queries(const Context& context, const Task& task, int rows,
                                                       Queries& queries) {
-    char* mine = keys() + context.warp() * 8 * kPositionBytes;
+    static_assert(kConsumerWarps * kWarpRows * kPositionBytes <= 2 * kScratchBytes, "scratch planned too small");
+    char* mine = keys() + context.warp() * kWarpRows * kPositionBytes;
     const int lane = context.lane();
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      for (int i = lane; i < 8 * kChunks; i += 32) {
-        const int row = min(warp_row(context) + 8 * half + i / kChunks, rows - 1);
-        const bf16* q = operand<const bf16>(task, kQ) + static_cast<size_t>(row) * task.row_stride[kQ] +
-                        warp_head(context) * kHeadDim + i % kChunks * 8;
-        *reinterpret_cast<Vector16*>(chunk_at(mine, i / kChunks, i % kChunks)) = load_vector(q);
-      }
-      __syncwarp();
-#pragma unroll
-      for (int part = 0; part < kParts; part += 2) {
-        unsigned words[4];
-        load_matrices(words, chunk_at(mine, lane % 8, 2 * part + lane / 8));
-        queries[part][half] = words[0], queries[part][2 + half] = words[1];
-        queries[part + 1][half] = words[2], queries[part + 1][2 + half] = words[3];
-      }
-      __syncwarp();
+    for (int i = lane; i < kWarpRows * kChunks; i += 32) {
+      const int row = min(warp_row(context) + i / kChunks, rows - 1);
+      const bf16* q = operand<const bf16>(task, kQ) + static_cast<size_t>(row) * task.row_stride[kQ] +
+                      warp_head(context) * kHeadDim + i % kChunks * 8;
+      *reinterpret_cast<Vector16*>(chunk_at(mine, i / kChunks, i % kChunks)) = load_vector(q);
     }
-    context.sync();  // keys come to where queries lay
+    __syncwarp();
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      load_matrices(queries[part], chunk_at(mine, lane % kWarpRows, 2 * part + lane / kWarpRows));
+    }
+    context.sync();
   }
 
   static __device__ __forceinline__ void clear(State& state) {
@@ -166,7 +162,7 @@ struct PromptAttention {
     const int* pages = operand<const int>(task, kPageTable) + b * task.row_stride[kPageTable];
     const bf16* source = operand<const bf16>(task, cache);
 #pragma unroll
-    for (int i = context.thread; i < kPositions * kChunks; i += kConsumers) {
+    for (int i = opaque(context.thread); i < kPositions * kChunks; i += kConsumers) {
       const int position = min(first + i / kChunks, end - 1);
       const size_t page = static_cast<size_t>(pages[position / kPageSize]) * kKvHeads * kPageSize;
       const bf16* row = source + (page + position % kPageSize) * kHeadDim;
@@ -217,7 +213,7 @@ struct PromptAttention {
 
   static __device__ __forceinline__ void multiply_keys(const Context& context, const Queries& queries,
                                                        float (&score)[kPositions / 8][4]) {
-    const int row = context.lane() / 16 * 8 + context.lane() % 8, chunk = context.lane() / 8 % 2;
+    const int lane = opaque(context.lane()), row = lane / 16 * 8 + lane % 8, chunk = lane / 8 % 2;
 #pragma unroll
     for (int t = 0; t < kPositions / 8; t += 2) {
 #pragma unroll
@@ -235,7 +231,7 @@ struct PromptAttention {
 
   static __device__ __forceinline__ void add_values(const Context& context, const float (&weight)[kPositions / 8][4],
                                                     State& state) {
-    const int row = context.lane() % 16, chunk = context.lane() / 16;
+    const int lane = opaque(context.lane()), row = lane % 16, chunk = lane / 16;
 #pragma unroll
     for (int t = 0; t < kPositions / 8; t += 2) {
       const unsigned a[4] = {pack_bf16(weight[t][0], weight[t][1]), pack_bf16(weight[t][2], weight[t][3]),

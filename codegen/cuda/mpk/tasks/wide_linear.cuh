@@ -15,24 +15,17 @@
 
 namespace mpk {
 
-template <int kN, int kK, int kRows, int kTotalRows, bool kBias, bool kResidual, Activation::Value kActivation,
-          bool kBlocked>
+template <int kTotalRows>
 struct WideLinear {
   enum Operand { kX, kWeight, kBiasVector, kResidualRows, kRowCount, kY };
+  enum Number { kN, kK, kRows, kForm };  // form: twice the activation, plus one if y is in blocks
 
   static constexpr int kTileRows = 16;
-  static constexpr int kTiles = kN / kTileRows;
-  static constexpr int kSteps = kK / kColumnsOfBlock;
-  static constexpr int kProducts = kColumnsOfBlock / 16;                  // of a step
-  static constexpr int kProductBytes = 512;                               // of a tile of W
-  static constexpr int kTileStepBytes = kProducts * kProductBytes;        // of a tile of W in a step
-  static constexpr int kTileBytes = kSteps * kTileStepBytes;
-  static constexpr int kBlockRows = round_up(kTotalRows, kRowsOfStage);   // of a block of x or y
-  static constexpr bool kGated = kActivation != Activation::kNone;
-  static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
-  static constexpr int kWords = kTileColumns / 8;                          // of a row of y that a lane has
-  static constexpr int kGroup = 4;                                         // of eight rows, whose residuals are loaded together
-  static_assert(kN % kTileRows == 0 && kK % kColumnsOfBlock == 0, "WideLinear: tiles and blocks are whole");
+  static constexpr int kProducts = kColumnsOfBlock / 16;                 // of a step
+  static constexpr int kProductBytes = 512;                              // of a tile of W
+  static constexpr int kTileStepBytes = kProducts * kProductBytes;       // of a tile of W in a step
+  static constexpr int kBlockRows = round_up(kTotalRows, kRowsOfStage);  // of a block of x or y
+  static constexpr int kGroup = 4;  // of eight rows, whose residuals are loaded together
   static_assert(kStageBytes == kRowsOfStage * kRowBytesOfBlock, "WideLinear: a stage holds rows of a block");
   static_assert(kStageBytes == kConsumerWarps * kTileStepBytes, "WideLinear: a stage holds a step of a tile a warp");
 
@@ -42,14 +35,14 @@ struct WideLinear {
     if (!begin_fetch(loader, task)) return false;
     const int halves = ceil_div(rows_of(task, Context::rows_of(loader.step)), kRowsOfStage);
     if (halves == 0) return true;
+    const int steps = steps_of(task), tiles = min(tiles_from(task, 0), kConsumerWarps);
     const char* weight = operand<const char>(task, kWeight);
-    const int tiles = min(kConsumerWarps, kTiles - task.index[0] * kConsumerWarps);
 #pragma unroll 1
-    for (int step = 0; step < kSteps; ++step) {
+    for (int step = 0; step < steps; ++step) {
       char* stage = loader.begin_stage(tiles * kTileStepBytes);
       if (stage == nullptr) return false;
       for (int t = 0; t < tiles; ++t) {
-        const char* tile = weight + static_cast<size_t>(t) * kTileBytes + step * kTileStepBytes;
+        const char* tile = weight + (static_cast<size_t>(t) * steps + step) * kTileStepBytes;
         loader.copy(stage + t * kTileStepBytes, tile, kTileStepBytes);
       }
       loader.end_stage();
@@ -62,11 +55,12 @@ struct WideLinear {
   }
 
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
+    context.thread = opaque(context.thread);
     const int rows = rows_of(task, Context::rows_of(context.step));
     context.wait(task);
     let_fetch(context);
-    if (kRows > kRowsOfStage && rows > kRowsOfStage) {
-      run_halves<ceil_div(kRows, kRowsOfStage)>(context, task, rows);
+    if (rows > kRowsOfStage) {
+      run_halves<2>(context, task, rows);
     } else if (rows > 0) {
       run_halves<1>(context, task, rows);
     }
@@ -75,11 +69,15 @@ struct WideLinear {
  private:
   // Active rows of the task's block, of as many in the step.
   static __device__ __forceinline__ int rows_of(const Task& task, int active) {
-    return max(0, min(min(active, kTotalRows) - task.index[1] * kRows, kRows));
+    const int rows = task.number[kRows];
+    return max(0, min(min(active, kTotalRows) - task.index[1] * rows, rows));
   }
 
-  static __device__ __forceinline__ bool has_tile(const Context& context, const Task& task) {
-    return kTiles % kConsumerWarps == 0 || task.index[0] * kConsumerWarps + context.warp() < kTiles;
+  static __device__ __forceinline__ int steps_of(const Task& task) { return task.number[kK] / kColumnsOfBlock; }
+
+  // 16-row tiles of W from tile `first` of the task on.
+  static __device__ __forceinline__ int tiles_from(const Task& task, int first) {
+    return task.number[kN] / kTileRows - task.index[0] * kConsumerWarps - first;
   }
 
   template <int kHalves>
@@ -90,44 +88,54 @@ struct WideLinear {
 #pragma unroll
       for (int i = 0; i < 64; ++i) sums[h][i] = 0.0f;
     }
-    multiply<kHalves>(context, has_tile(context, task), sums);
-    if (!has_tile(context, task)) return;
+    const bool has_tile = tiles_from(task, context.warp()) > 0;
+    multiply<kHalves>(context, steps_of(task), has_tile, sums);
+    if (!has_tile) return;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) finish(context, task, h * kRowsOfStage, rows, sums[h]);
-    if constexpr (kBlocked) fence_proxy_async_global();  // the copy engine will read it
+    fence_proxy_async_global();  // the copy engine may read it
   }
 
-  // Stages are given back a step later, when the products that read them are over.
+  // What a warp keeps from step to step. Stages are given back a step later, when the products that read them are over.
+  struct Pipe {
+    bool has_tile;
+    unsigned used;
+  };
+
   template <int kHalves>
-  static __device__ __forceinline__ void multiply(Context& context, bool has_tile, Sums (&sums)[kHalves]) {
+  static __device__ __forceinline__ void multiply(Context& context, int steps, bool has_tile, Sums (&sums)[kHalves]) {
     unsigned weights[2][kProducts][4];
-    unsigned used = 0;
-#pragma unroll 2
-    for (int step = 0; step < kSteps; ++step) {
-      unsigned (&a)[kProducts][4] = weights[step % 2];
-      const char* stages[1 + kHalves];
-      context.acquire_stages(stages);
-      if (step == 0) context.stamp(ProfilePhase::kReady);
-      load_weights(context, stages[0], has_tile, a);
-      wgmma_fence();
-#pragma unroll
-      for (int p = 0; p < kProducts; ++p) {
-#pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-          wgmma_m64n128k16(sums[h], a[p], swizzled_descriptor(stages[1 + h], p));
-        }
-      }
-      wgmma_commit();
-      if (step > 0) {
-        wgmma_wait<1>();
-        context.release_stages(used, 1 + kHalves);
-      }
-      used = a[0][0] ^ a[1][0] ^ a[2][0] ^ a[3][0];
-    }
+    Pipe pipe{has_tile, 0};
+    int step = 0;
+#pragma unroll 1
+    do {
+      multiply_step(context, step, pipe, weights[0], sums);
+      multiply_step(context, step + 1, pipe, weights[1], sums);
+      step += 2;
+    } while (step < steps);
     wgmma_wait<0>();
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) pin(sums[h]);
-    context.release_stages(used, 1 + kHalves);
+    context.release_stages(pipe.used, 1 + kHalves);
+  }
+
+  template <int kHalves>
+  static __device__ __forceinline__ void multiply_step(Context& context, int step, Pipe& pipe,
+                                                       unsigned (&a)[kProducts][4], Sums (&sums)[kHalves]) {
+    const char* stages[1 + kHalves];
+    context.acquire_stages(stages);
+    if (step == 0) context.stamp(ProfilePhase::kReady);
+    load_weights(context, stages[0], pipe.has_tile, a);
+    wgmma_fence();
+#pragma unroll
+    for (int p = 0; p < kProducts; ++p) {
+#pragma unroll
+      for (int h = 0; h < kHalves; ++h) wgmma_m64n128k16(sums[h], a[p], swizzled_descriptor(stages[1 + h], p));
+    }
+    wgmma_commit();
+    wgmma_wait<1>();
+    if (step > 0) context.release_stages(pipe.used, 1 + kHalves);
+    pipe.used = a[0][0] ^ a[1][0] ^ a[2][0] ^ a[3][0];
   }
 
   static __device__ __forceinline__ void load_weights(const Context& context, const char* stage, bool has_tile,
@@ -141,80 +149,96 @@ struct WideLinear {
     }
   }
 
+  // How a task ends.
+  struct Form {
+    Activation::Value activation;
+    bool blocked;
+    float2 bias;  // of rows g and g + 8 of the warp's tile
+
+    // Columns of y that a warp's tile makes.
+    __device__ __forceinline__ int columns() const {
+      return activation == Activation::kNone ? kTileRows : kTileRows / 2;
+    }
+  };
+
+  static __device__ __forceinline__ Form form_of(const Context& context, const Task& task) {
+    Form form{static_cast<Activation::Value>(task.number[kForm] / 2), task.number[kForm] % 2 != 0, {}};
+    if (task.operand[kBiasVector] != 0) {
+      const bf16* bias = operand<const bf16>(task, kBiasVector) + context.warp() * kTileRows + context.lane() / 4;
+      form.bias = {to_float(bias[0]), to_float(bias[8])};
+    }
+    return form;
+  }
+
   // 128 rows of y, from `first` of the task on, of which those before `rows` are there.
   static __device__ __forceinline__ void finish(const Context& context, const Task& task, int first, int rows,
                                                 const Sums& sums) {
-    const float2 bias = bias_of(context, task);
+    const Form form = form_of(context, task);
 #pragma unroll
     for (int j = 0; j < 16; j += kGroup) {
-      unsigned residual[kGroup][kWords] = {};
-      if constexpr (kResidual) load_residual(context, task, first + 8 * j, rows, residual);
+      unsigned residual[kGroup][2] = {};
+      if (task.operand[kResidualRows] != 0) load_residual(context, task, form, first + 8 * j, rows, residual);
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) {
-        const float* sum = &sums[4 * (j + i)];
+        unsigned words[2];
+        finish_words(form, &sums[4 * (j + i)], residual[i], words);
         const int row = first + 8 * (j + i) + context.lane() / 4;
-        float2 low = {sum[0] + bias.x, sum[1] + bias.x}, high = {sum[2] + bias.y, sum[3] + bias.y};
-        unsigned words[kWords];
-        if constexpr (kGated) low = gated(low, high);
-        words[0] = finished(low, residual[i][0]);
-        if constexpr (!kGated) words[1] = finished(high, residual[i][kWords - 1]);
-        if (row < rows) store(context, task, row, words);
+        if (row < rows) store(context, task, form, row, words);
       }
     }
   }
 
-  static __device__ __forceinline__ float2 gated(float2 gate, float2 up) {
-    return {activated<kActivation>(gate.x) * up.x, activated<kActivation>(gate.y) * up.y};
-  }
-
-  // One column of two rows, with the residual's one row of two columns -> one row of two columns.
-  static __device__ __forceinline__ unsigned finished(float2 value, unsigned residual) {
-    if constexpr (kResidual) {
-      const unsigned word = transpose_8x8(residual);
-      value = {value.x + low_half(word), value.y + high_half(word)};
+  // Sums of eight rows of x, and of residuals one row in two columns, an octet a word -> words like those.
+  static __device__ __forceinline__ void finish_words(const Form& form, const float* sum, const unsigned (&residual)[2],
+                                                      unsigned (&words)[2]) {
+    float2 low = {sum[0] + form.bias.x, sum[1] + form.bias.x}, high = {sum[2] + form.bias.y, sum[3] + form.bias.y};
+    if (form.activation != Activation::kNone) {  // high is what low's gate lets through
+      const bool silu = form.activation == Activation::kSiluMul;
+      low.x = (silu ? mpk::silu(low.x) : gelu_tanh(low.x)) * high.x;
+      low.y = (silu ? mpk::silu(low.y) : gelu_tanh(low.y)) * high.y;
     }
-    return transpose_8x8(pack_bf16(value.x, value.y));
+    words[0] = finished(low, residual[0]);
+    words[1] = finished(high, residual[1]);
   }
 
-  // Of rows g and g + 8 of the warp's tile.
-  static __device__ __forceinline__ float2 bias_of(const Context& context, const Task& task) {
-    if constexpr (!kBias) return {};
-    const bf16* bias = operand<const bf16>(task, kBiasVector) + context.warp() * kTileRows + context.lane() / 4;
-    return {to_float(bias[0]), to_float(bias[8])};
+  static __device__ __forceinline__ unsigned finished(float2 value, unsigned residual) {
+    const unsigned word = transpose_8x8(residual);
+    return transpose_8x8(pack_bf16(value.x + low_half(word), value.y + high_half(word)));
   }
 
   // Column of y, from the task's first, of this lane's word of an octet of the tile.
-  static __device__ __forceinline__ int column_of(const Context& context, int octet) {
-    return context.warp() * kTileColumns + 8 * octet + context.lane() % 4 * 2;
+  static __device__ __forceinline__ int column_of(const Context& context, const Form& form, int octet) {
+    return context.warp() * form.columns() + 8 * octet + context.lane() % 4 * 2;
   }
 
-  static __device__ __forceinline__ void load_residual(const Context& context, const Task& task, int first, int rows,
-                                                       unsigned (&residual)[kGroup][kWords]) {
+  static __device__ __forceinline__ void load_residual(const Context& context, const Task& task, const Form& form,
+                                                       int first, int rows, unsigned (&residual)[kGroup][2]) {
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
-      const int row = first + 8 * i + context.lane() / 4;
-      const bf16* source = operand<const bf16>(task, kResidualRows) +
-                           static_cast<size_t>(min(row, rows - 1)) * task.row_stride[kResidualRows];
-#pragma unroll
-      for (int w = 0; w < kWords; ++w)
-        residual[i][w] = *reinterpret_cast<const unsigned*>(source + column_of(context, w));
+      const int row = min(first + 8 * i + context.lane() / 4, rows - 1);
+      const bf16* source =
+          operand<const bf16>(task, kResidualRows) + static_cast<size_t>(row) * task.row_stride[kResidualRows];
+      residual[i][0] = *reinterpret_cast<const unsigned*>(source + column_of(context, form, 0));
+      if (form.activation == Activation::kNone)
+        residual[i][1] = *reinterpret_cast<const unsigned*>(source + column_of(context, form, 1));
     }
   }
 
-  static __device__ __forceinline__ void store(const Context& context, const Task& task, int row,
-                                               const unsigned (&words)[kWords]) {
-    if constexpr (kBlocked) {
-      // an octet is a word of each chunk of its half
-      const int octet = context.warp() * kTileColumns / 8, chunk = context.lane() % 4;
+  static __device__ __forceinline__ void store(const Context& context, const Task& task, const Form& form, int row,
+                                               const unsigned (&words)[2]) {
+    unsigned *target, *second;
+    if (form.blocked) {  // an octet is a word of each chunk of its half
+      const int octet = context.warp() * form.columns() / 8;
       char* y = block_row(operand<char>(task, kY), kBlockRows, octet / 8, row);
-      unsigned* target = reinterpret_cast<unsigned*>(y + chunk_offset(row, octet / 4 % 2, chunk)) + octet % 4;
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) target[w] = words[w];
+      target = reinterpret_cast<unsigned*>(y + chunk_offset(row, octet / 4 % 2, context.lane() % 4)) + octet % 4;
+      second = target + 1;
     } else {
       bf16* y = operand<bf16>(task, kY) + static_cast<size_t>(row) * task.row_stride[kY];
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) *reinterpret_cast<unsigned*>(y + column_of(context, w)) = words[w];
+      target = reinterpret_cast<unsigned*>(y + column_of(context, form, 0));
+      second = target + 4;
     }
+    *target = words[0];
+    if (form.activation == Activation::kNone) *second = words[1];
   }
 };
 
