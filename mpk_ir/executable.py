@@ -73,8 +73,8 @@ class _State:
 
 
 class Executable:
-    """``program`` on ``engine``. ``steps_per_launch`` is how often a streaming generation hands tokens over; ``prefill``
-    takes prompts that are worth it."""
+    """``program`` on ``engine``. ``steps_per_launch`` is how often a streaming generation hands tokens over;
+    ``prefill`` takes prompts that are worth it."""
 
     def __init__(
         self,

@@ -83,13 +83,10 @@ class Prefill:
 
 def steps_of(history: Int32Array, requests: Int32Array, rows: Int32Array, row_count: Int32Array) -> int:
     """Steps until each request has a token of its own, if none meets a stop token; nothing is changed."""
-    ahead = [array.copy() for array in (history, requests, rows, row_count)]
+    history, requests, rows, row_count = (array.copy() for array in (history, requests, rows, row_count))
     nothing, steps = np.zeros(len(rows), np.int32), 0
-    while (ahead[1][:, RequestColumn.KNOWN] == ahead[1][:, RequestColumn.PROMPT_LENGTH])[_active(ahead[1])].any():
-        advance_requests(nothing, *ahead)
+    lengths = requests[:, RequestColumn.PROMPT_LENGTH].copy()
+    while ((requests[:, RequestColumn.KNOWN] == lengths) & (lengths > 0)).any():
+        advance_requests(nothing, history, requests, rows, row_count)
         steps += 1
     return steps
-
-
-def _active(requests: Int32Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return requests[:, RequestColumn.PROMPT_LENGTH] > 0

@@ -108,8 +108,9 @@ def _row(
     rounded = Decoder(config, weights)
     accuracy = check_prompts(program, engine, (rounded.in_fp32(), rounded), [prompt])
     subject, times, seen = Executable(program, engine), list[float](), set[bytes]()
+    steps = begin(subject, [prompt])
     for _ in range(LAUNCHES + 1):
-        steps = begin(subject, [prompt])
+        begin(subject, [prompt])
         times.append(engine.time_steps(steps))
         seen.add(engine.read_state("logits").tobytes() + engine.read_state("history").tobytes())
     facts = {"resources": {name: asdict(one) for name, one in engine.compiled.resources.items()}}

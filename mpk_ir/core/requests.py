@@ -89,6 +89,13 @@ def last_rows(requests: Int32Array) -> Int32Array:
     return (first + count - 1)[count > 0]
 
 
+def by_row(chosen: Int32Array, requests: Int32Array, rows: int) -> Int32Array:
+    """[rows]: tokens ``chosen`` [B] for `last_rows`, in their order, each in its row."""
+    last, sampled = last_rows(requests), np.zeros(rows, np.int32)
+    sampled[last] = chosen[: len(last)]
+    return sampled
+
+
 def advance_requests(
     sampled: Int32Array,
     history: Int32Array,
@@ -96,18 +103,8 @@ def advance_requests(
     rows: Int32Array,
     row_count: Int32Array,
     stop_tokens: tuple[int, ...] = (),
-    *,
-    by_request: bool = False,
 ) -> None:
-    """End a step in place: keep the tokens ``sampled`` [R] chose, then assign the rows of the next step.
-
-    ``by_request``: ``sampled`` [B] holds tokens of the rows `last_rows` alone, in their order.
-    """
-    if by_request:
-        chosen = last_rows(requests)
-        spread = np.zeros(len(rows), np.int32)
-        spread[chosen] = sampled[: len(chosen)]
-        sampled = spread
+    """End a step in place: keep the tokens ``sampled`` [R] chose, then assign the rows of the next step."""
     for row in range(int(row_count[0])):
         request = rows[row, RowColumn.REQUEST]
         if not rows[row, RowColumn.SAMPLES]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..core.requests import RequestColumn, advance_requests
+from ..core.requests import RequestColumn, advance_requests, by_row
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 
@@ -46,6 +46,6 @@ class Advance(TaskKind[AdvanceParams]):
         return params.batch * len(RequestColumn) * 4
 
     def reference(self, params: AdvanceParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        state = (views[name] for name in ("history", "requests", "rows", "row_count"))
-        chosen = {"stop_tokens": params.stop_tokens, "by_request": params.by_request}
-        advance_requests(views["sampled"], *state, **chosen)
+        history, requests, rows, row_count = (views[name] for name in ("history", "requests", "rows", "row_count"))
+        sampled = by_row(views["sampled"], requests, params.rows) if params.by_request else views["sampled"]
+        advance_requests(sampled, history, requests, rows, row_count, params.stop_tokens)

@@ -12,8 +12,8 @@ from .math import rms_scale
 
 @dataclass(frozen=True)
 class BlockRowsParams(Params):
-    """``rows`` of ``total_rows`` a task, each of ``columns``; with ``norm`` divided by their root mean square, times the
-    weight. y is in `Layout.K_BLOCKS_64`."""
+    """``rows`` of ``total_rows`` a task, each of ``columns``; with ``norm`` divided by their root mean square, times
+    the weight. y is in `Layout.K_BLOCKS_64`."""
 
     columns: int
     rows: int

@@ -12,8 +12,8 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``rows`` a task. ``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_16`, because it is
-    the weight of the output head too."""
+    """``rows`` a task. ``stride`` is the number of columns of ``ids``; ``packed``: the table is in
+    `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
 
     columns: int
     rows: int

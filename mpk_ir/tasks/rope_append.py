@@ -15,8 +15,8 @@ from .math import rms_scale, rope
 
 @dataclass(frozen=True)
 class RopeAppendParams(Params):
-    """``rows`` a task. A row of qkv holds the heads of queries, then of keys, then of values. ``norm``: queries and keys
-    are RMS-normed per head; ``rotary``: rotated by position."""
+    """``rows`` a task. A row of qkv holds the heads of queries, then of keys, then of values. ``norm``: queries and
+    keys are RMS-normed per head; ``rotary``: rotated by position."""
 
     heads: int
     kv_heads: int
@@ -66,9 +66,7 @@ class RopeAppend(TaskKind[RopeAppendParams]):
         heads = views["qkv"][active].reshape(len(active), total, params.head_dim)
         q, k, v = np.split(heads, [params.heads, params.heads + params.kv_heads], axis=1)
         q, k = (self._prepared(params, views, *one, position) for one in ((q, "q_norm"), (k, "k_norm")))
-        views["qkv"][active, : params.heads * params.head_dim] = q.reshape(
-            len(active), params.heads * params.head_dim
-        )
+        views["qkv"][active, : params.heads * params.head_dim] = q.reshape(len(active), params.heads * params.head_dim)
         page = views["page_table"][request, position // params.page_size]
         for name, new in (("k_cache", k), ("v_cache", v)):
             views[name][page, :, position % params.page_size] = new

@@ -1,4 +1,4 @@
-"""`wide_linear`: many rows of activations times 128 rows of a weight, on the warpgroup's tensor-core products (wgmma)."""
+"""`wide_linear`: many rows of activations times 128 rows of a weight, on tensor cores by warpgroups (wgmma)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from .expand import MAX_ROWS, AnyLinear
 
 
 def is_wide(op: AnyLinear) -> bool:
-    """Whether task kind `wide_linear` computes ``op``: bf16, a parameter as weight, whole tiles and blocks, many rows."""
+    """Whether task kind `wide_linear` computes ``op``: bf16, a weight that is a parameter, whole tiles, many rows."""
     values = (op.x, op.weight, op.result, *([op.bias] if op.bias is not None else []))
     normed = isinstance(op, tg.FusedLinearOp) and op.norm_weight is not None
     given = isinstance(op.weight.owner, tg.ParamOp) and (op.bias is None or isinstance(op.bias.owner, tg.ParamOp))

@@ -1,5 +1,5 @@
-// What matrix.cuh of the device library says in PTX. A warp's part of a warpgroup's product depends on no other warp, so
-// warps meet by themselves; products end at once.
+// What matrix.cuh of the device library says in PTX. A warp's part of a warpgroup's product depends on no other warp,
+// so warps meet by themselves; products end at once.
 #pragma once
 
 #include "mpk/atoms.cuh"

@@ -1,4 +1,4 @@
-"""The program that takes prompts, on the host: every key and value as exact as torch's, and decoding goes on from them."""
+"""The program that takes prompts, on the host: keys and values as exact as torch's, and decoding goes on from them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 // Activations in blocks of 64 columns, as wgmma takes them from shared memory (core/memory.py: K_BLOCKS_64).
 //
-// Columns are in the order of a packed weight's. In it the words that a lane has of a tensor-core result, columns 2q and
-// 2q + 1 of four neighbouring octets, are one chunk.
+// Columns are in the order of a packed weight's. In it the words that a lane has of a tensor-core result, columns 2q
+// and 2q + 1 of four neighbouring octets, are one chunk.
 #pragma once
 
 #include "mpk/types.cuh"

@@ -32,7 +32,8 @@ __device__ __forceinline__ bool wait_for_consumers(const Loader& loader) {
   return true;
 }
 
-// The loader, before it fetches for `task`. False: the launch is being stopped. Behind it the step's row count is known.
+// The loader, before it fetches for `task`. False: the launch is being stopped. Behind it the step's row count is
+// known.
 __device__ __forceinline__ bool begin_fetch(Loader& loader, const Task& task) {
   if (loader.fetched_step != loader.step || loader.fetched_grid != task.grid) {
     if (!wait_for_consumers(loader)) return false;

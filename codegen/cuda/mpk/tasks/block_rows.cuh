@@ -66,7 +66,8 @@ struct BlockRows {
     Vector16 result;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      result.word[i] = pack_bf16(values[2 * i] * scale * weights[2 * i], values[2 * i + 1] * scale * weights[2 * i + 1]);
+      result.word[i] =
+          pack_bf16(values[2 * i] * scale * weights[2 * i], values[2 * i + 1] * scale * weights[2 * i + 1]);
     }
     return result;
   }

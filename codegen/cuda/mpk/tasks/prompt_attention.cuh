@@ -1,8 +1,8 @@
 // Causal attention of a block of rows over a paged cache that holds their keys and values already, on tensor cores.
 //
 // A warp takes 16 rows of a query head; all warps' heads share a KV head. The block's keys, some positions at a time,
-// go to shared memory, then their values, each while the other is used; the maxima and sums are those of online softmax.
-// The rows of one request follow each other, and see its positions alone: requests are taken in turn.
+// go to shared memory, then their values, each while the other is used; the maxima and sums are those of online
+// softmax. The rows of one request follow each other, and see its positions alone: requests are taken in turn.
 #pragma once
 
 #include "mpk/blocks.cuh"
@@ -12,8 +12,8 @@
 
 namespace mpk {
 
-template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kBatch, int kTaskHeads, int kTotalRows, int kWindow,
-          bool kCapped>
+template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kBatch, int kTaskHeads, int kTotalRows,
+          int kWindow, bool kCapped>
 struct PromptAttention {
   enum Operand { kQ, kKCache, kVCache, kRequests, kPageTable, kRowCount, kOut };
 

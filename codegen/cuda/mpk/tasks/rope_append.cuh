@@ -1,5 +1,5 @@
-// Of some rows of a qkv product: queries normed and rotated in place, keys too and, with values, stored in the caches. A
-// warp takes some neighbouring heads of a row at a time.
+// Of some rows of a qkv product: queries normed and rotated in place, keys too and, with values, stored in the caches.
+// A warp takes some neighbouring heads of a row at a time.
 #pragma once
 
 #include "mpk/math.cuh"
@@ -54,8 +54,7 @@ struct RopeAppend {
 
   // Of a position in a cache: that of KV head 0.
   static __device__ __forceinline__ size_t slot_of(const Task& task, int request, int position) {
-    const int page =
-        operand<const int>(task, kPageTable)[request * task.row_stride[kPageTable] + position / kPageSize];
+    const int page = operand<const int>(task, kPageTable)[request * task.row_stride[kPageTable] + position / kPageSize];
     return static_cast<size_t>(page) * kKvHeads * kPageSize * kHeadDim + position % kPageSize * kHeadDim;
   }
 

@@ -1,9 +1,9 @@
 // y = activation(x W^T + bias) + residual for 128 rows of W and many rows of x, on the tensor cores of warpgroups.
 //
 // W is the product's A, from registers: a packed weight's 16-byte words are the operands of wgmma as they are those of
-// m16n8k16 (tasks/linear.cuh), and a warp takes a 16-row tile. x is its B, in shared memory, in blocks whose columns are
-// in the weight's order (blocks.cuh). Both come through the ring, 64 columns at a time: a stage of W, then a stage for
-// each 128 rows of x. While the products of one step run, the words of W for the next are loaded.
+// m16n8k16 (tasks/linear.cuh), and a warp takes a 16-row tile. x is its B, in shared memory, in blocks whose columns
+// are in the weight's order (blocks.cuh). Both come through the ring, 64 columns at a time: a stage of W, then a stage
+// for each 128 rows of x. While the products of one step run, the words of W for the next are loaded.
 //
 // A warp's results are transposed in registers, eight by eight, so that a lane has neighbouring columns of a row of y.
 #pragma once
