@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..core.requests import RequestColumn, RowColumn
-from ..tasks.base import MAX_NUMBERS
 from .program import MAX_OPERANDS, MAX_SIGNALS, MAX_WAITS
 
 EVENT_STRIDE_BYTES = 128
@@ -114,7 +113,6 @@ TASK = Struct(
         Field("pushed", "unsigned", "<u4"),
         Field("push_to", "unsigned", "<u4"),
         Field("rank_stride", "unsigned", "<u4"),
-        Field("number", "int", "<i4", MAX_NUMBERS),
         Field("row_stride", "unsigned", "<u4", MAX_OPERANDS),
         Field("operand", "unsigned long long", "<u8", MAX_OPERANDS),
     ),
@@ -123,8 +121,8 @@ TASK = Struct(
 """``row_stride``: elements between neighbours along an operand's first dimension; ``operand``: address of the box's
 first element, 0 for an absent optional operand; ``signal_event``: one more than in the plan, the last task of an SM
 signals the end of the step too; ``polled``: bits of the operands in polled buffers; ``pushed``: bits of those written
-to the ranks whose bits are in ``push_to``, where those of neighbouring ranks lie ``rank_stride`` bytes apart;
-``number``: `TaskKind.record_numbers`. Operands are in the order of the task kind's declaration."""
+to the ranks whose bits are in ``push_to``, where those of neighbouring ranks lie ``rank_stride`` bytes apart. Behind
+the strides of its operands stand a kind's `TaskKind.record_numbers`. Operands are in the order of the task kind's declaration."""
 
 ERROR = Struct(
     "Error",

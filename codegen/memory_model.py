@@ -31,7 +31,8 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
     within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire
-    of the step before, and behind a fence between that and the copy engine. A stage of the ring is given back by an
+    of the step before, and behind a fence between that and the copy engine. Operands that tasks of the step write it
+    copies behind a release of the consumers and its acquire, or behind the task's events, and behind such a fence. A stage of the ring is given back by an
     arrival whose address needs what was loaded from the stage: another could overtake the loads.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
@@ -63,6 +64,21 @@ def check_ordering(headers: Mapping[str, str]) -> None:
         raise Rejection(
             "memory-model",
             "`wait_for_step` of the kernel does not put the end of the step, then a fence, before copies of a state",
+        )
+    _check_fetch(runtime)
+
+
+def _check_fetch(runtime: Mapping[str, str]) -> None:
+    """The loader reads what tasks of the step write behind all that orders the task for which it does."""
+    fetch = runtime.get("begin_fetch", "")
+    waits = max(fetch.rfind("wait_for_consumers("), fetch.rfind("wait_event("))
+    ordered = "store_release_block(" in runtime.get("let_fetch", "")
+    ordered &= "load_acquire_block(" in runtime.get("wait_for_consumers", "")
+    if not ordered or min(fetch.find("wait_for_consumers("), fetch.find("wait_event(")) < 0:
+        raise Rejection("memory-model", "`begin_fetch` of the kernel does not wait for what orders the task's operands")
+    if "fence_proxy_async_global(" not in fetch[waits:]:
+        raise Rejection(
+            "memory-model", "`begin_fetch` of the kernel has no fence between its waits and the copy engine"
         )
 
 

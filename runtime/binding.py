@@ -37,7 +37,8 @@ def device_tasks(program: Program, addresses: Mapping[str, int], rank: int = 0) 
         rows = np.flatnonzero(program.tasks["grid"] == number)
         kind = task_kind(grid.kind)
         numbers = kind.record_numbers(kind.params_from(grid.params))
-        table["number"][rows, : len(numbers)] = numbers
+        behind = len(kind.operands) + np.arange(len(numbers))
+        table["row_stride"][rows[:, None], behind] = numbers
         for position, slot in enumerate(operand_slots(grid)):
             buffer = program.buffers[grid.operands[position].buffer]
             operand = grid.operands[position]

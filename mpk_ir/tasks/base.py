@@ -16,8 +16,6 @@ from ..core.target import Target
 
 Array = np.ndarray[Any, Any]
 Scalar = int | float | bool | str
-MAX_NUMBERS = 4
-"""Of a task record."""
 CONSUMER_WARPS = 8
 """Of a block: the warps that run a task's body (codegen/cuda/mpk/runtime/context.cuh)."""
 
@@ -125,8 +123,8 @@ class TaskKind(ABC, Generic[P]):
         return ()
 
     def record_numbers(self, params: P) -> tuple[int, ...]:
-        """At most MAX_NUMBERS integers that each task's record carries: what the body is not compiled for at all, so
-        that grids which differ only in them share a case of the kernel's switch, and its code."""
+        """Numbers that each task's record carries in the places of operands that the kind does not have: what the body
+        is not compiled for at all, so that grids which differ only in them share a case of the switch, and its code."""
         del params
         return ()
 

@@ -25,7 +25,7 @@ class LastRows(TaskKind[LastRowsParams]):
     params_type = LastRowsParams
     operands = (
         Operand("x"),
-        Operand("requests", early=True),
+        Operand("requests"),
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )

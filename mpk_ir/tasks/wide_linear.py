@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.memory import BLOCK_COLUMNS, BLOCK_ROWS
-from ..core.target import Target
+from ..core.target import Costs, Target
 from .base import Access, Array, Operand, Params, TaskKind
 from .linear import GATE_BLOCK
 from .math import gelu_tanh, silu
@@ -49,11 +49,10 @@ class WideLinearParams(Params):
         return FEATURES // (2 if self.gated else 1)
 
 
-def wide_linear_us(k: int, rows: int, target: Target) -> float:
+def wide_linear_us(k: int, rows: int, costs: Costs) -> float:
     """Microseconds of a task of ``rows``: products, or what they read from L2, whichever takes longer."""
     flops = 2 * FEATURES * rows * k
     moved_bytes = 2 * k * (FEATURES + rows)
-    costs = target.costs
     return max(flops / costs.wgmma_flops_per_us, moved_bytes / costs.l2_bytes_per_us) + END_US
 
 
@@ -77,13 +76,13 @@ class WideLinear(TaskKind[WideLinearParams]):
         return f"mpk::WideLinear<{params.total_rows}>"
 
     def record_numbers(self, params: WideLinearParams) -> tuple[int, ...]:
-        """In the order of the body's `enum Number`. One body computes all products of a program: ptxas has no registers
+        """In the order of the body's `enum Operand`, behind the operands. One body computes all products of a program: ptxas has no registers
         for wgmma's sums in flight at more than a few places of a kernel."""
         activation = ("none", "silu_mul", "gelu_mul").index(params.activation)
         return (params.n, params.k, params.rows, 2 * activation + int(params.blocked))
 
     def cost_us(self, params: WideLinearParams, target: Target) -> float:
-        return wide_linear_us(params.k, params.rows, target)
+        return wide_linear_us(params.k, params.rows, target.costs)
 
     def reference(self, params: WideLinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         y = views["x"] @ views["weight"].T

@@ -17,8 +17,7 @@ namespace mpk {
 
 template <int kTotalRows>
 struct WideLinear {
-  enum Operand { kX, kWeight, kBiasVector, kResidualRows, kRowCount, kY };
-  enum Number { kN, kK, kRows, kForm };  // form: twice the activation, plus one if y is in blocks
+  enum Operand { kX, kWeight, kBiasVector, kResidualRows, kRowCount, kY, kN, kK, kRows, kForm };
 
   static constexpr int kTileRows = 16;
   static constexpr int kProducts = kColumnsOfBlock / 16;                 // of a step
@@ -33,8 +32,9 @@ struct WideLinear {
 
   static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     if (!begin_fetch(loader, task)) return false;
-    const int halves = ceil_div(rows_of(task, Context::rows_of(loader.step)), kRowsOfStage);
-    if (halves == 0) return true;
+    const int rows = min(Context::rows_of(loader.step) - first_row(task), capacity(task));
+    if (rows <= 0) return true;
+    const int halves = ceil_div(rows, kRowsOfStage);
     const int steps = steps_of(task), tiles = min(tiles_from(task, 0), kConsumerWarps);
     const char* weight = operand<const char>(task, kWeight);
 #pragma unroll 1
@@ -56,7 +56,7 @@ struct WideLinear {
 
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.thread = opaque(context.thread);
-    const int rows = rows_of(task, Context::rows_of(context.step));
+    const int rows = context.rows_from(first_row(task), capacity(task));
     context.wait(task);
     let_fetch(context);
     if (rows > kRowsOfStage) {
@@ -67,17 +67,23 @@ struct WideLinear {
   }
 
  private:
-  // Active rows of the task's block, of as many in the step.
-  static __device__ __forceinline__ int rows_of(const Task& task, int active) {
-    const int rows = task.number[kRows];
-    return max(0, min(min(active, kTotalRows) - task.index[1] * rows, rows));
+  // N and K of the product, the rows of a task, and twice the activation, plus one if y is in blocks.
+  static __device__ __forceinline__ int number(const Task& task, Operand which) {
+    return static_cast<int>(task.row_stride[which]);
   }
 
-  static __device__ __forceinline__ int steps_of(const Task& task) { return task.number[kK] / kColumnsOfBlock; }
+  static __device__ __forceinline__ int first_row(const Task& task) { return task.index[1] * number(task, kRows); }
+
+  // Rows of the task's block; the last one may have fewer.
+  static __device__ __forceinline__ int capacity(const Task& task) {
+    return min(number(task, kRows), kTotalRows - first_row(task));
+  }
+
+  static __device__ __forceinline__ int steps_of(const Task& task) { return number(task, kK) / kColumnsOfBlock; }
 
   // 16-row tiles of W from tile `first` of the task on.
   static __device__ __forceinline__ int tiles_from(const Task& task, int first) {
-    return task.number[kN] / kTileRows - task.index[0] * kConsumerWarps - first;
+    return number(task, kN) / kTileRows - task.index[0] * kConsumerWarps - first;
   }
 
   template <int kHalves>
@@ -162,7 +168,7 @@ struct WideLinear {
   };
 
   static __device__ __forceinline__ Form form_of(const Context& context, const Task& task) {
-    Form form{static_cast<Activation::Value>(task.number[kForm] / 2), task.number[kForm] % 2 != 0, {}};
+    Form form{static_cast<Activation::Value>(number(task, kForm) / 2), number(task, kForm) % 2 != 0, {}};
     if (task.operand[kBiasVector] != 0) {
       const bf16* bias = operand<const bf16>(task, kBiasVector) + context.warp() * kTileRows + context.lane() / 4;
       form.bias = {to_float(bias[0]), to_float(bias[8])};
