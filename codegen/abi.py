@@ -17,6 +17,8 @@ EVENT_STRIDE_BYTES = 128
 
 MAX_RANKS = 8
 """Of one program: the GPUs of a host."""
+MULTICAST = 1 << 31
+"""In ``Task.push_to``: by one store, to the address at which all ranks listen."""
 UNWRITTEN_BYTE = 0xFF
 """Each byte of `kUnwritten`, what a polled word holds until it is written (codegen/cuda/mpk/runtime/polling.cuh)."""
 
@@ -121,8 +123,9 @@ TASK = Struct(
 """``row_stride``: elements between neighbours along an operand's first dimension; ``operand``: address of the box's
 first element, 0 for an absent optional operand; ``signal_event``: one more than in the plan, the last task of an SM
 signals the end of the step too; ``polled``: bits of the operands in polled buffers; ``pushed``: bits of those written
-to the ranks whose bits are in ``push_to``, where those of neighbouring ranks lie ``rank_stride`` bytes apart. Behind
-the strides of its operands stand a kind's `TaskKind.record_numbers`. Operands are in the order of the task kind's declaration."""
+to the ranks whose bits are in ``push_to``, beside which `MULTICAST` may stand, where those of neighbouring ranks lie
+``rank_stride`` bytes apart. Operands are in the order of the task kind's declaration; behind the strides of a kind's
+operands stand its `TaskKind.record_numbers`."""
 
 ERROR = Struct(
     "Error",
@@ -153,6 +156,7 @@ LAUNCH = Struct(
         Field("failures", "unsigned*", "<u8"),
         Field("row_count", "const int*", "<u8"),
         Field("peer", "unsigned long long", "<u8", MAX_RANKS),
+        Field("multicast", "unsigned long long", "<u8"),
         Field("rank", "int", "<i4"),
     ),
 )
@@ -162,6 +166,7 @@ steps since the counters were zeroed needs (s + 1) * c, so ``first_step`` counts
 lies in the host's.
 ``row_count``: the state of that name, the active rows of a step; null where every row is.
 ``peer``: where each rank's arena begins, as this GPU addresses it, with the counter that ends a step behind it;
+``multicast``: where one store reaches the arenas of all ranks; 0 if no task of the program does that;
 ``rank``: whose blocks these are.
 ``profile``: [steps, tasks, 4] u64 in the profiling build, else null."""
 
@@ -170,6 +175,7 @@ def header() -> str:
     """The text of `mpk/abi.cuh`."""
     enums = "\n".join(_enum(e) for e in (ErrorCode, TaskFlag, ProfilePhase, RequestColumn, RowColumn))
     constants = f"constexpr int kEventStride = {EVENT_STRIDE_BYTES // 4};  // in counters of 4 bytes\n"
+    constants += f"constexpr unsigned kMulticast = {MULTICAST:#x}u;  // in Task.push_to: by one store\n"
     structs = "\n".join(struct.c_text() for struct in (TASK, ERROR, LAUNCH))
     return (
         "// Rendered from codegen/abi.py; do not edit.\n#pragma once\n\nnamespace mpk {\n\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..proof import Rejection
 
@@ -11,12 +11,19 @@ _ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
 _TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
+_EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
+_FREE = re.compile(
+    r"parity = position\.phase \^ 1;\s*if \(!mbarrier_try_wait\(empty, parity\)\) \{(?s:.*)"
+    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return ring_stage\("
+)
+_FILL = re.compile(r"\b(?:begin_stage|load_stage)\(")
 SCOPES = ("gpu", "sys")
 """Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
 _NEEDED = (
     ("leave_task", "release", SCOPES),
     ("wait_event", "acquire", SCOPES),
-    ("push", "relaxed", ("sys",)),
+    ("send_to_each", "relaxed", ("sys",)),
+    ("send_to_all", "relaxed", ("sys",)),
     ("publish", "relaxed", ("gpu",)),
     ("load_polled", "relaxed", SCOPES),
 )
@@ -30,10 +37,12 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     task adds its arrivals, which are releases, behind an `acq_rel` count of the warps: so the stores of the whole block
     are theirs. Waits are acquires, by some lanes of each warp, and stand before a barrier of the warp. The end of a
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
-    within a rank it is stored and loaded at scope gpu. What the loader copies of a state it copies behind the acquire
-    of the step before, and behind a fence between that and the copy engine. Operands that tasks of the step write it
-    copies behind a release of the consumers and its acquire, or behind the task's events, and behind such a fence. A stage of the ring is given back by an
-    arrival whose address needs what was loaded from the stage: another could overtake the loads.
+    within a rank it is stored and loaded at scope gpu. What was multicast has another address where it is read: a fence
+    between addresses stands before a rank says that a step is over. What the loader copies of a state it copies behind
+    the acquire of the step before, and behind a fence between that and the copy engine; operands that tasks of the step
+    write, behind a release of the consumers and its acquire, or behind the task's events, and such a fence. A stage of
+    the ring is given back by an arrival whose address needs what was loaded from the stage: another could overtake the
+    loads.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))
@@ -50,6 +59,10 @@ def check_ordering(headers: Mapping[str, str]) -> None:
         raise Rejection(
             "memory-model",
             "`leave_task` of the kernel does not gather the stores of its warp, then of all warps, before it signals",
+        )
+    if "fence_proxy_alias()" not in before:
+        raise Rejection(
+            "memory-model", "`leave_task` of the kernel does not order what was multicast before it signals"
         )
     wait = runtime.get("wait", "")
     if "wait_event(" in wait and "__syncwarp()" not in wait[wait.rindex("wait_event(") :]:
@@ -82,17 +95,31 @@ def _check_fetch(runtime: Mapping[str, str]) -> None:
         )
 
 
-def check_stages(headers: Mapping[str, str]) -> None:
-    """What takes stages of the ring gives them back: in the bodies of tasks, the function that does the one does the
-    other behind it. Raises Rejection, rule ring.
+def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) -> None:
+    """Stages of the ring are filled when they are free and what fills them is there, and taken stages are given back.
+    Raises Rejection, rule ring. ``state_streams``: kinds of tasks that stream a state.
 
-    `Context::release_stages` gives back the oldest stages first, so the order of use is the order of release.
+    In the bodies of tasks, the function that takes stages gives some back behind it. `Context::release_stages` gives
+    back the oldest stages first, so the order of use is the order of release. The loader fills a stage behind a wait
+    for the phase in which all warps have given it back, and what it streams of a state behind the end of the step
+    before. A body takes weights before its x only where x stays whole from pass to pass: else those of the first
+    segment would be multiplied by another.
     """
     for name, text in headers.items():
         for function, body in _functions(text) if name.startswith("mpk/tasks/") else ():
             taken = [match.start() for match in _TAKE.finditer(body)]
             if taken and "context.release_stages(" not in body[taken[-1] :]:
                 raise Rejection("ring", f"`{function}` in {name} takes stages of the ring and gives none back")
+        early = _EARLY.search(text)
+        if early is not None and "kSegmentStages == kStages" not in early[1]:
+            raise Rejection("ring", f"{name} takes weights before x is there, although x is not kept from pass to pass")
+    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("begin_stage", "")
+    if "empty[position.stage]" not in begin or not _FREE.search(begin):
+        raise Rejection("ring", "`begin_stage` of the kernel does not wait until the stage that it fills is given back")
+    for kind in sorted(set(state_streams)):
+        load = dict(_functions(headers.get(f"mpk/tasks/{kind}.cuh", ""))).get("load", "")
+        if "loader.wait_for_step()" not in _FILL.split(load)[0]:
+            raise Rejection("ring", f"`load` of {kind} streams a state before the step that writes it is over")
 
 
 def _atoms(body: str, order: str, scope: str) -> list[int]:

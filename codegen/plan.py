@@ -120,11 +120,14 @@ def _grid(op: GridOp, buffers: dict[SSAValue, int], bodies: dict[object, int]) -
     signature, arguments = kind.signature(params), kind.body_arguments(params)
     body = bodies.setdefault(Signature(signature, arguments), len(bodies))
     operands = tuple(
-        GridOperand(name.data, buffers[value], box.mode, ints(box.along), rank_step(op, number), box.pushes)
+        GridOperand(
+            name.data, buffers[value], box.mode, ints(box.along), rank_step(op, number), box.pushes, box.multicasts
+        )
         for number, (name, value, box) in enumerate(zip(op.operand_names, op.data, op.boxes, strict=True))
     )
-    reasons = (text.data if text is not None else "" for text in (op.reason, op.placement_reason))
-    return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands, *reasons)
+    reason, placed = (text.data if text is not None else "" for text in (op.reason, op.placement_reason))
+    ahead = op.stream.ahead.data if op.stream is not None else 0
+    return Grid(op.sym_name.data, kind.name, params.as_dict(), body, op.shape, operands, reason, placed, ahead)
 
 
 @dataclass(frozen=True)

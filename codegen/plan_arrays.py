@@ -55,14 +55,14 @@ def plan_of(program: Program) -> Plan:
         polled_bytes=program.polled_bytes,
         event_shared=program.event_shared,
         ranks=program.ranks,
-        ring=_ring(program),
+        ring=_ring(program, tasks),
         unknown_events=(*unknown_waits, *unknown_signals),
     )
 
 
-def _ring(program: Program) -> PlanRing:
+def _ring(program: Program, tasks: Array) -> PlanRing:
     """What the kernel is compiled with; it keeps as many stages as its bodies take."""
-    constants = constants_of(program)
+    constants, numbers = constants_of(program), range(len(program.grids))
     kinds = [task_kind(grid.kind) for grid in program.grids]
     takes = tuple(kind.stages_at_once if kind.streams else 0 for kind in kinds)
     return PlanRing(
@@ -75,6 +75,28 @@ def _ring(program: Program) -> PlanRing:
         scratch_needed=tuple(
             kind.scratch_bytes(kind.params_from(grid.params)) for kind, grid in zip(kinds, program.grids, strict=True)
         ),
+        ahead=tuple(grid.ahead for grid in program.grids),
+        least=np.concatenate([np.zeros(0, np.int64), *(_least_stages(program, tasks, grid) for grid in numbers)]),
+        stops=np.array([streams_state(program, grid) for grid in program.grids], np.bool_)[tasks["grid"]],
+    )
+
+
+def _least_stages(program: Program, tasks: Array, number: int) -> IntArray:
+    """[tasks of the grid]: the fewest stages that the loader fills for each."""
+    grid = program.grids[number]
+    kind, rows = task_kind(grid.kind), tasks[tasks["grid"] == number]
+    if not kind.streams:
+        return np.zeros(len(rows), np.int64)
+    indices = rows["index"][:, : len(grid.extent)].astype(np.int64)
+    return np.asarray(kind.least_stages(kind.params_from(grid.params), indices), np.int64)
+
+
+def streams_state(program: Program, grid: Grid) -> bool:
+    """Whether the loader of a task of ``grid`` waits for the step before."""
+    kind = task_kind(grid.kind)
+    return any(
+        kind.operand(operand.name).streamed and program.buffers[operand.buffer].space is Space.STATE
+        for operand in grid.operands
     )
 
 
@@ -125,6 +147,7 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
                     streamed=declared.streamed,
                     rank_step=operand.rank_step,
                     to=tasks["push_to"][begin:end].astype(np.int64) if operand.pushed else None,
+                    multicast=operand.multicast,
                     appends=declared.appends,
                     polled=declared.polled,
                     tells=declared.tells,

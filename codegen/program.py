@@ -85,7 +85,7 @@ class GridOperand:
     """One operand of a grid: ``name`` as its task kind calls it, an index into ``Program.buffers``. ``along``: per
     dimension of the buffer the index dimension that keeps tasks apart at run time, -1 for none (see `sm.box`).
     ``rank_step``: elements by which a box moves from rank to rank, per dimension; empty if it does not. ``pushed``: it
-    is written into the memory of the ranks that the task says."""
+    is written into the memory of the ranks that the task says; ``multicast``: of all, by one store."""
 
     name: str
     buffer: int
@@ -93,12 +93,14 @@ class GridOperand:
     along: tuple[int, ...] = ()
     rank_step: tuple[int, ...] = ()
     pushed: bool = False
+    multicast: bool = False
 
 
 @dataclass(frozen=True)
 class Grid:
     """All tasks of one operation. ``body`` indexes ``Program.bodies``, the switch of the kernel; the reasons are the
-    planner's words for the choice of tiles and of SMs."""
+    planner's words for the choice of tiles and of SMs. ``ahead``: stages of the ring that loaders have filled, or fill,
+    while a task of the grid waits, by the plan; 0 if it streams nothing."""
 
     name: str
     kind: str
@@ -108,6 +110,7 @@ class Grid:
     operands: tuple[GridOperand, ...]
     reason: str = ""
     placement_reason: str = ""
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,11 @@ class Program:
     """Each of them runs the whole program, with SMs and memory of its own."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Facts for the host side: batch, rows, max_length, page_size, vocab_size, stop_tokens, statistics."""
+
+    @property
+    def multicasts(self) -> bool:
+        """Whether a task writes to all ranks by one store."""
+        return any(operand.multicast for grid in self.grids for operand in grid.operands)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer called ``name``. Raises UsageError if there is none."""
@@ -266,9 +274,17 @@ def _pack_from(row: dict[str, Any]) -> Pack:
 
 def _grid_from(row: dict[str, Any]) -> Grid:
     operands = tuple(
-        GridOperand(o["name"], o["buffer"], Access(o["access"]), tuple(o["along"]), tuple(o["rank_step"]), o["pushed"])
+        GridOperand(
+            o["name"],
+            o["buffer"],
+            Access(o["access"]),
+            tuple(o["along"]),
+            tuple(o["rank_step"]),
+            o["pushed"],
+            o["multicast"],
+        )
         for o in row["operands"]
     )
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in row["params"].items()}
-    reasons = (row.get("reason", ""), row.get("placement_reason", ""))
-    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands, *reasons)
+    told = (row.get("reason", ""), row.get("placement_reason", ""), row.get("ahead", 0))
+    return Grid(row["name"], row["kind"], params, row["body"], tuple(row["extent"]), operands, *told)

@@ -14,7 +14,7 @@ from ..proof.barriers import check_barriers
 from ..tasks import task_kind
 from .abi import TaskFlag
 from .memory_model import check_ordering, check_stages
-from .plan_arrays import constants_of, plan_of, program_order
+from .plan_arrays import constants_of, plan_of, program_order, streams_state
 from .program import MAX_RANK, MAX_SIGNALS, MAX_WAITS, Grid, Program
 
 _RUN = re.compile(r"case (\d+): return mpk::run_body<(.+)>\(context, slot(?:, )?(.*)\);")
@@ -34,12 +34,17 @@ def verify_program(program: Program) -> Plan:
     check_source(program)
     check_resources(program)
     check_ordering(program.headers)
-    check_stages(program.headers)
+    check_stages(program.headers, state_streams(program))
     plan = plan_of(program)
     check(plan)
     flags = program.tasks["flags"][program_order(program)]
     check_barriers(plan, (flags & int(TaskFlag.ORDERED)) != 0)
     return plan
+
+
+def state_streams(program: Program) -> list[str]:
+    """Kinds of tasks for which loaders copy a state to shared memory."""
+    return [grid.kind for grid in program.grids if streams_state(program, grid)]
 
 
 def check_queues(program: Program) -> None:
@@ -113,6 +118,7 @@ def check_source(program: Program) -> None:
     expected = {"kStepEvent": step, "kStepArrivals": program.ranks * busy, "kNumTasks": len(program.tasks)}
     expected |= {"kPolledBytes": program.polled_bytes, "kBlockThreads": program.launch.num_threads}
     expected |= {"kRanks": program.ranks, "kRankBlocks": len(program.queue_begin) - 1}
+    expected |= {"kMulticasts": int(program.multicasts)}
     expected |= {"kStepCounterOffset": step_counter_offset(program.arena_bytes)}
     for name, value in expected.items():
         if constants.get(name) != value:

@@ -87,7 +87,8 @@ def compile_module(
     modules, seconds, statistics = dict[str, ModuleOp](), dict[str, float](), dict[str, Mapping[str, int]]()
     lowering_passes = (lowering or LowerToCuda(),)
     trials: Sequence[Trial] = ()
-    levels = (("tg", tensor_passes(parallel.ranks)), ("sm", plan_passes(target, parallel.strategy)))
+    sm_passes = plan_passes(target, parallel.strategy, multicast=parallel.multicast)
+    levels = (("tg", tensor_passes(parallel.ranks)), ("sm", sm_passes))
     for level, passes in (*levels, ("cuda", lowering_passes)):
         report = PassManager(change(passes), verify_each=False).run(Context(), module)
         for one in report.passes:

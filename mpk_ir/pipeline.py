@@ -37,11 +37,11 @@ def tensor_passes(ranks: int = 1) -> tuple[ModulePass, ...]:
     )
 
 
-def plan_passes(target: Target, strategy: str = "auto") -> tuple[ModulePass, ...]:
-    """Tg -> sm: task grids, what orders them, where and when they run. ``strategy``: of `sm-overlap-comm`."""
+def plan_passes(target: Target, strategy: str = "auto", *, multicast: bool = False) -> tuple[ModulePass, ...]:
+    """Tg -> sm: task grids, what orders them, where and when they run. The options are of `sm-overlap-comm`."""
     return (
         Tile(target=target.name),
-        OverlapComm(strategy=strategy),  # before polling: it decides which values are waited for as a whole
+        OverlapComm(strategy, multicast),  # before polling: it decides which values are waited for as a whole
         PollData(),  # before events: what is polled needs none of the kernel's counters
         SynthesizeEvents(),
         FuseEvents(),  # before normalization: fewer events need fewer joins

@@ -47,6 +47,7 @@ def device_tasks(program: Program, addresses: Mapping[str, int], rank: int = 0) 
             offsets = offsets + rank * step
             if operand.pushed:
                 table["pushed"][rows] |= np.uint32(1 << slot)
+                table["push_to"][rows] |= np.uint32(abi.MULTICAST if operand.multicast else 0)
                 table["rank_stride"][rows] = step * buffer.dtype.bytes
             table["operand"][rows, slot] = addresses[buffer.name] + offsets * buffer.dtype.bytes
             table["row_stride"][rows, slot] = row_stride(buffer)
@@ -67,6 +68,8 @@ def _require_one_stride(program: Program, grid: Grid) -> None:
         raise PlanError(
             f"grid '{grid.name}' pushes operands whose ranks lie {sorted(strides)} bytes apart, expected one"
         )
+    if len({operand.multicast for _, operand in pushed}) > 1:
+        raise PlanError(f"grid '{grid.name}' pushes some operands by multicast and others not")
     if any(buffer.polled is False for buffer, _ in pushed):
         raise PlanError(f"grid '{grid.name}' pushes to a buffer that is not polled")
 

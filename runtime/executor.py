@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codegen import abi
 from ..codegen.program import Program
-from ..core.errors import DeviceError, UsageError
+from ..core.errors import DeviceError, RankError, UsageError
 from ..core.memory import Space
 from .cache import KernelCache
 from .captured import CapturedStep
@@ -19,7 +19,7 @@ from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_de
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
 from .one_plan import raise_first, require_one_plan
-from .peers import Peers, SameDevice
+from .peers import Arena, Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
 from .timeout import report_at_end, timeout_error
 from .weight_pool import WeightPool
@@ -96,15 +96,31 @@ class GpuExecutor:
         """The ranks here, with their records in the launch argument."""
         program, steps = self.program, self.options.profile_steps
         arenas = self._peers.allocate(arena_size(program))
-        addresses = self._peers.addresses(arenas)
+        addresses, multicast = self._peers.addresses(arenas), self._multicast(arenas)
         self._argument = np.zeros(program.ranks, abi.LAUNCH.dtype)
         made: list[RankMemory] = []
         for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
             rank = RankMemory(program, number, arena, self.device.ordinal, steps, pool)
             rank.bind_weights(parameters)
-            rank.fill_record(self._argument[place : place + 1], self.options.spin_limit_ns, addresses)
+            record = self._argument[place : place + 1]
+            rank.fill_record(record, self.options.spin_limit_ns, addresses)
+            record["multicast"] = multicast
             made.append(rank)
         return made
+
+    def _multicast(self, arenas: Sequence[Arena]) -> int:
+        """Where a store reaches all ``arenas``; 0 if no task needs it. Raises RankError if there is no such place."""
+        if not self.program.multicasts:
+            return 0
+        address = self._peers.multicast(arenas)
+        found = self._peers.gather(bool(address))
+        if not all(found):
+            raise RankError(
+                f"the plan writes to all ranks by one store (multimem), rank {found.index(False)} has no multicast "
+                f"memory: it needs GPUs of compute capability 9.0 behind an NVLink switch, one for each rank",
+                advice="plan with --overlap push",
+            )
+        return address
 
     @property
     def device_name(self) -> str:

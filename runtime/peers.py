@@ -35,6 +35,10 @@ class Peers(Protocol):
         """Where the arena of each rank of the program begins, as this GPU addresses it."""
         ...
 
+    def multicast(self, arenas: Sequence[Arena]) -> int:
+        """Where one store reaches the arenas of all ranks; 0 if the GPUs have no multicast."""
+        ...
+
     def gather(self, value: Any) -> list[Any]:
         """The ``value`` of every process, in order of ranks. Every process calls it at once.
 
@@ -54,6 +58,9 @@ class SameDevice:
 
     def addresses(self, arenas: Sequence[Arena]) -> list[int]:
         return [arena.address for arena in arenas]
+
+    def multicast(self, arenas: Sequence[Arena]) -> int:
+        return 0  # it is between GPUs
 
     def gather(self, value: Any) -> list[Any]:
         return [value]

@@ -101,12 +101,17 @@ NO_RANK = NoneAttr()
 """Of a box: it lies in the rank's own memory."""
 ALL_RANKS = StringAttr("all")
 """Of a box: what is written lands in the memory of every rank."""
+MULTICAST = StringAttr("multicast")
+"""Of a box: the same by one store, which the switch between the GPUs gives to all of them."""
 
 
 def _parse_target(parser: AttrParser) -> Attribute:
     if not parser.parse_optional_keyword("to"):
         return NO_RANK
-    return ALL_RANKS if parser.parse_optional_keyword("all") else AffineMapAttr(parser.parse_affine_map())
+    for everybody in (ALL_RANKS, MULTICAST):
+        if parser.parse_optional_keyword(everybody.data):
+            return everybody
+    return AffineMapAttr(parser.parse_affine_map())
 
 
 @irdl_attr_definition
@@ -118,8 +123,9 @@ class BoxAttr(ParametrizedAttribute):
     boxes overlap: the parts are chosen at run time (rows of a request, positions of a split).
 
     In a graph for several ranks the map may have a symbol, the number of the rank that runs the task. What is written
-    `to all` lands in the buffer of every rank; `to (d0) -> (d0 floordiv 4)` in that of one rank, named by the map; else
-    in the rank's own: `#sm.box<write, (d0)[s0] -> (s0 * 8, d0 * 16), [8, 16] to all>`.
+    `to all` lands in the buffer of every rank, and so does `to multicast`, by one store to an address that the switch
+    between the GPUs knows; `to (d0) -> (d0 floordiv 4)` in that of one rank, named by the map; else in the rank's own:
+    `#sm.box<write, (d0)[s0] -> (s0 * 8, d0 * 16), [8, 16] to all>`.
     """
 
     name = "sm.box"
@@ -149,6 +155,11 @@ class BoxAttr(ParametrizedAttribute):
     def pushes(self) -> bool:
         """Whether it is written into the memory of other ranks."""
         return self.to != NO_RANK
+
+    @property
+    def multicasts(self) -> bool:
+        """Whether one store writes it into the memory of all ranks."""
+        return self.to == MULTICAST
 
     @property
     def by_rank(self) -> bool:
@@ -298,14 +309,14 @@ class SharedMemoryAttr(ParametrizedAttribute):
 
 @irdl_attr_definition
 class StreamAttr(ParametrizedAttribute):
-    """How a grid's tasks use the ring: `#sm.stream<keeps 4, ahead 212992>`. A task has at most four stages at a time,
-    which it gives back in the order of use; while it waits for its events, at least 212992 bytes that its SM needs from
-    there on are under way, or there.
+    """How a grid's tasks use the ring: `#sm.stream<keeps 4, ahead 13>`. A task has at most four stages at a time, which
+    it gives back in the order of use; while it waits for its events, the loader of its SM fills at least thirteen from
+    the task's first on.
     """
 
     name = "sm.stream"
     keeps: IntAttr
-    ahead_bytes: IntAttr
+    ahead: IntAttr
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -318,11 +329,10 @@ class StreamAttr(ParametrizedAttribute):
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_string(f"keeps {self.keeps.data}, ahead {self.ahead_bytes.data}")
+            printer.print_string(f"keeps {self.keeps.data}, ahead {self.ahead.data}")
 
     def verify(self) -> None:
-        if self.keeps.data < 1 or self.ahead_bytes.data < 0:
+        if self.keeps.data < 1 or self.ahead.data < 0:
             raise VerifyException(
-                f"sm.stream: expected a stage at least, found {self.keeps.data} kept and {self.ahead_bytes.data} bytes "
-                "ahead"
+                f"sm.stream: expected a stage at least, found {self.keeps.data} kept and {self.ahead.data} ahead"
             )

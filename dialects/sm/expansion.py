@@ -36,11 +36,19 @@ def buffer_shape(value: SSAValue) -> tuple[int, ...]:
     return ints(value.type.shape)
 
 
-def box_bounds(grid: GridOp, operand: int, rank: int = 0) -> tuple[IntArray, IntArray]:
-    """([tasks, dims], [tasks, dims]): first element and end of an operand's box on ``rank``, clipped to the buffer."""
-    box, shape = grid.boxes.data[operand], np.array(buffer_shape(grid.data[operand]))
+def whole_boxes(grid: GridOp, operand: int, rank: int = 0) -> tuple[IntArray, IntArray]:
+    """([tasks, dims], [tasks, dims]): first element and end of an operand's box on ``rank``, as its map says."""
+    box = grid.boxes.data[operand]
     low = evaluate(box.offset.data, task_indices(grid), rank)
-    return np.minimum(low, shape), np.minimum(low + np.array(ints(box.sizes)), shape)
+    return low, low + np.array(ints(box.sizes))
+
+
+def box_bounds(grid: GridOp, operand: int, rank: int = 0) -> tuple[IntArray, IntArray]:
+    """([tasks, dims], [tasks, dims]): first element and end of an operand's box on ``rank``, cut at the buffer's end:
+    the last of its blocks may be an uneven one (sm-verify, rule bounds)."""
+    shape = np.array(buffer_shape(grid.data[operand]))
+    low, high = whole_boxes(grid, operand, rank)
+    return np.minimum(low, shape), np.minimum(high, shape)
 
 
 def push_targets(grid: GridOp, box: BoxAttr) -> IntArray:

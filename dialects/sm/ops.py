@@ -411,6 +411,8 @@ class GridOp(IRDLOperation):
                     f"{where}, operand {name}: expected a box of rank {rank} over {len(self.shape)} indices, "
                     f"found rank {len(box.sizes.data)} over {box.offset.data.num_dims}"
                 )
+            if box.pushes and box.multicasts != any(other.multicasts for other in self.boxes):
+                raise VerifyException(f"{where}, operand {name}: pushes beside it are multicast, this one is not")
             if box.pushes and not kind.operand(name).polled:
                 raise VerifyException(f"{where}, operand {name}: kind '{kind.name}' cannot write it to other ranks")
             if box.mode is not kind.operand(name).access:

@@ -20,7 +20,7 @@ class Sizes:
     hidden: int = 192
     inner: int = 512
     layers: int = 4
-    heads: int = 6
+    heads: int = 8
     kv_heads: int = 2
     head_dim: int = 32
     positions: int = 512

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UsageError, did_you_mean
-from ..frontend import ModelConfig, config_from, weight_shapes
+from ..frontend import ModelConfig, config_from, load_config, open_checkpoint, weight_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +80,20 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def shape_config(name: str) -> ModelConfig:
-    """The config of the model shape called ``name``. Raises UsageError for any other."""
+    """The config of the model shape called ``name``, or of the checkpoint folder. Raises UsageError for any other."""
+    if Path(name).is_dir():
+        return load_config(Path(name))
     if name not in SHAPES:
         raise UsageError(f"unknown model shape '{name}'", advice=did_you_mean(name, SHAPES))
     return config_from(SHAPES[name], where=name)
+
+
+def weights_of(name: str, config: ModelConfig, device: str) -> dict[str, torch.Tensor]:
+    """bf16 weights by checkpoint name: those of the checkpoint folder ``name``, of a shape random ones."""
+    if not Path(name).is_dir():
+        return random_weights(config, device)
+    checkpoint = open_checkpoint(Path(name))
+    return {one: checkpoint.tensor(one).bfloat16().to(device) for one in weight_shapes(config)}
 
 
 def random_weights(config: ModelConfig, device: str, seed: int = 0) -> dict[str, torch.Tensor]:

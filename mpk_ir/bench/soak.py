@@ -4,7 +4,6 @@ wait of the kernel is bounded."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,28 +38,28 @@ class Snapshot:
     """What an engine's states and outputs hold, tokens, logits and caches of all its ranks, on the GPU."""
 
     def __init__(self, engine: GpuExecutor) -> None:
+        import torch
+
         engine.synchronize()
-        self._parts = [part.clone() for part in _bits(engine)]
+        self._flat = torch.cat(_bits(engine))
 
     @property
     def bytes(self) -> int:
-        return sum(part.numel() for part in self._parts)
+        return self._flat.numel()
 
-    def restore(self, engine: GpuExecutor) -> None:
-        """Write it into ``engine``, which must be of the same plan."""
+    def restore(self, memory: list[torch.Tensor]) -> None:
+        """Write it into ``memory``, `_bits` of an engine of the same plan."""
         import torch
 
-        for memory, part in zip(_bits(engine), self._parts, strict=True):
-            memory.copy_(part)
+        pieces = self._flat.split([part.numel() for part in memory])
+        torch._foreach_copy_(memory, pieces)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         torch.cuda.synchronize()
 
-    def matches(self, engine: GpuExecutor) -> bool:
-        """Whether ``engine`` holds the same bits."""
+    def matches(self, memory: list[torch.Tensor]) -> bool:
+        """Whether ``memory``, of an engine that is done, holds the same bits."""
         import torch
 
-        engine.synchronize()
-        same = [(memory == part).all() for memory, part in zip(_bits(engine), self._parts, strict=True)]
-        return bool(torch.stack(same).all())
+        return torch.equal(torch.cat(memory), self._flat)
 
 
 def soak(engine: GpuExecutor, start: Snapshot, launches: int, steps: int, end: Snapshot | None = None) -> Soaked:
@@ -70,25 +69,29 @@ def soak(engine: GpuExecutor, start: Snapshot, launches: int, steps: int, end: S
     """
     begin = time.perf_counter()
     differing: list[int] = []
+    memory = _bits(engine)
     for launch in range(launches):
-        start.restore(engine)
+        start.restore(memory)
         if launch % POISON_EVERY == 0:
             engine.poison()
         engine.run(steps)
+        engine.synchronize()
         if end is None:
             end = Snapshot(engine)
-        elif not end.matches(engine):
+        elif not end.matches(memory):
             differing.append(launch)
     compared = end.bytes if end is not None else 0
     return Soaked(launches, steps, tuple(differing), compared, time.perf_counter() - begin)
 
 
-def _bits(engine: GpuExecutor) -> Iterator[torch.Tensor]:
+def _bits(engine: GpuExecutor) -> list[torch.Tensor]:
     """The memory of each state and output of each rank, flat, as bytes."""
     import torch
 
+    found: list[torch.Tensor] = []
     for rank in engine.ranks:
         for buffer in engine.program.buffers:
             if buffer.space in (Space.STATE, Space.OUTPUT):
                 tensor: Any = rank.tensor(buffer)
-                yield tensor.reshape(-1).view(torch.uint8)
+                found.append(tensor.reshape(-1).view(torch.uint8))
+    return found

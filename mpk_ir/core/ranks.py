@@ -40,16 +40,18 @@ class Rank:
 ONE_RANK = Rank()
 
 
-STRATEGIES = ("auto", "push", "two-shot", "off")
+STRATEGIES = ("auto", "push", "two-shot", "multicast", "off")
 """Of `sm-overlap-comm`: how ranks exchange what they compute."""
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """A step on ``ranks`` GPUs, or parts of one; ``strategy`` is one of `STRATEGIES`."""
+    """A step on ``ranks`` GPUs, or parts of one; ``strategy`` is one of `STRATEGIES`, of which ``auto`` takes multicast
+    only where ``multicast`` says that the GPUs have it."""
 
     ranks: int = 1
     strategy: str = "auto"
+    multicast: bool = False
 
 
 ALONE = Parallel()

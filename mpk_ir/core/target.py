@@ -25,16 +25,16 @@ class Source(StrEnum):
 class Costs:
     """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
 
-    ``handoff_us``: from a producer's release, or for polled data from its end, to the ready of a task that waits, while
-    memory is idle;
-    ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin to ready if all has arrived before.
-    ``signal_us``: from computed to released. ``stream_efficiency``: the part of read bandwidth that weights reach
-    behind a ring; ``stream_bytes_per_us``: the most one SM receives when others are silent. ``weights_bytes_per_us``:
-    how fast consumers work through weights that lie in shared memory. ``activation_us`` + bytes /
-    ``activation_bytes_per_us``: activations to shared memory, per panel. ``tile_us`` + rows * ``tile_row_us``: the end
-    of a 16-row tile. ``attention_us`` + rounds * ``attention_round_us``: a split of attention. ``small_us`` + bytes /
-    ``small_bytes_per_us``: any other task. ``wgmma_flops_per_us``: of an SM, products in bf16; ``l2_bytes_per_us``:
-    what it reads of data that is in L2, while all do. The last two are chosen after published figures, not measured.
+    ``handoff_us``: from a producer's release, or for polled data from its end, until a task that waits can begin to
+    load it, while memory is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
+    if all has arrived before. ``signal_us``: from computed to released. ``stream_efficiency``: the part of read
+    bandwidth that weights reach behind a ring; ``stream_bytes_per_us``: the most one SM receives when others don't.
+    ``weights_bytes_per_us``: how fast consumers work through weights that lie in shared memory. ``activation_us`` +
+    bytes / ``activation_bytes_per_us``: activations to registers, each time. ``pass_us``: the end of a pass, its
+    barrier and results; ``tile_us`` + rows * ``tile_row_us``: that of a 16-row tile. ``attention_us`` + rounds *
+    ``attention_round_us``: a split of attention, a round being 16 positions for each warp. ``small_us`` + bytes /
+    ``small_bytes_per_us``: any other task. ``wgmma_flops_per_us``: products in bf16 on an SM; ``l2_bytes_per_us``: what
+    it reads of data that is in L2, while all do; these two are chosen after published figures, not measured.
     """
 
     handoff_us: float = 0.7
@@ -44,22 +44,23 @@ class Costs:
     stream_efficiency: float = 0.885
     stream_bytes_per_us: float = 60e3
     weights_bytes_per_us: float = 120e3
-    activation_us: float = 0.8
+    activation_us: float = 0.4
     activation_bytes_per_us: float = 17.7e3
-    tile_us: float = 0.46
+    pass_us: float = 0.4
+    tile_us: float = 0.1
     tile_row_us: float = 0.01
-    attention_us: float = 2.5
-    attention_round_us: float = 1.2
+    attention_us: float = 1.5
+    attention_round_us: float = 0.5
     wgmma_flops_per_us: float = 5.0e6
     l2_bytes_per_us: float = 55e3
-    small_us: float = 1.5
+    small_us: float = 0.75
     small_bytes_per_us: float = 40e3
 
 
 @dataclass(frozen=True)
 class Link:
-    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together; ``latency_us``
-    from a store to when a poll on the other side sees it."""
+    """How a GPU reaches the others of its host: ``bytes_per_us`` out of it, to all of them together, and as many into
+    it; ``latency_us`` from a store to when a poll on the other side sees it."""
 
     name: str = "NVLink 4"
     bytes_per_us: float = 450e3

@@ -6,9 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 
+from .ahead import check_ahead
 from .dealing import check_dealing
 from .order import Order
-from .plan import IntArray, Plan, PlanBuffer
+from .plan import BoolArray, IntArray, Plan, PlanBuffer, Region
 from .promises import check_polled, check_streams
 from .races import check_coverage, check_early_reads, check_races
 from .ranks import check_pushes, representatives, spread
@@ -19,7 +20,7 @@ from .ring import check_ring
 def check(plan: Plan) -> Order:
     """Prove ``plan`` safe; its order. Raises Rejection for the first rule that it breaks.
 
-    1. Bounds: every box lies in its buffer.
+    1. Bounds: every box lies in its buffer; of blocks from its begin on, the last is cut at its end.
     2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
     3. Polled: who touches a polled buffer can poll; one grid writes it, no two of its tasks the same word.
     4. Dealing: of a grid that deals its work at run time, nothing depends on which task does what (`proof.dealing`).
@@ -33,7 +34,8 @@ def check(plan: Plan) -> Order:
     9. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
     10. Ring: loaders, and bodies that give stages of the ring back, never wait for each other in a circle; shared
-        memory holds the ring and what bodies need besides (`proof.ring`).
+        memory holds the ring and what bodies need besides (`proof.ring`). No more is said to be loaded ahead of a wait
+        than the ring and the end of the step allow (`proof.ahead`).
     11. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
         those of the next.
 
@@ -57,33 +59,52 @@ def check(plan: Plan) -> Order:
     check_memory(plan, order.strong)
     if plan.ring is not None:
         check_ring(plan.ring, tuple(plan.task(grid.first) for grid in plan.grids))
+        check_ahead(plan, plan.ring)
     check_step(tasks, between)
     return order
 
 
 def check_bounds(plan: Plan) -> None:
-    """Every box begins and ends inside its buffer and holds something. Raises Rejection, rule bounds."""
+    """Every box lies inside its buffer and holds something. Raises Rejection, rule bounds.
+
+    A box that is said as an offset and a size is cut at the buffer's end where it is the last of blocks that lie one
+    behind another from the buffer's begin on: the task's body knows such a block by its index. Any other that reaches
+    beyond the end is a fault.
+    """
     seen: set[tuple[object, ...]] = set()
     for region in plan.regions:
         shape = plan.buffers[region.buffer].shape
-        if (region.bounds, shape, region.rank_step) in seen:  # layers repeat
+        boxes = region.whole or region.bounds
+        if (boxes, shape, region.rank_step, region.whole is None) in seen:  # layers repeat
             continue
-        seen.add((region.bounds, shape, region.rank_step))
+        seen.add((boxes, shape, region.rank_step, region.whole is None))
         last = (plan.ranks - 1) * np.array(region.rank_step or (0,) * len(shape))
-        low = np.minimum(region.bounds.low, region.bounds.low + last)
-        high = np.maximum(region.bounds.high, region.bounds.high + last)
-        outside = ((low < 0) | (high <= low) | (high > np.array(shape))).any(axis=1)
+        outside = _outside(region, np.zeros_like(last), shape) | _outside(region, last, shape)
         if outside.any():
             number = int(outside.argmax())
             task = plan.task(plan.grids[region.grid].first + number)
             name = plan.buffers[region.buffer].name
             raise Rejection(
                 "bounds",
-                f"{task} touches by operand {region.operand} the box {region.bounds.text(number)}, which is not inside "
+                f"{task} touches by operand {region.operand} the box {boxes.text(number)}, which is not inside "
                 f"buffer @{name} of shape {list(shape)}",
                 tasks=(task,),
-                places=(Place(name, region.bounds.text(number)),),
+                places=(Place(name, boxes.text(number)),),
+                advice="only the last of even blocks from the buffer's begin may reach beyond its end"
+                if region.whole
+                else None,
             )
+
+
+def _outside(region: Region, shift: IntArray, shape: tuple[int, ...]) -> BoolArray:
+    """[tasks]: whether a box, moved by ``shift``, leaves a buffer of ``shape``."""
+    boxes = region.whole or region.bounds
+    low, high, size = boxes.low + shift, boxes.high + shift, np.array(shape)
+    beyond = high > size
+    if region.whole is not None:
+        beyond &= low % np.maximum(high - low, 1) != 0
+    outside: BoolArray = (low < 0) | (high <= low) | (low >= size) | beyond
+    return np.asarray(outside.any(axis=1))
 
 
 def check_counts(plan: Plan) -> None:

@@ -70,7 +70,7 @@ class Region:
     ``appends``, ``polled``, ``tells``: what the body promises, as of `mpk_ir.tasks.base.Operand`.
     ``first_row``: the row of the buffer that is the first of the step's rows. ``rank_step``: elements by which the
     boxes move from rank to rank, per dimension; empty if they don't. ``to``: [tasks] the rank into whose memory each
-    task writes it, or `TO_ALL`; None if each rank has its own.
+    task writes it, or `TO_ALL`; None if each rank has its own. ``multicast``: by one store, which reaches all ranks.
     """
 
     grid: int
@@ -88,6 +88,9 @@ class Region:
     rank_step: tuple[int, ...] = ()
     first_row: int = 0
     to: IntArray | None = None
+    whole: Bounds | None = None
+    """The boxes before they were cut at the buffer's end; None if what is read says nothing beyond it."""
+    multicast: bool = False
 
 
 @dataclass(frozen=True)

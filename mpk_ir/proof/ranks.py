@@ -22,7 +22,8 @@ from .rejection import Place, Rejection
 
 def check_pushes(plan: Plan) -> None:
     """Only polled data crosses ranks: within a step nothing else is ordered at their scope. Raises Rejection, rule
-    memory-model; rule bounds for a task that writes to a rank that does not exist."""
+    memory-model; rule bounds for a task that writes to a rank that does not exist, rule coverage for a store that
+    reaches ranks for which it is not meant."""
     for region in plan.regions:
         if region.to is None:
             continue
@@ -39,6 +40,13 @@ def check_pushes(plan: Plan) -> None:
             raise Rejection(
                 "polled",
                 f"{task} writes by operand {region.operand} half a word of @{buffer.name}, and another rank the rest",
+                tasks=(task,),
+                places=(Place(buffer.name),),
+            )
+        if region.multicast and (region.to != TO_ALL).any():
+            raise Rejection(
+                "coverage",
+                f"{task} writes by operand {region.operand} to one rank, but by multicast, which reaches all",
                 tasks=(task,),
                 places=(Place(buffer.name),),
             )

@@ -12,15 +12,23 @@ and a body needs of loaders only the one of its own SM.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..core.memory import SCRATCH_HALVES, shared_bytes
 from .rejection import Rejection, TaskRef
+
+IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
 class PlanRing:
     """How blocks split shared memory, and what grids ask of it. Per grid: ``takes``, the stages that the body has at a
-    time, 0 if it streams nothing; ``keeps``, those that the plan says it has; ``scratch_needed``, bytes of a half."""
+    time, 0 if it streams nothing; ``keeps``, those that the plan says it has; ``scratch_needed``, bytes of a half;
+    ``ahead``, the stages that are said to be filled while a task waits. [tasks]: ``least``, the fewest stages that are
+    filled for it; ``stops``, whether for that the step before must be over."""
 
     stages: int
     stage_bytes: int
@@ -29,6 +37,9 @@ class PlanRing:
     takes: tuple[int, ...]
     keeps: tuple[int, ...]
     scratch_needed: tuple[int, ...]
+    ahead: tuple[int, ...]
+    least: IntArray
+    stops: BoolArray
 
 
 def check_ring(ring: PlanRing, first_tasks: tuple[TaskRef, ...]) -> None:

@@ -93,6 +93,12 @@ class TaskKind(ABC, Generic[P]):
         """Whether a loader fills stages of the ring for its tasks."""
         return any(operand.streamed for operand in self.operands)
 
+    def least_stages(self, params: P, indices: Array) -> Array:
+        """[tasks]: of a kind that streams, how many stages the loader fills at least for the tasks at ``indices``
+        [tasks, dims]. A state may be empty, so what is streamed of one does not count."""
+        del params
+        return np.zeros(len(indices), np.int64)
+
     def params_from(self, values: Mapping[str, Any]) -> P:
         """``values`` as this kind's params. Raises PlanError that names what is missing or unknown."""
         known = {field.name for field in fields(self.params_type)}

@@ -12,8 +12,8 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``rows`` a task. ``stride`` is the number of columns of ``ids``; ``packed``: the table is in
-    `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
+    """``rows`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the
+    table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
 
     columns: int
     rows: int
@@ -34,7 +34,7 @@ class Embedding(TaskKind[EmbeddingParams]):
     )
 
     def signature(self, params: EmbeddingParams) -> str:
-        return f"mpk::Embedding<{params.columns}, {params.rows}, {params.stride}, {str(params.packed).lower()}>"
+        return f"mpk::Embedding<{params.columns}, {params.rows}, {str(params.packed).lower()}>"
 
     def cost_us(self, params: EmbeddingParams, target: Target) -> float:
         return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us

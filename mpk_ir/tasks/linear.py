@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.memory import STAGE_BYTES
 from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import gelu_tanh, rms_scale, silu
 
 TILE_ROWS = 16
 """Rows of a weight tile: M of the tensor-core product m16n8k16."""
+STAGE_COLUMNS = STAGE_BYTES // (2 * TILE_ROWS)
+"""Of a tile's, in one stage of the ring."""
+MOST_SEGMENT_VECTORS = 12
+"""Of 16 bytes of x that a lane keeps in registers (codegen/cuda/mpk/tasks/linear.cuh)."""
 MAX_ROWS = 16
 """Rows of activations: twice N of m16n8k16."""
 MAX_TILES = 4
@@ -59,6 +64,13 @@ class LinearParams(Params):
         return self.activation != "none"
 
 
+def x_segments(params: LinearParams) -> int:
+    """In how many pieces a task loads its rows of x: as few as registers allow."""
+    stages, halves = -(-params.k // STAGE_COLUMNS), -(-params.rows // 8)
+    most = MOST_SEGMENT_VECTORS // (STAGE_COLUMNS // 32 // CONSUMER_WARPS * halves)
+    return -(-stages // most)
+
+
 class Linear(TaskKind[LinearParams]):
     """Weights stream through the shared-memory ring; activations are read once a pass."""
 
@@ -92,6 +104,11 @@ class Linear(TaskKind[LinearParams]):
     def cost_us(self, params: LinearParams, target: Target) -> float:
         weight_bytes = params.weight_rows * params.k * 2
         return weight_bytes / target.sm_bytes_per_us + target.task_overhead_us
+
+    def least_stages(self, params: LinearParams, indices: Array) -> Array:
+        """Whole rows of tiles, and the norm's weights once."""
+        left = -(-params.n // TILE_ROWS) - indices[:, 0] * params.tiles
+        return np.minimum(left, params.tiles) * -(-params.k // STAGE_COLUMNS) + int(params.norm)
 
     def scratch_bytes(self, params: LinearParams) -> int:
         rows = -(-params.rows // 8) * 8

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.target import Costs, Target
 from .argmax import ArgmaxParams
-from .attention import SPLIT_BLOCK, AttentionParams
+from .attention import MMA_HEADS, SPLIT_BLOCK, AttentionParams
 from .attention_merge import AttentionMergeParams
 from .base import CONSUMER_WARPS, Array, TaskKind
 from .block_rows import BlockRowsParams
@@ -23,7 +23,7 @@ from .expert_sum import ExpertSumParams
 from .grouped_linear import GroupedLinearParams
 from .kv_append import KvAppendParams
 from .last_rows import LastRowsParams
-from .linear import TILE_ROWS, LinearParams
+from .linear import TILE_ROWS, LinearParams, x_segments
 from .prompt_attention import ATTENTION_SHARE, TASK_ROWS, PromptAttentionParams
 from .push import PushParams
 from .rank_sum import RankSumParams
@@ -36,8 +36,8 @@ from .wide_linear import WideLinearParams, wide_linear_us
 
 BF16_BYTES = 2
 F32_BYTES = 4
-FITTED_TILE_ROWS = 16
-"""Rows of the tile that `Costs.tile_us` and `Costs.tile_row_us` were fitted to, with an earlier kernel."""
+ATTENTION_ROUND = 16 * CONSUMER_WARPS
+"""Positions that the warps of a task of attention take at once."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,17 @@ class Load:
 class Work:
     """Costs of the tasks of a grid; numbers, or arrays [tasks] where tasks differ.
 
-    ``activation_us``: from ready until weights can be used. ``compute_us``: what follows, if all weights are in shared
-    memory. ``cache_bytes``: device memory read after the wait, caches and weights of experts; streamed
-    weights are not counted, they are boxes.
+    ``activation_us``: from when a task may load its activations until it has the first of them; it counts as waiting.
+    ``compute_us``: what follows, if all weights are in shared memory, of which ``tail_us`` comes after the last of
+    them. ``cache_bytes``: device memory read besides boxes of weights: caches, and weights of experts. They are read
+    after the wait, or if ``prefetched`` by the loader ahead of it, though not before the step begins.
     """
 
     compute_us: Array | float
     activation_us: float = 0.0
     cache_bytes: Array | float = 0.0
+    tail_us: float = 0.0
+    prefetched: bool = False
 
 
 def work_of(kind: TaskKind[Any], params: Any, indices: Array, load: Load, target: Target) -> Work:
@@ -75,18 +78,22 @@ class CommunicationCosts:
 
     one_shot_us: float
     two_shot_us: float
+    multicast_us: float
 
 
 def communication_costs(target: Target, ranks: int, size_bytes: int) -> CommunicationCosts:
     """Of ``size_bytes`` on each of ``ranks``: one-shot sends all of it to each other rank, two-shot a piece there and a
-    piece of the sum back, with another trip and another task on the way."""
+    piece of the sum back, with another trip and another task on the way. Multicast stores once what one-shot stores for
+    each rank; what arrives at a GPU, and so the time on its link, is the same."""
     link, costs = target.link, target.costs
     trip_us = link.latency_us + costs.small_us
-    one_shot = (ranks - 1) * size_bytes / link.bytes_per_us
-    two_shot = 2 * (ranks - 1) / ranks * size_bytes / link.bytes_per_us
-    read_us = ranks * size_bytes / (target.num_sms * costs.small_bytes_per_us)
+    all_us = (ranks - 1) * size_bytes / link.bytes_per_us  # into each GPU
+    touch_us = size_bytes / (target.num_sms * costs.small_bytes_per_us)  # to store it once, or to read it
+    two_trips_us = 2 * trip_us - costs.small_us + costs.handoff_us
     return CommunicationCosts(
-        trip_us + one_shot + read_us, 2 * trip_us - costs.small_us + costs.handoff_us + two_shot + read_us / ranks
+        one_shot_us=trip_us + all_us + 2 * ranks * touch_us,
+        two_shot_us=two_trips_us + 2 / ranks * all_us + 3 * touch_us,
+        multicast_us=trip_us + all_us + (1 + ranks) * touch_us,
     )
 
 
@@ -96,29 +103,26 @@ def _ceil(value: int, divisor: int) -> int:
 
 def _linear(params: LinearParams, indices: Array, load: Load, costs: Costs) -> Work:
     rows = min(load.rows, params.rows)
-    input_bytes = BF16_BYTES * rows * params.k
     tiles = np.minimum(params.tiles, _ceil(params.n, TILE_ROWS) - indices[:, 0] * params.tiles)
     weights_us = BF16_BYTES * TILE_ROWS * params.k / costs.weights_bytes_per_us
-    passes = _ceil(params.tiles, params.pass_tiles)
-    return Work(
-        compute_us=tiles * (weights_us + (costs.tile_us + rows * costs.tile_row_us) / FITTED_TILE_ROWS * TILE_ROWS),
-        activation_us=passes * (costs.activation_us + input_bytes / costs.activation_bytes_per_us),
-    )
+    tail_us = costs.pass_us + costs.tile_us + rows * costs.tile_row_us
+    passes, segments = -(-tiles // params.pass_tiles), x_segments(params)
+    load_us = costs.activation_us + BF16_BYTES * rows * params.k / segments / costs.activation_bytes_per_us
+    loads = passes * segments if segments > 1 else 1
+    tiles_us = tiles * (weights_us + costs.tile_us + rows * costs.tile_row_us)
+    return Work(passes * costs.pass_us + tiles_us + (loads - 1) * load_us, activation_us=load_us, tail_us=tail_us)
 
 
 def _attention(params: AttentionParams, indices: Array, load: Load, costs: Costs) -> Work:
     length = min(load.context, params.max_pages * params.page_size - 1) + 1
     chunk = _ceil(_ceil(length, params.splits), SPLIT_BLOCK) * SPLIT_BLOCK
     positions = np.clip(length - indices[:, 2] * chunk, 0, chunk)
-    heads_a_pass = next(h for h in range(min(params.group, 8), 0, -1) if params.group % h == 0)
-    passes = params.group // heads_a_pass
-    in_flight = 4 if heads_a_pass <= 4 else 2
-    a_round = CONSUMER_WARPS * 32 * 8 // params.head_dim * in_flight
-    rounds = -(-positions // a_round)
+    passes, rounds = _ceil(params.group, MMA_HEADS), -(-positions // ATTENTION_ROUND)
     return Work(
-        compute_us=np.where(positions > 0, costs.attention_us, costs.small_us)
-        + passes * rounds * costs.attention_round_us,
+        np.where(positions > 0, costs.attention_us, costs.small_us) + passes * rounds * costs.attention_round_us,
         cache_bytes=2.0 * BF16_BYTES * positions * params.head_dim,
+        tail_us=costs.attention_round_us,
+        prefetched=passes == 1,
     )
 
 
@@ -225,6 +229,7 @@ def _nothing(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
 
 _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "linear": _linear,
+    "merging_linear": _linear,
     "attention": _attention,
     "attention_merge": _attention_merge,
     "embedding": _embedding,

@@ -1,48 +1,88 @@
-"""The constants of the timeline from traces: what shows directly is read off, the rest is searched for."""
+"""The timeline's constants from traces: what tasks and hand-offs take is read off, the bandwidth is searched for.
+
+All models of a task (`mpk_ir.tasks.work`) are linear in their times and in the reciprocals of their rates. So what a
+constant contributes to each task is found by setting it to one and the others to nothing, and the constants that
+explain the measured times best, none of them negative, by linear least squares. Each observation is the lower quartile
+of many like tasks, since most of what disturbs a task makes it longer, and is weighted by its own length: the error is
+relative. Bandwidth is read off where tasks stream more than the ring holds, and then varied a little.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from ..codegen.program import Program
+from ..core.errors import UsageError
 from ..core.target import Costs
-from .analysis import Analysis, compare
+from ..tasks.work import Load
+from .analysis import Analysis
 from .simulate import predict
 from .trace import FloatArray, Trace
+from .traffic import demand
 
-FACTORS = (0.6, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.6)
-ROUNDS = 6
-OPERATOR_WEIGHT = 0.5
-"""An operator's error counts half as much as the step's, both relative to the step."""
-SEARCHED = (
-    "stream_efficiency",
-    "activation_us",
-    "activation_bytes_per_us",
-    "weights_bytes_per_us",
-    "tile_us",
-    "tile_row_us",
-    "attention_us",
-    "attention_round_us",
-)
+BANDWIDTH = ("stream_efficiency", "stream_bytes_per_us", "signal_us")
+"""Not in the models of tasks: searched for, or read off."""
+WAITS = ("handoff_us", "handoff_loaded_us", "poll_us")
+TASKS = tuple(one.name for one in fields(Costs) if one.name not in (*BANDWIDTH, *WAITS))
+RATE = "bytes_per_us"
+MOST_RATE = 1e6
+"""Bytes a microsecond: more than any SM moves; what the least squares call infinite."""
+SEARCHED = ("stream_efficiency", "stream_bytes_per_us")
+FACTORS = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15)
+ROUNDS = 3
+QUANTILE = 0.25
+LEAST_TASKS = 8
+"""Of a group of like tasks."""
+LEAST_RINGS = 4
+"""How often a task must fill the ring to show at what rate weights stream."""
 SETTLED_US = 2.0
 """An event that arrived this long before a task began had become visible everywhere."""
-BUSY = 0.5
-"""Of the SMs: when more work while a hand-off happens, memory is in use."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A program and what a machine made of it."""
+    """A program and what a machine made of it; ``step_us`` without time stamps, under a load of ``context`` positions
+    a request on average."""
 
     program: Program
     measured: Trace
+    step_us: float
+    context: int
+
+    @property
+    def load(self) -> Load:
+        return replace(self.measured.facts.load, context=self.context)
+
+    def predicted_us(self, costs: Costs) -> float:
+        """The step under ``costs``."""
+        return predict(with_costs(self.program, costs), self.load).facts.step_us
+
+    def error(self, costs: Costs) -> float:
+        """Of the predicted step, relative to the measured one."""
+        return self.predicted_us(costs) / self.step_us - 1.0
+
+
+def with_costs(program: Program, costs: Costs) -> Program:
+    """``program`` on a machine with other costs."""
+    return replace(program, target=replace(program.target, costs=costs))
+
+
+def require_same_plan(program: Program, trace: Trace) -> None:
+    """Raise UsageError unless ``trace`` is one of ``program``'s tasks, one by one."""
+    tasks = program.tasks
+    if len(tasks) != len(trace.sm) or (tasks["sm"] != trace.sm).any() or (tasks["grid"] != trace.grid).any():
+        raise UsageError(
+            f"the trace of {trace.facts.program} has {len(trace.sm)} tasks, its plan has {len(tasks)}, or other ones",
+            advice="fit with the version of mpk-ir that recorded it",
+        )
 
 
 def fit(samples: Sequence[Sample], start: Costs, on_round: Callable[[float, Costs], None] | None = None) -> Costs:
-    """Costs under which the predictions come closest to ``samples``. ``on_round`` gets the error and costs so far."""
+    """Costs under which tasks take what they took in ``samples``, and steps come closest. ``on_round`` gets the error
+    and the costs so far."""
     costs = replace(start, **observed(samples))
     least = error(samples, costs)
     for _ in range(ROUNDS):
@@ -55,54 +95,147 @@ def fit(samples: Sequence[Sample], start: Costs, on_round: Callable[[float, Cost
                     least, costs = found, trial
         if on_round is not None:
             on_round(least, costs)
-        if least > 0.995 * before:
+        if least > 0.99 * before:
             break
     return costs
 
 
-def observed(samples: Sequence[Sample]) -> dict[str, float]:
-    """What traces show without a model: medians of hand-offs, polls, signals and of small tasks."""
-    idle, loaded, polls, signals, small = (list[FloatArray]() for _ in range(5))
-    for sample in samples:
-        trace, analysis = sample.measured, Analysis(sample.measured)
-        polled = (sample.program.event_polled[trace.waits] | (trace.waits < 0)).all(axis=1)
-        there = np.where(polled, trace.computed[analysis.awaited], trace.signalled[analysis.awaited])
-        told = np.where(analysis.awaited >= 0, there, np.nan)
-        waited = told > trace.begin
-        handoff = trace.ready - told
-        busy = _busy_sms(trace, trace.ready) > BUSY * trace.num_sms
-        idle.append(handoff[waited & ~busy])
-        loaded.append(handoff[waited & busy])
-        polls.append((trace.ready - trace.begin)[told < trace.begin - SETTLED_US])
-        signals.append(trace.signalled - trace.computed)
-        kinds = np.array([grid.kind in ("select", "advance") for grid in trace.grids])[trace.grid]
-        small.append((trace.computed - trace.ready)[kinds])
-    columns = {
-        "handoff_us": idle,
-        "handoff_loaded_us": loaded,
-        "poll_us": polls,
-        "signal_us": signals,
-        "small_us": small,
-    }
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return {name: round(float(np.median(values)), 3) for name, values in joined.items() if len(values)}
+def leave_one_out(samples: Sequence[Sample], start: Costs) -> Iterator[float]:
+    """For each sample the step that constants predict which were fitted to the others."""
+    for number, sample in enumerate(samples):
+        others = [*samples[:number], *samples[number + 1 :]]
+        yield sample.predicted_us(fit(others, start))
 
 
 def error(samples: Sequence[Sample], costs: Costs) -> float:
-    """Root of the mean square error, relative to each step: of the step, and of each operator with half the weight."""
-    squares: list[float] = []
-    for sample in samples:
-        program = replace(sample.program, target=replace(sample.program.target, costs=costs))
-        *operators, step = compare(predict(program, sample.measured.facts.load), sample.measured)
-        parts = [OPERATOR_WEIGHT * (row.predicted_us - row.measured_us) / step.measured_us for row in operators]
-        squares.append((step.error or 0.0) ** 2 + sum(part**2 for part in parts))
-    return float(np.sqrt(np.mean(squares)))
+    """Root of the mean square of the steps' errors."""
+    return float(np.sqrt(np.mean([sample.error(costs) ** 2 for sample in samples])))
 
 
-def _busy_sms(trace: Trace, times: FloatArray) -> FloatArray:
-    """[times]: how many SMs work on a task of theirs at each time."""
-    begun, ended = np.sort(trace.ready), np.sort(trace.computed)
-    return (np.searchsorted(begun, times, "left") - np.searchsorted(ended, times, "right")).astype(np.float64)
+def observed(samples: Sequence[Sample]) -> dict[str, float]:
+    """The constants of tasks and waits that explain the traces best; those that nothing depends on are left out."""
+    names = (*WAITS, *TASKS)
+    found = [_Observations.of(sample) for sample in samples]
+    features, times = (np.concatenate([getattr(one, part) for one in found]) for part in ("features", "times"))
+    weight = 1.0 / np.maximum(times, 0.1)
+    values = least_squares(features * weight[:, None], times * weight)
+    constants = {
+        name: _constant(name, value)
+        for name, value, column in zip(names, values.tolist(), features.T, strict=True)
+        if column.any()
+    }
+    signals = np.concatenate([sample.measured.signalled - sample.measured.computed for sample in samples])
+    constants["signal_us"] = round(float(np.median(signals)), 3)
+    if rates := [rate for sample in samples for rate in _stream_rates(sample)]:
+        constants["stream_efficiency"] = round(min(1.0, float(np.median(rates))), 3)
+    return constants
+
+
+def _stream_rates(sample: Sample) -> list[float]:
+    """Of each grid whose tasks stream more than the ring holds: the part of bandwidth at which its weights came, those
+    left out that could be there before."""
+    trace, program = sample.measured, sample.program
+    streamed = demand(program, trace.facts.load).streamed_bytes
+    rates: list[float] = []
+    for grid in range(len(program.grids)):
+        mine = trace.grid == grid
+        left = streamed[mine] - program.launch.ring_bytes
+        if (left > LEAST_RINGS * program.launch.ring_bytes).all() and len(left) > program.target.num_sms // 2:
+            took_us = trace.computed[mine].max() - trace.ready[mine].min()
+            rates.append(float(left.sum() / took_us / program.target.bytes_per_us))
+    return rates
+
+
+def least_squares(features: FloatArray, times: FloatArray) -> FloatArray:
+    """[columns]: the vector without negative values for which ``features`` times it comes closest to ``times``: Lawson
+    and Hanson's active sets."""
+    size = features.shape[1]
+    scale = np.maximum(np.linalg.norm(features, axis=0), 1e-30)
+    scaled, used, values = features / scale, np.zeros(size, np.bool_), np.zeros(size)
+    for _ in range(3 * size):
+        gradient = np.where(used, -np.inf, scaled.T @ (times - scaled @ values))
+        if gradient.max() <= 1e-9 * max(1.0, float(np.linalg.norm(times))):
+            break
+        used[int(gradient.argmax())] = True
+        while True:
+            trial = np.zeros(size)
+            trial[used] = np.linalg.lstsq(scaled[:, used], times, rcond=None)[0]
+            if (trial[used] > 0).all():
+                break
+            falling = used & (trial <= 0)
+            step = float((values[falling] / np.maximum(values[falling] - trial[falling], 1e-30)).min())
+            values = values + step * (trial - values)
+            used &= values > 1e-12
+        values = trial
+    return values / scale
+
+
+@dataclass(frozen=True)
+class _Observations:
+    """[observations, constants] how often each of `WAITS` and `TASKS` went by, rates as reciprocals; and how long it
+    took."""
+
+    features: FloatArray
+    times: FloatArray
+
+    @staticmethod
+    def of(sample: Sample) -> _Observations:
+        trace = sample.measured
+        load_us, work_us = _unit_costs(sample)
+        streamed = demand(sample.program, trace.facts.load).streamed_bytes
+        prefetched = streamed <= sample.program.launch.ring_bytes
+        nothing = np.zeros((len(trace.sm), len(WAITS)))
+        told = _arrivals(sample)
+        busy = Analysis(trace).bandwidth_fraction
+        handoff, poll = nothing.copy(), nothing.copy()
+        handoff[:, 0], handoff[:, 1], poll[:, 2] = 1.0 - busy, busy, 1.0
+        parts = [
+            (prefetched, np.concatenate([nothing, work_us], axis=1), trace.computed - trace.ready),
+            (told > trace.begin, np.concatenate([handoff, load_us], axis=1), trace.ready - told),
+            (told < trace.begin - SETTLED_US, np.concatenate([poll, load_us], axis=1), trace.ready - trace.begin),
+        ]
+        rows = [_quartiles(features[mask], times[mask]) for mask, features, times in parts]
+        return _Observations(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def _quartiles(features: FloatArray, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The lower quartile of the times of all tasks with the same features, and these."""
+    rows, group = np.unique(features, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    order = np.lexsort((times, group))
+    first = np.searchsorted(group[order], np.arange(len(rows) + 1))
+    count = np.diff(first)
+    kept = (count >= LEAST_TASKS) & rows.any(axis=1)
+    place = first[:-1] + (QUANTILE * count).astype(np.int64)
+    return rows[kept], times[order][place[kept]]
+
+
+def _arrivals(sample: Sample) -> FloatArray:
+    """[tasks]: when the last of what a task waits for could be known; -1 if it waits for nothing."""
+    program, trace = sample.program, sample.measured
+    tasks, places = np.nonzero(trace.signals >= 0)
+    events = trace.signals[tasks, places]
+    times = np.where(program.event_polled[events], trace.computed[tasks], trace.signalled[tasks])
+    arrived = np.full(len(program.event_count), -1.0)
+    np.maximum.at(arrived, events, times)
+    return np.where(trace.waits >= 0, arrived[trace.waits], -1.0).max(axis=1, initial=-1.0)
+
+
+def _unit_costs(sample: Sample) -> tuple[FloatArray, FloatArray]:
+    """([tasks, constants], [tasks, constants]): what one unit of each of `TASKS` adds to a task's loads, and work."""
+    nothing = Costs(**{name: float("inf") if name.endswith(RATE) else 0.0 for name in (*WAITS, *BANDWIDTH, *TASKS)})
+    load = sample.measured.facts.load
+    columns = [demand(with_costs(sample.program, replace(nothing, **{name: 1.0})), load) for name in TASKS]
+    parts = ("activation_us", "compute_us")
+    load_us, work_us = (np.stack([getattr(one, part) for one in columns], axis=1) for part in parts)
+    return load_us, work_us
+
+
+def _constant(name: str, value: float) -> float:
+    """``value``, of a rate its reciprocal, with three digits."""
+    if name.endswith(RATE):
+        value = min(MOST_RATE, 1.0 / max(value, 1.0 / MOST_RATE))
+    return float(f"{value:.3g}")
 
 
 def _within(name: str, value: float) -> float:

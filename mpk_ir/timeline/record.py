@@ -20,6 +20,7 @@ from .trace import NS_PER_US, Trace, measured_ranks
 
 if TYPE_CHECKING:
     from ..runtime.driver import Device
+    from ..runtime.weight_pool import WeightPool
     from ..runtime.weights import Parameters
 
 STEPS = 12
@@ -63,17 +64,35 @@ def record(point: Point, weights: Parameters, device: Device | None = None, *, u
 
     Raises what `GpuExecutor` raises.
     """
+    trace = traced(point, point.program(profile=True), weights, device)
+    if not unprofiled:
+        return trace
+    step_us = median(timed(point, point.program(), weights, device))
+    return replace(trace, facts=replace(trace.facts, unprofiled_us=step_us))
+
+
+def traced(
+    point: Point, program: Program, weights: Parameters, device: Device | None = None, pool: WeightPool | None = None
+) -> Trace:
+    """A step of ``program``, ``point``'s with time stamps, on a GPU. Raises what `GpuExecutor` raises."""
     from ..runtime.executor import GpuExecutor, GpuOptions
 
-    engine = GpuExecutor(point.program(profile=True), weights, device, GpuOptions(profile_steps=STEPS))
+    engine = GpuExecutor(program, weights, device, GpuOptions(profile_steps=STEPS), pool=pool)
     for _ in range(LAUNCHES):
         set_context(engine, point.context)
         engine.run(STEPS)
     profiles = np.stack([engine.profile(STEPS, rank) for rank in range(point.parallel.ranks)])
-    trace = measured_ranks(engine.program, profiles, engine.device_name, point.load, point.name)
-    del engine
-    if not unprofiled:
-        return trace
-    plain = GpuExecutor(point.program(), weights, device)
-    step_us = NS_PER_US * median(kernel_ms(plain, point.context))
-    return replace(trace, facts=replace(trace.facts, unprofiled_us=step_us))
+    return measured_ranks(engine.program, profiles, engine.device_name, point.load, point.name)
+
+
+def timed(
+    point: Point, program: Program, weights: Parameters, device: Device | None = None, pool: WeightPool | None = None
+) -> list[float]:
+    """Microseconds a step of each of some launches of ``program``, ``point``'s without time stamps.
+
+    Raises what `GpuExecutor` raises.
+    """
+    from ..runtime.executor import GpuExecutor
+
+    engine = GpuExecutor(program, weights, device, pool=pool)
+    return [NS_PER_US * milliseconds for milliseconds in kernel_ms(engine, point.context)]

@@ -1,15 +1,16 @@
 """Predicts when every task of a step runs: discrete events over a program's own tables.
 
-What is modelled, per SM: a loader that streams the weights of its queue in order, as far ahead of the consumers as
-the ring holds; consumers that run one task after another, each waiting for its events, then for its activations, then
-for the last of its weights. Polled data is there when it is computed, other data when its event is signalled. What
-the SMs share is memory bandwidth: all streams get the same rate, at most what one SM can take. Cache reads of
-attention are streams too. A hand-off takes longer the more memory is in use.
+What is modelled, per SM: a loader that streams the weights and caches of its queue in order, as far ahead of the
+consumers as the ring holds, and caches not before the step begins; consumers that run one task after another, each
+waiting for its events, then for its activations, then for the last of its weights. Polled data is there when it is
+computed, other data when its event is signalled. What the SMs share is memory bandwidth: all streams get the same
+rate, at most what one SM can take. A hand-off takes longer the more memory is in use.
 
 Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
 and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
 
-What is not either: contention for the second-level cache, and ring stages (a task's weights are a fluid).
+What is not either: contention for the second-level cache, weights that go to registers during a wait, and the moment
+when a stage is free again (a task's weights are a fluid, freed when the task begins to work).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from .trace import Facts, FloatArray, Origin, Trace, trace_of
 from .traffic import Demand, demand
 
 Handler: TypeAlias = Callable[[int], None]
+LEAST_BYTES = 1e-3
+"""Less is a rounding error."""
 
 
 def predict(program: Program, load: Load, name: str = "") -> Trace:
@@ -94,7 +97,9 @@ class _Machine:
         self.sm: list[int] = tasks["sm"].tolist()
         self.end: list[int] = program.queue_begin[1:].tolist()
         self.streamed, self.cached = asked.streamed_bytes.tolist(), asked.cache_bytes.tolist()
+        self.occupied, self.of_this_step = asked.ring_bytes.tolist(), asked.of_this_step.tolist()
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
+        self.tail = asked.tail_us.tolist()
         self.signals = _rows(tasks["signal_event"], tasks["num_signals"])
         self.polled: list[bool] = program.event_polled.tolist()
         waits = _rows(tasks["wait_event"], tasks["num_waits"])
@@ -151,21 +156,18 @@ class _Machine:
         self.begin[task] = self.now
         if not self.missing[task]:
             wait = self.costs.poll_us if self.has_waits[task] else 0.0
-            self.call_at(self.now + wait, self.on_ready, task)
+            self.call_at(self.now + wait + self.activation[task], self.on_ready, task)
 
     def on_ready(self, task: int) -> None:
-        self.ready[task] = self.now
-        self.call_at(self.now + self.activation[task], self.on_consume, task)
-
-    def on_consume(self, task: int) -> None:
         """The activations are there: weights, or a cache, are worked through from now on."""
+        self.ready[task] = self.now
         self.earliest[task] = self.now + self.compute[task]
         if self.cached[task]:
             self.is_loaded[task] = False
             self.bus.streams += 1
             self.bus.call_after(self.cached[task], self.on_cache_read, task)
         elif self.streamed[task]:
-            self.loaders[self.sm[task]].free(self.streamed[task])
+            self.loaders[self.sm[task]].free(self.occupied[task])
         self._finish_if_loaded(task)
 
     def on_cache_read(self, task: int) -> None:
@@ -175,7 +177,7 @@ class _Machine:
     def on_loaded(self, task: int) -> None:
         self.is_loaded[task] = True
         if self.earliest[task] >= 0.0:
-            self.earliest[task] = max(self.earliest[task], self.now + self.costs.tile_us)
+            self.earliest[task] = max(self.earliest[task], self.now + self.tail[task])
             self._finish_if_loaded(task)
 
     def _finish_if_loaded(self, task: int) -> None:
@@ -218,7 +220,7 @@ class _Machine:
         for task in self.waiters[event]:
             self.missing[task] -= 1
             if not self.missing[task] and self.begin[task] >= 0.0:
-                self.call_at(ready, self.on_ready, task)
+                self.call_at(ready + self.activation[task], self.on_ready, task)
 
     def _require_all_done(self) -> None:
         waiting = [task for task, time in enumerate(self.signalled) if time < 0.0]
@@ -238,19 +240,21 @@ class _Loader:
         self.machine, self.bus = machine, machine.bus
         begin, end = (int(n) for n in machine.program.queue_begin[sm : sm + 2])
         self.tasks = [task for task in range(begin, end) if machine.streamed[task]]
-        self.next = 0  # of the tasks, the first that is not loaded
+        self.next = -1  # of the tasks, the first that is not loaded
         self.rest = 0.0  # of its bytes
+        self.share = 1.0  # of the ring that a byte of it occupies
         self.room = float(machine.program.launch.ring_bytes)
         self.chunk = 0.0
         self.active = False
 
     def start(self) -> None:
-        """As in a running kernel: the end of the step before was time enough to fill the ring."""
+        """As in a running kernel: the end of the step before was time enough to fill the ring, with weights."""
         for task in self.tasks:
             self.machine.is_loaded[task] = False
-        self.rest = self.machine.streamed[self.tasks[0]] if self.tasks else 0.0
-        while self.room and self.next < len(self.tasks):
-            self._take(min(self.rest, self.room))
+        self._go_on()
+        while self._has_room() and not self.machine.of_this_step[self.tasks[self.next]]:
+            self._take(self._fitting())
+        self._continue()
 
     def free(self, bytes_: float) -> None:
         self.room += bytes_
@@ -263,22 +267,33 @@ class _Loader:
         self._take(self.chunk)
         self._continue()
 
+    def _has_room(self) -> bool:
+        return self.next < len(self.tasks) and self.room > LEAST_BYTES
+
+    def _fitting(self) -> float:
+        return min(self.rest, self.room / self.share)
+
     def _continue(self) -> None:
-        if self.next == len(self.tasks) or self.room <= 0.0:
-            return
-        self.active = True
-        self.chunk = min(self.rest, self.room)
-        self.bus.streams += 1
-        self.bus.call_after(self.chunk, self.on_chunk, 0)
+        if self._has_room():
+            self.active = True
+            self.chunk = self._fitting()
+            self.bus.streams += 1
+            self.bus.call_after(self.chunk, self.on_chunk, 0)
 
     def _take(self, bytes_: float) -> None:
         self.rest -= bytes_
-        self.room -= bytes_
-        if self.rest <= 0.0:
+        self.room -= bytes_ * self.share
+        if self.rest <= LEAST_BYTES:
             task = self.tasks[self.next]
-            self.next += 1
-            self.rest = self.machine.streamed[self.tasks[self.next]] if self.next < len(self.tasks) else 0.0
+            self._go_on()
             self.machine.on_loaded(task)
+
+    def _go_on(self) -> None:
+        self.next += 1
+        if self.next < len(self.tasks):
+            task = self.tasks[self.next]
+            self.rest = self.machine.streamed[task]
+            self.share = self.machine.occupied[task] / self.rest
 
 
 def _rows(events: np.ndarray, count: np.ndarray) -> list[list[int]]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -105,7 +105,7 @@ class Trace:
         grid = self.grids[int(self.grid[task])]
         return f"{grid.name}{self.index[task, : grid.rank].tolist()}"
 
-    def save(self, file: Path) -> None:
+    def save(self, file: Path | IO[bytes]) -> None:
         """Write a compressed `.npz`; times are rounded to nanoseconds."""
         facts = asdict(self.facts) | {"target": self.facts.target.name, "version": FORMAT_VERSION}
         text = json.dumps({"facts": facts, "grids": [asdict(grid) for grid in self.grids]})
@@ -115,7 +115,7 @@ class Trace:
         np.savez_compressed(file, allow_pickle=False, text=np.array(text), **arrays)
 
     @staticmethod
-    def load(file: Path) -> Trace:
+    def load(file: Path | IO[bytes]) -> Trace:
         """Read what ``save`` wrote. Raises UsageError if ``file`` holds no whole trace."""
         try:
             with np.load(file) as arrays:
@@ -132,7 +132,9 @@ class Trace:
             return Trace(Facts(**facts), grids, moved_bytes=moved, **times, **rest)
         except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
             raise UsageError(
-                f"no readable trace: {error}", where=str(file), advice="write one with `mpk trace`"
+                f"no readable trace: {error}",
+                where=str(file) if isinstance(file, Path) else None,
+                advice="write one with `mpk trace`",
             ) from error
 
 

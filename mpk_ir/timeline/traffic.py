@@ -8,30 +8,41 @@ from typing import Any
 import numpy as np
 
 from ..codegen.program import Program
-from ..core.memory import Space
+from ..core.memory import STAGE_BYTES, Space
 from ..core.ranks import TO_ALL
 from ..tasks import task_kind
 from ..tasks.work import Load, work_of
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Per task: bytes of weights the loader streams ahead of the wait; what the consumers then need (see `Work`); bytes
-    that it sends to other ranks."""
+    """Per task: bytes that the loader streams ahead of the wait, and how many of the ring they occupy; whether it waits
+    for the begin of the step with that; what the consumers then need (see `Work`), with the stores to other ranks;
+    bytes that links carry of these, which are as many if one store reaches all."""
 
     streamed_bytes: FloatArray
+    ring_bytes: FloatArray
+    of_this_step: BoolArray
     cache_bytes: FloatArray
     activation_us: FloatArray
     compute_us: FloatArray
+    tail_us: FloatArray
     pushed_bytes: FloatArray
+
+    @staticmethod
+    def none(tasks: int) -> Demand:
+        """Of ``tasks`` that ask for nothing."""
+        a, b, c, d, e, f, g = (np.zeros(tasks) for _ in range(7))
+        return Demand(a, b, np.zeros(tasks, np.bool_), c, d, e, f, g)
 
 
 def demand(program: Program, load: Load) -> Demand:
     """What every task of ``program`` asks of its SM under ``load``."""
     tasks = program.tasks
-    found = Demand(*(np.zeros(len(tasks)) for _ in range(5)))
+    found = Demand.none(len(tasks))
     rows_of = np.argsort(tasks["grid"], kind="stable")
     bounds = np.searchsorted(tasks["grid"][rows_of], np.arange(len(program.grids) + 1))
     for number, grid in enumerate(program.grids):
@@ -39,16 +50,25 @@ def demand(program: Program, load: Load) -> Demand:
         kind = task_kind(grid.kind)
         work = work_of(kind, kind.params_from(grid.params), tasks["index"][mine], load, program.target)
         found.compute_us[mine], found.activation_us[mine] = work.compute_us, work.activation_us
-        found.cache_bytes[mine] = work.cache_bytes
+        found.tail_us[mine], found.of_this_step[mine] = work.tail_us, work.prefetched
+        (found.streamed_bytes if work.prefetched else found.cache_bytes)[mine] = work.cache_bytes
         for slot, operand in enumerate(grid.operands):
             buffer = program.buffers[operand.buffer]
             if operand.pushed:
                 sizes = tasks["sizes"][mine, slot, :2].astype(np.int64)
                 sent = np.minimum(sizes[:, 0], load.rows) * sizes[:, 1] * buffer.dtype.bytes
-                found.pushed_bytes[mine] += sent * _others_reached(program, tasks["push_to"][mine])
+                reached = _others_reached(program, tasks["push_to"][mine])
+                found.pushed_bytes[mine] += sent * reached
+                stores = (
+                    1.0 if operand.multicast else reached * program.ranks / (program.ranks - 1)
+                )  # its own memory, too
+                found.compute_us[mine] += sent * stores / program.target.costs.small_bytes_per_us
             if kind.operand(operand.name).streamed and buffer.space is Space.WEIGHT:  # caches are ``cache_bytes``
                 sizes = tasks["sizes"][mine, slot, : len(buffer.shape)].astype(np.int64)
                 found.streamed_bytes[mine] += sizes.prod(axis=1) * buffer.dtype.bytes
+        if kind.streams:
+            stages = kind.least_stages(kind.params_from(grid.params), tasks["index"][mine].astype(np.int64))
+            found.ring_bytes[mine] = np.maximum(stages * STAGE_BYTES, found.streamed_bytes[mine])
     return found
 
 

@@ -18,10 +18,12 @@ from ...dialects.sm.expansion import (
     push_targets,
     rank_step,
     task_indices,
+    whole_boxes,
 )
 from ...dialects.sm.ops import EventUse
 from ...proof import Bounds, BoundsTable, Plan, PlanBuffer, PlanGrid, PlanRing, Region, Rejection
 from .memory import element_bytes, size_bytes
+from .shared_memory import least_stages, streams_state
 
 
 def plan_of(graph: GraphOp) -> Plan:
@@ -82,6 +84,9 @@ def _ring(graph: GraphOp) -> PlanRing | None:
         scratch_needed=tuple(
             kind.scratch_bytes(grid.task_params) for kind, grid in zip(kinds, graph.grids, strict=True)
         ),
+        ahead=tuple(grid.stream.ahead.data if grid.stream is not None else 0 for grid in graph.grids),
+        least=np.concatenate([np.zeros(0, np.int64), *map(least_stages, graph.grids)]),
+        stops=np.repeat([streams_state(grid) for grid in graph.grids], [grid.num_tasks for grid in graph.grids]),
     )
 
 
@@ -114,15 +119,15 @@ def _grids(grids: list[GridOp]) -> tuple[PlanGrid, ...]:
 
 def _regions(graph: GraphOp) -> tuple[Region, ...]:
     numbers: dict[SSAValue, int] = {op.buffer: number for number, op in enumerate(graph.buffers)}
-    table, known = BoundsTable(), dict[tuple[Attribute, ...], Bounds]()
+    table, known = BoundsTable(), dict[tuple[Attribute, ...], tuple[Bounds, Bounds]]()
     regions: list[Region] = []
     for number, grid in enumerate(graph.grids):
         kind = grid.task_kind
         for position, (name, value, box) in enumerate(zip(grid.operand_names, grid.data, grid.boxes, strict=True)):
             key = (grid.extent, box, value.type)
             if key not in known:  # layers repeat
-                known[key] = table.of(*box_bounds(grid, position))
-            operand = kind.operand(name.data)
+                known[key] = table.of(*box_bounds(grid, position)), table.of(*whole_boxes(grid, position))
+            operand, (bounds, whole) = kind.operand(name.data), known[key]
             regions.append(
                 Region(
                     number,
@@ -130,12 +135,14 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     numbers[value],
                     box.mode.reads,
                     box.mode.writes,
-                    known[key],
+                    bounds,
                     ints(box.along),
+                    whole=whole,
                     early=operand.early,
                     streamed=operand.streamed,
                     rank_step=rank_step(grid, position),
                     to=push_targets(grid, box) if box.pushes else None,
+                    multicast=box.multicasts,
                     appends=operand.appends,
                     polled=operand.polled,
                     tells=operand.tells,

@@ -40,6 +40,9 @@ class ElideWaits(MpkPass):
     other waits are. *Arrivals*: of the producers of an event, one that runs before another needs no arrival of its own:
     a release covers all that its SM has seen. What happens before what is the same afterwards (the transitive reduction
     of the tasks' order), and no wait that is left is implied by the rest.
+
+    ``waits``, ``arrivals``: which of the two to drop. Statistics: ``waits_before``, ``waits``, ``arrivals_before``,
+    ``arrivals``, ``events_before``, ``events``.
     """
 
     name = "sm-elide-waits"

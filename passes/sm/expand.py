@@ -28,6 +28,7 @@ class Expand(MpkPass):
     ```
     An op costs far more than a row of a table, so graphs of more than ``limit`` tasks are refused. The expanded graph
     is for reading: task kinds compute with their index, and parts that are disjoint only at run time now overlap.
+    Statistics: ``tasks``.
     """
 
     name = "sm-expand"

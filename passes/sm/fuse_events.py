@@ -28,6 +28,10 @@ class FuseEvents(MpkPass):
     After: `@norm` signals %q alone and all three wait on it.
 
     *Successor sets*: two event tensors waited on by the same tasks in the same way become one; its counts are the sums.
+
+    ``predecessors``, ``successors``: which of the two to do. Statistics: ``events_before``, ``events``: elements of all
+    event tensors; ``event_tensors``, those left; ``merged_predecessor_sets``, ``merged_successor_sets``: tensors that
+    became part of another.
     """
 
     name = "sm-fuse-events"

@@ -26,7 +26,10 @@ class NormalizeEvents(MpkPass):
     sm.grid @c.join "join" {} over [tasks of c] ... waits (%e0, %e1) [...] signals (%r) [identity]
     sm.grid @c ... waits (%r, %e2) [identity, ...]
     ```
-    Signals are relayed likewise, by a join behind the producer. A join costs one hand-off; the statistics say how many.
+    Signals are relayed likewise, by a join behind the producer. A join costs one hand-off.
+
+    ``limit``: the most events that a task record holds, of waits and of signals. Statistics: ``joins``, the tasks
+    added; ``most_uses_before``, ``most_uses``: the most events that one task waits for or signals.
     """
 
     name = "sm-normalize-events"
@@ -36,11 +39,13 @@ class NormalizeEvents(MpkPass):
         if self.limit < 2:
             raise PlanError(f"sm-normalize-events: expected a limit of at least 2, found {self.limit}")
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
+            self.count("most_uses_before", _most_uses(graph))
             for grid in graph.grids:
                 while _width(grid, grid.wait_uses) > self.limit:
                     self._relay_waits(graph, grid)
                 while _width(grid, grid.signal_uses) > self.limit:
                     self._relay_signals(graph, grid)
+            self.count("most_uses", _most_uses(graph))
 
     def _relay_waits(self, graph: GraphOp, grid: GridOp) -> None:
         chosen, rest = _split(grid, grid.wait_uses, self.limit)
@@ -72,6 +77,11 @@ def _width(grid: GridOp, uses: list[EventUse]) -> int:
     if not uses:
         return 0
     return int(sum((event_elements(grid, use) >= 0).sum(axis=1) for use in uses).max())  # type: ignore[union-attr]
+
+
+def _most_uses(graph: GraphOp) -> int:
+    widths = [_width(grid, uses) for grid in graph.grids for uses in (grid.wait_uses, grid.signal_uses)]
+    return max(widths, default=0)
 
 
 def _columns(grid: GridOp, uses: list[EventUse]) -> list[tuple[EventUse, IntArray]]:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import AffineMapAttr, IntegerAttr, ModuleOp, StringAttr
-from xdsl.ir import Operation, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap, AffineSymExpr
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from ...core.errors import PlanError
-from ...core.memory import Space
 from ...core.ranks import STRATEGIES
-from ...core.target import target_of
-from ...dialects.sm import BoxAttr, BufferOp, BufferType, GraphOp, GridOp
-from ...dialects.sm.attributes import ALL_RANKS, NO_RANK, int_array, ints
-from ...dialects.sm.expansion import box_bounds, rank_step
-from ...dialects.sm.ops import GridOperand
+from ...dialects.sm import GraphOp
+from ...dialects.sm.attributes import ALL_RANKS, MULTICAST
 from ...tasks.push import Push
-from ...tasks.rank_sum import RankSum, RankSumParams
-from ...tasks.work import CommunicationCosts, communication_costs
 from ..base import MpkPass
+from .exchange import Exchange, TwoShot
 
-VECTOR = 8
-"""Columns that a task of `rank_sum` adds at once."""
+FORMS = {"push": "one-shot", "two-shot": "two-shot", "multicast": "multicast"}
+STATISTICS = {"push": "pushed", "two-shot": "two_shot", "multicast": "multicast"}
 
 
 @dataclass(frozen=True)
@@ -54,15 +44,22 @@ class OverlapComm(MpkPass):
     sm.grid @sum "rank_sum" ... (%slots, %y)
       boxes [..., #sm.box<write, (d0)[s0] -> (0, d0 * 64 + s0 * 1024), [8, 64] to all>]
     ```
+    After ``strategy=multicast``, as one-shot, but each tile is stored once, and the switch between the GPUs gives it to
+    all. It does not add: the sum is made in the order of ranks, by each rank, as in the others:
+    ```mlir
+    sm.grid @down "linear" ... (..., %slots) boxes [..., #sm.box<write, ..., [8, 32] to multicast>]
+    ```
     ``strategy=off`` leaves it as it is, to see what overlap is worth. ``auto`` takes what the figures of the target's
-    links say is faster, and the grid's `reason` says why. The sums are the same in all, in the same order.
+    links say is faster, and the grid's `reason` says why; multicast only with ``multicast``, as not all GPUs have it.
+    The sums are the same in all, in the same order.
 
-    Statistics: ``pushed``, values that their producer sends to all; ``two_shot``; ``waiting``, those that wait for a
-    push.
+    Statistics: ``pushed``, values that their producer sends to all; ``two_shot``; ``multicast``; ``waiting``, those
+    that wait for a push.
     """
 
     name = "sm-overlap-comm"
     strategy: str = "auto"
+    multicast: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if self.strategy not in STRATEGIES:
@@ -79,225 +76,27 @@ class OverlapComm(MpkPass):
             exchange.push.reason = StringAttr(f"waits for all of its operand: {problem}")
             self.count("waiting")
             return
-        two_shot, reason = self._choose(exchange)
-        if two_shot is not None:
-            two_shot.apply(reason)
-            self.count("two_shot")
-        else:
-            exchange.push_tiles(reason)
-            self.count("pushed")
-
-    def _choose(self, exchange: Exchange) -> tuple[TwoShot | None, str]:
-        """The two-shot form if it is to be taken, and why."""
-        if exchange.sum is None:
-            return None, "one-shot: nothing is summed"
         two_shot, problem = TwoShot.of(exchange)
-        if two_shot is None:
-            return None, f"one-shot: {problem}"
-        costs = exchange.costs
-        told = f"{costs.one_shot_us:.1f} us one-shot, {costs.two_shot_us:.1f} us two-shot"
-        if self.strategy != "auto":
-            return (two_shot if self.strategy == "two-shot" else None), f"{self.strategy} asked for: {told}"
-        faster = costs.two_shot_us < costs.one_shot_us
-        return (two_shot if faster else None), f"{'two-shot' if faster else 'one-shot'}: {told}"
+        costs_us = exchange.costs_us
+        possible = {"push"}
+        if two_shot is not None:
+            possible.add("two-shot")
+        if not exchange.scatters and (self.multicast or self.strategy == "multicast"):
+            possible.add("multicast")
+        chosen, why = self._choose(possible, costs_us, problem)
+        reason = f"{why}: {', '.join(f'{costs_us[one]:.1f} us {FORMS[one]}' for one in FORMS if one in possible)}"
+        if chosen == "two-shot":
+            assert two_shot is not None
+            two_shot.apply(reason)
+        else:
+            exchange.push_tiles(MULTICAST if chosen == "multicast" else ALL_RANKS, reason)
+        self.count(STATISTICS[chosen])
 
-
-@dataclass(frozen=True)
-class Exchange:
-    """One ``push`` with what surrounds it. ``problem``: why the producer cannot send its tiles itself, if it cannot."""
-
-    graph: GraphOp
-    push: GridOp
-    partial: BufferOp
-    landing: BufferOp
-    producers: list[tuple[GridOp, int]]
-    readers: list[tuple[GridOp, int]]
-
-    @staticmethod
-    def of(graph: GraphOp, push: GridOp) -> Exchange:
-        partial, landing = (push.data[operand_of(push, name)].owner for name in ("x", "y"))
-        assert isinstance(partial, BufferOp)
-        assert isinstance(landing, BufferOp)
-        uses = uses_of(graph, partial.buffer)
-        written = [use for use in uses if _box(*use).mode.writes]
-        return Exchange(graph, push, partial, landing, written, [use for use in uses if use not in written])
-
-    @property
-    def problem(self) -> str | None:
-        if len(self.readers) > 1:
-            return f"@{self.partial.sym_name.data} has another reader"
-        if len(self.producers) != 1:
-            return f"{len(self.producers)} grids write @{self.partial.sym_name.data}"
-        producer, operand = self.producers[0]
-        if not _polls(producer, operand):
-            return f"a task of kind '{producer.kind.data}' cannot write to other ranks"
-        low, high = box_bounds(producer, operand)
-        cut = ((high - low) != ints(_box(producer, operand).sizes)).any(axis=0)
-        if cut[np.array(self.partial.shape) != self.landing.shape].any():  # else it is cut where it lands, too
-            return f"the tiles of @{producer.sym_name.data} do not divide {list(self.partial.shape)}"
-        return None
-
-    @property
-    def sum(self) -> GridOp | None:
-        """The `rank_sum` that alone reads what is pushed."""
-        readers = [grid for grid, number in uses_of(self.graph, self.landing.buffer) if _box(grid, number).mode.reads]
-        return readers[0] if len(readers) == 1 and readers[0].kind.data == RankSum.name else None
-
-    @property
-    def costs(self) -> CommunicationCosts:
-        """What the exchange takes for the rows that are active in a decode step."""
-        batch = self.graph.metadata.data.get("batch")
-        rows, columns = self.partial.shape
-        rows = batch.value.data if isinstance(batch, IntegerAttr) else rows
-        target = target_of(self.graph.target.data)
-        return communication_costs(target, self.graph.rank_count, 2 * rows * columns)
-
-    def push_tiles(self, reason: str) -> None:
-        """The producer writes where ``push`` wrote; ``push`` and the value it read are gone."""
-        producer, operand = self.producers[0]
-        target = _box(self.push, operand_of(self.push, "y"))
-        steps = rank_step(self.push, operand_of(self.push, "y"))
-        self.move_before_producer(self.landing)
-        replace(producer, with_operand(producer, operand, self.landing.buffer, lambda b: _by_rank(b, steps, target)))
-        self.drop_push()
-        for grid, number in uses_of(self.graph, self.landing.buffer):
-            if _box(grid, number).mode.reads:
-                grid.reason = StringAttr(reason)
-                _let_readers_poll(grid)
-
-    def move_before_producer(self, buffer: BufferOp) -> None:
-        buffer.detach()
-        self.graph.body.block.insert_op_before(buffer, self.producers[0][0])
-
-    def drop_push(self) -> None:
-        """Erase ``push`` and the value that it read."""
-        _erase(self.push)
-        _erase(self.partial)
-
-
-@dataclass(frozen=True)
-class TwoShot:
-    """An ``exchange`` as a sum of ``piece`` columns by each rank, in tasks of ``columns``, and its distribution."""
-
-    exchange: Exchange
-    sum: GridOp
-    piece: int
-    columns: int
-
-    @staticmethod
-    def of(exchange: Exchange) -> tuple[TwoShot | None, str]:
-        """The form, or why there is none."""
-        assert exchange.sum is not None
-        ranks, (_, total) = exchange.graph.rank_count, exchange.partial.shape
-        producer, operand = exchange.producers[0]
-        tile = ints(_box(producer, operand).sizes)[1]
-        piece, rest = divmod(total, ranks)
-        y = exchange.sum.data[operand_of(exchange.sum, "y")].owner
-        if rest or piece % tile or piece % VECTOR:
-            return None, f"{total} columns are no {ranks} pieces of whole tiles of {tile}"
-        if not isinstance(y, BufferOp) or y.space.data is not Space.SCRATCH or y.shape != exchange.partial.shape:
-            return None, "the sum lies in memory that other ranks do not reach"
-        if not all(_polls(*use) for use in uses_of(exchange.graph, y.buffer) if _box(*use).mode.reads):
-            return None, "not all readers of the sum can poll"
-        wanted = min(piece, ints(_box(exchange.sum, 0).sizes)[1])
-        columns = next(c for c in range(wanted, piece + 1) if piece % c == 0 and c % VECTOR == 0)
-        return TwoShot(exchange, exchange.sum, piece, columns), ""
-
-    def apply(self, reason: str) -> None:
-        """Rewrite producer and sum."""
-        exchange, piece = self.exchange, self.piece
-        rows = exchange.landing.shape[0]
-        kind = BufferType(int_array((rows, piece)), exchange.landing.element_type)
-        slots = BufferOp(exchange.landing.sym_name.data, Space.SCRATCH, kind)
-        exchange.graph.body.block.insert_op_before(slots, exchange.producers[0][0])
-        producer, operand = exchange.producers[0]
-        replace(producer, with_operand(producer, operand, slots.buffer, self._to_owner))
-        replace(self.sum, self._sum_of_piece(slots.buffer, reason))
-        _erase(exchange.push)
-        _erase(exchange.partial)
-        _erase(exchange.landing)
-
-    def _to_owner(self, box: BoxAttr) -> BoxAttr:
-        row, column = box.offset.data.results
-        dims, steps = box.offset.data.num_dims, self.exchange.partial.shape[0]
-        offset = AffineMap(dims, 1, (row + AffineSymExpr(0) * steps, column % self.piece))
-        to = AffineMap(dims, 0, (column // self.piece,))
-        return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, box.along, AffineMapAttr(to))
-
-    def _sum_of_piece(self, slots: SSAValue, reason: str) -> GridOp:
-        old, params = self.sum, self.sum.task_params
-        assert isinstance(params, RankSumParams)
-        column, rank = AffineDimExpr(0) * self.columns, AffineSymExpr(0)
-        mine = AffineMap(1, 1, (AffineConstantExpr(0), column + rank * self.piece))
-        operands: list[GridOperand] = []
-        for name, value, box in zip((n.data for n in old.operand_names), old.data, old.boxes, strict=True):
-            access, rows = box.mode, ints(box.sizes)[0]
-            if name == "slots":
-                local = AffineMap(1, 0, (AffineConstantExpr(0), column))
-                operands.append(GridOperand(name, slots, BoxAttr.of(access, local, (rows, self.columns))))
-            elif name in ("residual", "y"):
-                to = ALL_RANKS if name == "y" else NO_RANK
-                operands.append(GridOperand(name, value, BoxAttr.of(access, mine, (rows, self.columns), to=to)))
-            else:
-                operands.append(GridOperand(name, value, box))
-        params = dataclasses.replace(params, columns=self.columns, total=self.piece)
-        grid = GridOp(old.sym_name.data, old.task_kind, params, [self.piece // self.columns], operands)
-        grid.reason = StringAttr(reason)
-        _let_readers_poll(grid)
-        return grid
-
-
-def _box(grid: GridOp, operand: int) -> BoxAttr:
-    return grid.boxes.data[operand]
-
-
-def _polls(grid: GridOp, operand: int) -> bool:
-    """Whether the tasks of ``grid`` can poll an operand, or write it for others to poll."""
-    return grid.task_kind.operand(grid.operand_names.data[operand].data).polled
-
-
-def operand_of(grid: GridOp, name: str) -> int:
-    """The place of the operand called ``name``."""
-    return [one.data for one in grid.operand_names].index(name)
-
-
-def uses_of(graph: GraphOp, buffer: SSAValue) -> list[tuple[GridOp, int]]:
-    """(grid, operand) of all that touches ``buffer``, in program order."""
-    return [(grid, number) for grid in graph.grids for number, value in enumerate(grid.data) if value is buffer]
-
-
-def with_operand(grid: GridOp, operand: int, buffer: SSAValue, change: Callable[[BoxAttr], BoxAttr]) -> GridOp:
-    """A copy of ``grid``, without events, in which one operand is ``buffer`` and its box changed."""
-    rows = zip((name.data for name in grid.operand_names), grid.data, grid.boxes, strict=True)
-    operands = [GridOperand(*row) for row in rows]
-    operands[operand] = GridOperand(operands[operand].name, buffer, change(operands[operand].box))
-    copy = GridOp(grid.sym_name.data, grid.task_kind, grid.task_params, grid.shape, operands)
-    copy.reason = grid.reason
-    return copy
-
-
-def _by_rank(box: BoxAttr, steps: tuple[int, ...], target: BoxAttr) -> BoxAttr:
-    """``box`` moved by ``steps`` a rank, sent where ``target`` is sent."""
-    old, rank = box.offset.data, AffineSymExpr(0)
-    exprs = tuple(e + rank * step if step else e for e, step in zip(old.results, steps, strict=True))
-    return BoxAttr(box.access, AffineMapAttr(AffineMap(old.num_dims, 1, exprs)), box.sizes, box.along, target.to)
-
-
-def _let_readers_poll(reader: GridOp) -> None:
-    """What ``reader`` writes need not be waited for as a whole any more."""
-    for value, box in zip(reader.data, reader.boxes, strict=True):
-        if box.mode.writes and isinstance(value.owner, BufferOp):
-            value.owner.counted = None
-
-
-def replace(old: GridOp, new: GridOp) -> None:
-    """Put ``new`` where ``old`` was."""
-    block = old.parent
-    assert block is not None
-    block.insert_op_before(new, old)
-    _erase(old)
-
-
-def _erase(op: Operation) -> None:
-    op.detach()
-    op.erase()
+    def _choose(self, possible: set[str], costs_us: dict[str, float], problem: str) -> tuple[str, str]:
+        """A strategy of ``possible``, and why; ``problem``: why two-shot is none of them, if it is not."""
+        if self.strategy == "auto":
+            chosen = min((one for one in FORMS if one in possible), key=costs_us.__getitem__)
+            return chosen, FORMS[chosen] if not problem else f"{FORMS[chosen]}, {problem}"
+        if self.strategy in possible:
+            return self.strategy, f"{self.strategy} asked for"
+        return "push", f"{FORMS['push']}, {problem}"

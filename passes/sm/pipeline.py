@@ -9,12 +9,11 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntAttr, ModuleOp
 
 from ...core.errors import PlanError
-from ...core.memory import STAGE_BYTES, Space, shared_bytes
+from ...core.memory import STAGE_BYTES, shared_bytes
 from ...core.target import target_of
-from ...dialects.sm import BufferOp, GraphOp, GridOp, SharedMemoryAttr, StreamAttr
+from ...dialects.sm import GraphOp, SharedMemoryAttr, StreamAttr
 from ...dialects.sm.expansion import IntArray, placement
-from ..analysis.costs import TaskCosts, load_of
-from ..analysis.shared_memory import ring_stages, scratch_bytes
+from ..analysis.shared_memory import least_stages, ring_stages, scratch_bytes, streams_state
 from ..base import MpkPass
 
 KIB = 1024
@@ -29,19 +28,18 @@ class Pipeline(MpkPass):
     Before: `sm.grid @q "linear" ...` with a placement. After:
     ```mlir
     sm.graph @step target "h200" shared_memory <ring 13 x 16384, scratch 2 x 5376> {
-      sm.grid @q "linear" ... stream <keeps 4, ahead 212992>
+      sm.grid @q "linear" ... stream <keeps 4, ahead 13>
     ```
     *Scratch* gets what the largest body needs, the ring all the rest. *Release order*: a stage is live from when it is
     filled until its body has read it. Stages are filled in the order of the queue, in a task in that of the body, and
     given back in the same order, which is that in which their lives end: so a ring wastes none, and what a task may
     `keep` is the most of its stages that live at a time (`TaskKind.stages_at_once`). *Prefetch distance*: weights
     depend on no event, so while a task waits, its SM's loader goes on over the queue until the ring is full. The least
-    of that over a grid's tasks is its `ahead`, in bytes. Before the ring is full the loader stops only at the end of
-    the step, at the first task of the next that streams a state: what that reads, the step writes.
+    of that over a grid's tasks is its `ahead`, in stages, caches being empty. Before the ring is full the loader stops
+    only at the end of the step, at the first task of the next that streams a state: what that reads, the step writes.
 
-    ``ring_kib`` bounds the ring; 0 takes what scratch leaves. ``context``: positions in each request's cache, which say
-    how many bytes of it attention streams. `sm-verify` proves that the ring goes round (rule ring),
-    `lower-to-cuda` takes the split. Needs placements.
+    ``ring_kib`` bounds the ring; 0 takes what scratch leaves. `sm-verify` proves that the ring goes round and that no
+    more is loaded ahead than may be (rule ring), `lower-to-cuda` takes the split. Needs placements.
 
     Statistics: ``ring_bytes``, ``scratch_bytes``, ``shared_bytes``; ``ahead_ns``, the time in which an SM's share of
     bandwidth fills the ring, the longest wait that costs no bandwidth; ``ring_limited``, ``step_limited``: grids that
@@ -50,7 +48,6 @@ class Pipeline(MpkPass):
 
     name = "sm-pipeline"
     ring_kib: int = 0
-    context: int = 512
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -76,38 +73,27 @@ class Pipeline(MpkPass):
         return SharedMemoryAttr(IntAttr(stages), IntAttr(STAGE_BYTES), IntAttr(scratch))
 
     def _streams(self, graph: GraphOp, split: SharedMemoryAttr) -> None:
-        first, ahead = 0, _ahead_bytes(graph, split.ring_bytes, self.context)
+        stages = split.stages.data
+        first, ahead = 0, _stages_ahead(graph, stages)
         for grid in graph.grids:
             mine, first = ahead[first : first + grid.num_tasks], first + grid.num_tasks
             if not grid.task_kind.streams:
                 continue
             least = int(mine.min())
             grid.stream = StreamAttr(IntAttr(grid.task_kind.stages_at_once), IntAttr(least))
-            self.count("ring_limited" if least == split.ring_bytes else "step_limited")
+            self.count("ring_limited" if least == stages else "step_limited")
 
 
-def _ahead_bytes(graph: GraphOp, ring_bytes: int, context: int) -> IntArray:
-    """[tasks]: what the SM's loader brings from a task on until the ring is full, or it must wait for the next step."""
-    target = target_of(graph.target.data)
-    costs = TaskCosts(target, load_of(graph, context))
-    sms = np.concatenate([np.zeros(0, np.int64), *(placement(grid, target.num_sms) for grid in graph.grids)])
-    stream_us = np.concatenate([np.zeros(0), *(costs.of(grid)[0] for grid in graph.grids)])
-    moved = (stream_us * target.sm_bytes_per_us).round().astype(np.int64)
-    stops = np.repeat([_streams_state(grid) for grid in graph.grids], [grid.num_tasks for grid in graph.grids])
+def _stages_ahead(graph: GraphOp, stages: int) -> IntArray:
+    """[tasks]: what the SM's loader fills from a task on until the ring is full, or it must wait for the next step."""
+    num_sms = target_of(graph.target.data).num_sms
+    sms = np.concatenate([np.zeros(0, np.int64), *(placement(grid, num_sms) for grid in graph.grids)])
+    least = np.concatenate([np.zeros(0, np.int64), *map(least_stages, graph.grids)])
+    stops = np.repeat([streams_state(grid) for grid in graph.grids], [grid.num_tasks for grid in graph.grids])
     ahead = np.zeros(len(sms), np.int64)
     for sm in np.unique(sms).tolist():
         queue = np.flatnonzero(sms == sm)
         stop = np.flatnonzero(stops[queue])
-        next_step = moved[queue[: stop[0]] if len(stop) else queue].sum()
-        ahead[queue] = np.minimum(moved[queue][::-1].cumsum()[::-1] + next_step, ring_bytes)
+        next_step = least[queue[: stop[0]] if len(stop) else queue].sum()
+        ahead[queue] = np.minimum(least[queue][::-1].cumsum()[::-1] + next_step, stages)
     return ahead
-
-
-def _streams_state(grid: GridOp) -> bool:
-    """Whether the loader of a task of ``grid`` waits for the step before."""
-    return any(
-        grid.task_kind.operand(name.data).streamed
-        and isinstance(value.owner, BufferOp)
-        and value.owner.space.data is Space.STATE
-        for name, value in zip(grid.operand_names, grid.data, strict=True)
-    )

@@ -25,7 +25,8 @@ class Schedule(MpkPass):
     sm.grid @a ... placement #sm.cyclic<0> because "dealt in turn from SM 0"
     sm.grid @b ... placement #sm.cyclic<128> because "dealt in turn from SM 128, where the grid before stopped"
     ```
-    so that the four SMs without a task of @a get two of @b's share, and over a layer all SMs stream the same bytes.
+    so that the four SMs without a task of @a get two of @b's share, and over a layer all SMs stream the same bytes;
+    ``rotate=false`` begins each grid at SM 0.
     Grids of one task share one SM: they usually follow each other, and their hand-off is then free (``chain``).
     Each SM runs its tasks in program order. `sm-schedule-list` weighs costs instead.
 

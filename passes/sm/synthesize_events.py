@@ -31,6 +31,9 @@ class SynthesizeEvents(MpkPass):
     the other edges imply task by task is dropped (``reduce``). Reads of polled buffers get events marked `polled`,
     beside them writes behind reads get events marked `after_reads`; reads of what other ranks write events marked
     `shared`. The end of the step of several ranks is shared too.
+
+    Statistics: ``dependencies_all``, pairs of tasks of which one must run first, and of them ``dependencies``, those of
+    the ``edges`` between grids that are kept; ``events``, elements of all event tensors.
     """
 
     name = "sm-synthesize-events"

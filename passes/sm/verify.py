@@ -17,11 +17,13 @@ from ..base import MpkPass
 class Verify(MpkPass):
     """Check a plan, task by task; the IR is left as it is.
 
-    The rules are those of `mpk_ir.proof.check`: bounds, counting, deadlock, race, memory model, coverage, memory, step.
+    The rules are those of `mpk_ir.proof.check`: bounds, counting, polled, dealing, deadlock, race, memory model,
+    coverage, memory, ring, step.
     `mpk verify` proves them again on the tables of a saved program.
 
     Raises Rejection (a VerificationError) that names the rule, the tasks with grid, index, SM and queue position, and
-    the box or event; for a deadlock the cycle. Before and after: the same IR.
+    the box or event; for a deadlock the cycle. Before and after: the same IR. Statistics: ``tasks``,
+    ``waits``, ``signals``, as many as were checked.
     """
 
     name = "sm-verify"

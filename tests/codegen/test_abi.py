@@ -15,7 +15,7 @@ from mpk_ir.core.requests import RequestColumn, RowColumn
 C_BYTES = {"int": 4, "unsigned": 4, "unsigned long long": 8}
 
 
-@pytest.mark.parametrize(("struct", "size"), [(abi.TASK, 256), (abi.ERROR, 28), (abi.LAUNCH, 144)])
+@pytest.mark.parametrize(("struct", "size"), [(abi.TASK, 256), (abi.ERROR, 28), (abi.LAUNCH, 152)])
 def test_sizes_are_known_and_asserted_in_the_header(struct: abi.Struct, size: int) -> None:
     assert struct.dtype.itemsize == size
     assert f'static_assert(sizeof({struct.name}) == {size}, "{struct.name}: host and device disagree");' in abi.header()

@@ -34,6 +34,12 @@ template <typename T>
 inline void store_relaxed_sys(T* pointer, const T& value) {
   store_relaxed_gpu(pointer, value);
 }
+template <typename T>
+inline void multicast_relaxed_sys(T* pointer, const T& value) {
+  const size_t place = reinterpret_cast<size_t>(pointer) - emulation::machine.multicast;
+  for (size_t arena : emulation::machine.arenas) store_relaxed_sys(reinterpret_cast<T*>(arena + place), value);
+}
+inline void fence_proxy_alias() {}
 inline void add_release_sys(unsigned* pointer) { ++*pointer; }
 inline void add_release_gpu(unsigned* pointer) { ++*pointer; }
 inline unsigned add_acquire_release_block(unsigned* counter) { return (*counter)++; }

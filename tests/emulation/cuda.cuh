@@ -75,6 +75,8 @@ struct Machine {
   ucontext_t scheduler;
   unsigned num_blocks = 0, num_threads = 0;
   unsigned long long ticks = 0;
+  size_t multicast = 0;  // an address that stands for the places of all arenas
+  std::vector<size_t> arenas;
 };
 inline Machine machine;
 

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from mpk_ir.codegen.program import Program
 from mpk_ir.runtime.driver import Device
 from mpk_ir.runtime.executor import GpuExecutor
+from mpk_ir.runtime.peers import Arena, SameDevice
 from mpk_ir.runtime.weights import Parameters
 from tests.pytorch import fake_gpu
 from tests.pytorch.fake_gpu import FakeGpu, at_address
@@ -35,7 +37,7 @@ _IN_WORDS_OF_THE_HOST = {
         "product = emulation::pack_bf16(emulation::low_bf16(a) * emulation::low_bf16(b),"
         " emulation::high_bf16(a) * emulation::high_bf16(b));"
     ),
-    "while (*steps_loaded <= context.step) {": "while (*steps_loaded <= context.step) { emulation::yield();",
+    "steps_loaded, 0) <= context.step) {": "steps_loaded, 0) <= context.step) { emulation::yield();",
     "if (shared_address(dynamic_shared) != kSharedBase) __trap();": "",
     "extern __shared__ char dynamic_shared[];": "",
 }
@@ -97,6 +99,15 @@ def install(patch: pytest.MonkeyPatch, folder: Path) -> EmulatedGpu:
     return gpu
 
 
+class SwitchedPeers(SameDevice):
+    """Ranks on one device with a multicast address, as GPUs behind a switch have one: `emulation::machine` knows what
+    it stands for, nothing lies there."""
+
+    def multicast(self, arenas: Sequence[Arena]) -> int:
+        return 1 << 62
+
+
 def executor(program: Program, parameters: Parameters) -> GpuExecutor:
     """``program`` on the host."""
-    return GpuExecutor(program, parameters, device_of(program.ranks * program.target.num_sms))
+    device = device_of(program.ranks * program.target.num_sms)
+    return GpuExecutor(program, parameters, device, peers=SwitchedPeers(program.ranks))

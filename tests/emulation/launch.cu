@@ -62,6 +62,8 @@ extern "C" int emulate(const void* argument, unsigned blocks, unsigned threads, 
   machine.num_blocks = blocks, machine.num_threads = threads;
   machine.shuffles = seed != 0;
   machine.random.seed(seed);
+  machine.multicast = copy.of[0].multicast;
+  machine.arenas.assign(copy.of[0].peer, copy.of[0].peer + mpk::kRanks);
   machine.blocks.resize(blocks);
   machine.fibers.resize(static_cast<size_t>(blocks) * threads);
   for (unsigned block = 0; block < blocks; ++block) make_block(block, shared_bytes);

@@ -11,19 +11,25 @@ import pytest
 import torch
 
 from mpk_ir.bench.accuracy import Accuracy, check
+from mpk_ir.bench.exported import agreement
 from mpk_ir.bench.reference import Decoder
 from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.codegen.program import Program
-from mpk_ir.compiler import Parallel, compile_step
+from mpk_ir.compiler import compile_step
+from mpk_ir.core.errors import RankError
+from mpk_ir.core.ranks import ALONE, Parallel
 from mpk_ir.core.target import SIM
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.pytorch.backend import mpk
+from mpk_ir.pytorch.decoder import compile_decoder
+from mpk_ir.runtime.executor import GpuExecutor
 from tests.codegen.models import family_config
 from tests.gpu.test_general_kinds import CASES
+from tests.pytorch.hugging_face import tiny
 from tests.pytorch.test_module import Mixer
 
-from .gpu import COMPILER, EmulatedGpu, executor, install
+from .gpu import COMPILER, EmulatedGpu, device_of, executor, install
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++, which compiles the device code for the host")
 
@@ -44,13 +50,13 @@ def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
     return random_weights(config, "cpu", seed=1)
 
 
-def program_of(config: ModelConfig, batch: int, ranks: int = 1) -> Program:
+def program_of(config: ModelConfig, batch: int, parallel: Parallel = ALONE) -> Program:
     options = StepOptions(batch=batch, rows=max(8, batch), max_length=128, page_size=16)
-    return compile_step(config, SIM, options, parallel=Parallel(ranks)).program
+    return compile_step(config, SIM, options, parallel=parallel).program
 
 
-def accuracy(config: ModelConfig, batch: int, steps: int, ranks: int = 1) -> Accuracy:
-    weights, program = weights_of(config), program_of(config, batch, ranks)
+def accuracy(config: ModelConfig, batch: int, steps: int, parallel: Parallel = ALONE) -> Accuracy:
+    weights, program = weights_of(config), program_of(config, batch, parallel)
     decoders = Decoder(config, {name: tensor.float() for name, tensor in weights.items()}), Decoder(config, weights)
     prompts = [[7 + request] * (1 + request % 5) for request in range(batch)]
     return check(Executable(program, executor(program, weights), None), decoders, prompts, steps)
@@ -74,10 +80,35 @@ def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int) 
     require_exact(accuracy(config, batch, 2))
 
 
-@pytest.mark.parametrize("ranks", [2])
-def test_ranks_in_one_launch_are_as_exact(gpu: EmulatedGpu, ranks: int) -> None:
-    config = replace(family_config("qwen3"), vocab_size=1000)  # in equal parts
-    require_exact(accuracy(config, 1, 4, ranks))
+RANKED = replace(family_config("qwen3"), vocab_size=1000)
+"""In equal parts."""
+
+
+@pytest.mark.parametrize("strategy", ["push", "two-shot", "multicast", "off"])
+def test_ranks_in_one_launch_are_as_exact(gpu: EmulatedGpu, strategy: str) -> None:
+    require_exact(accuracy(RANKED, 1, 4, Parallel(2, strategy)))
+
+
+def test_all_ranks_get_the_same_bits_by_every_strategy(gpu: EmulatedGpu) -> None:
+    """Sums are made in the order of ranks, whoever carries what is added; in any turn of threads and copies."""
+    found: set[bytes] = set()
+    for seed, strategy in enumerate(("push", "multicast", "multicast", "off")):
+        gpu.seed = seed
+        program = program_of(RANKED, 1, Parallel(2, strategy))
+        subject = Executable(program, executor(program, weights_of(RANKED)), None)
+        subject.generate([[3, 1, 4]], 6)
+        assert isinstance(subject.engine, GpuExecutor)
+        histories = [subject.engine.read_state("history", rank).tobytes() for rank in range(2)]
+        assert histories[0] == histories[1]
+        logits = [subject.engine.read_state("logits", rank).tobytes() for rank in range(2)]
+        found.add(histories[0] + b"".join(logits))
+    assert len(found) == 1
+
+
+def test_a_device_without_multicast_is_an_error_that_says_what_to_do(gpu: EmulatedGpu) -> None:
+    program = program_of(RANKED, 1, Parallel(2, "multicast"))
+    with pytest.raises(RankError, match=r"rank 0 has no multicast memory: it needs GPUs .*\n.*--overlap push"):
+        GpuExecutor(program, weights_of(RANKED), device_of(2 * SIM.num_sms))
 
 
 def test_rows_that_fill_no_block_stay_their_own(gpu: EmulatedGpu) -> None:
@@ -109,6 +140,17 @@ def test_general_kinds_compute_what_eager_computes(gpu: EmulatedGpu, dtype: torc
             )
     torch._dynamo.reset()
     gc.collect()
+
+
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("gemma2", marks=pytest.mark.slow)])
+def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, family: str) -> None:
+    """GPT-2 looks up positions, a column of the rows of a step: a body must not take it for a whole buffer."""
+    model = tiny(family, torch.bfloat16)
+    subject = compile_decoder(model, SIM, StepOptions(2, 8, 48, 16), device_of(SIM.num_sms))
+    prompts = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]
+    found = agreement(model, prompts, subject.generate(prompts, 20).tokens)
+    assert found.wrong == 0
+    assert found.as_fp32 >= 0.9 * found.tokens
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:

@@ -95,7 +95,7 @@ def test_the_example_model_chooses_the_best_tokens() -> None:
     checkpoint, options, prompt = open_checkpoint(EXAMPLE), StepOptions(1, 8, 64, 16), list(b"One day, ")
     tensors = {name: checkpoint.tensor(name).bfloat16() for name in weight_shapes(checkpoint.config)}
     rounded = Decoder(checkpoint.config, tensors)
-    for ranks in (1, 2):  # it has six heads
+    for ranks in RANKS:
         target = part_of(target_of("h200"), ranks)
         program = compile_model(EXAMPLE, target, options, parallel=Parallel(ranks)).program
         subject = Executable(program, GpuExecutor(program, checkpoint))

@@ -26,9 +26,10 @@ from tests.sm.conftest import graph_of
 from tests.sm.mutations import MUTATIONS
 from tests.sm.oracle import NaivePlan
 
+from .boxes import narrow_box, shift_box, widen_box
 from .judge import adversaries, run, shown_wrong, why_unsafe
 from .subjects import Subject, decoders, random_subjects
-from .tables import DAMAGES, narrow_box, shift_box, swap_buffer, widen_box
+from .tables import DAMAGES, swap_buffer
 from .text import POLLED_WEAKENINGS, WEAKENINGS
 from .variants import VARIANTS
 

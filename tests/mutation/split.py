@@ -51,9 +51,30 @@ def deal_to_fewer(program: Program, generator: np.random.Generator) -> Program |
     return replace(program, grids=grids)
 
 
+def promise_more_ahead(program: Program, generator: np.random.Generator) -> Program | None:
+    """More stages of the ring are said to be filled while a task waits than its loader fills."""
+    return _with_ahead(program, generator, int(generator.integers(1, 20)))
+
+
+def promise_less_ahead(program: Program, generator: np.random.Generator) -> Program | None:
+    """Fewer stages of the ring are said to be filled while a task waits."""
+    return _with_ahead(program, generator, -int(generator.integers(1, 20)))
+
+
+def _with_ahead(program: Program, generator: np.random.Generator, change: int) -> Program | None:
+    streaming = [number for number, grid in enumerate(program.grids) if grid.ahead]
+    if not streaming:
+        return None
+    number = int(generator.choice(streaming))
+    grid = program.grids[number]
+    changed = replace(grid, ahead=max(0, grid.ahead + change))
+    return replace(program, grids=(*program.grids[:number], changed, *program.grids[number + 1 :]))
+
+
 SPLIT_DAMAGES: tuple[Callable[[Program, np.random.Generator], Program | None], ...] = (
     shrink_ring,
     narrow_scratch,
     outgrow_shared_memory,
     deal_to_fewer,
+    promise_more_ahead,
 )

@@ -13,6 +13,7 @@ from mpk_ir.codegen.abi import TaskFlag
 from mpk_ir.codegen.program import MAX_SIGNALS, MAX_WAITS, Program
 from mpk_ir.core.memory import Space
 
+from .boxes import BOX_DAMAGES
 from .split import SPLIT_DAMAGES
 
 Array = np.ndarray[Any, Any]
@@ -196,34 +197,6 @@ def move_to_an_end(program: Program, generator: np.random.Generator) -> Program 
 def move_to_a_front(program: Program, generator: np.random.Generator) -> Program | None:
     """One task runs first on another SM."""
     return _move(program, generator, "front")
-
-
-def _change_box(program: Program, generator: np.random.Generator, shift: int, grow: int) -> Program | None:
-    tasks = program.tasks.copy()
-    row = int(generator.integers(len(tasks)))
-    operands = program.grids[tasks["grid"][row]].operands
-    if not operands:
-        return None
-    operand = int(generator.integers(len(operands)))
-    dim = int(generator.integers(len(program.buffers[operands[operand].buffer].shape)))
-    tasks["offsets"][row, operand, dim] += shift
-    tasks["sizes"][row, operand, dim] += grow
-    return replace(program, tasks=tasks)
-
-
-def shift_box(program: Program, generator: np.random.Generator) -> Program | None:
-    """One task touches its neighbour's elements of an operand."""
-    return _change_box(program, generator, int(generator.choice((-16, -8, -1, 1, 8, 16))), 0)
-
-
-def widen_box(program: Program, generator: np.random.Generator) -> Program | None:
-    """One task touches more of an operand than the plan knows."""
-    return _change_box(program, generator, 0, int(generator.choice((1, 8, 16))))
-
-
-def narrow_box(program: Program, generator: np.random.Generator) -> Program | None:
-    """One task writes or reads less of an operand: a remainder forgotten."""
-    return _change_box(program, generator, 0, -int(generator.choice((1, 8))))
 
 
 def _scratch(program: Program) -> Array:
@@ -467,9 +440,6 @@ DAMAGES: tuple[Damage, ...] = (
     swap_across_queues,
     move_to_an_end,
     move_to_a_front,
-    shift_box,
-    widen_box,
-    narrow_box,
     alias_buffers,
     overlap_buffers,
     shrink_arena,
@@ -487,5 +457,6 @@ DAMAGES: tuple[Damage, ...] = (
     poll_any_event,
     count_polled_data,
     write_half_a_word,
+    *BOX_DAMAGES,
     *SPLIT_DAMAGES,
 )

@@ -10,7 +10,7 @@ from mpk_ir.codegen.program import Program
 
 Weakening = Callable[[Program], Program]
 ATOMS, CONTEXT, KERNEL = "mpk/atoms.cuh", "mpk/runtime/context.cuh", "mpk/runtime/kernel.cuh"
-LINEAR = "mpk/tasks/linear.cuh"
+LINEAR, ATTENTION = "mpk/tasks/linear.cuh", "mpk/tasks/attention.cuh"
 
 
 def _edit(program: Program, name: str, pattern: str, text: str) -> Program:
@@ -89,6 +89,26 @@ def keep_stages(program: Program) -> Program:
     return _edit(program, LINEAR, r"context\.release_stages\(used, kGroupStages\);", "")
 
 
+def fill_stages_in_use(program: Program) -> Program:
+    """The loader fills the next stage without a look at whether it was given back."""
+    return _edit(program, CONTEXT, r"if \(!mbarrier_try_wait\(empty, parity\)\)", "if (false)")
+
+
+def fill_stages_a_round_early(program: Program) -> Program:
+    """The loader waits for a stage's former round only."""
+    return _edit(program, CONTEXT, r"parity = position\.phase \^ 1;", "parity = position.phase;")
+
+
+def stream_state_within_the_step(program: Program) -> Program:
+    """Loaders copy caches that tasks of the step before may still be writing."""
+    return _edit(program, ATTENTION, r"loader\.wait_for_step\(\);", "")
+
+
+def take_weights_before_any_segment(program: Program) -> Program:
+    """Weights are taken before x also where they belong to one segment of it."""
+    return _edit(program, LINEAR, r"kEarly = kSegmentStages == kStages && ", "kEarly = ")
+
+
 POLLED_WEAKENINGS: tuple[Weakening, ...] = (
     narrow_polled_load,
     narrow_polled_store,
@@ -96,6 +116,10 @@ POLLED_WEAKENINGS: tuple[Weakening, ...] = (
     copy_state_without_fence,
     give_stages_back_early,
     keep_stages,
+    fill_stages_in_use,
+    fill_stages_a_round_early,
+    stream_state_within_the_step,
+    take_weights_before_any_segment,
 )
 """Unsafe for decoders, whose polled data has readers on other SMs and whose weights and caches are streamed."""
 

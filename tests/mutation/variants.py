@@ -10,7 +10,7 @@ import numpy as np
 from mpk_ir.codegen.program import MAX_WAITS, Program
 from mpk_ir.core.memory import Space, step_counter_offset
 
-from .split import with_constant
+from .split import promise_less_ahead, with_constant
 from .tables import WAIT, queues_of, swap_neighbours, with_queues
 
 Variant = Callable[[Program, np.random.Generator], Program | None]
@@ -134,4 +134,5 @@ VARIANTS: tuple[Variant, ...] = (
     spread_buffers,
     read_less,
     swap_neighbours,
+    promise_less_ahead,
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import shutil
 import sys
 import tomllib
 import zipfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from subprocess import CompletedProcess, run
 
@@ -128,6 +131,17 @@ def test_a_pass_is_found_under_its_own_name_and_shows_ir_before_and_after(name: 
     documentation = cls.__doc__ or ""
     shown = "Before" in documentation and "After" in documentation
     assert shown or name == "sm-verify", "the docstring of a pass shows the IR before and after; sm-verify changes none"
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_documents_its_options_and_statistics(name: str):
+    cls = MPK_UNIVERSE.all_passes[name]()
+    documentation = (cls.__doc__ or "") + (sys.modules[cls.__module__].__doc__ or "")
+    source = inspect.getsource(sys.modules[cls.__module__])
+    counted = re.findall(r"self\.count\(\"(\w+)\"", source)
+    options = [option.name for option in fields(cls)]
+    for word in (*counted, *options):
+        assert re.search(rf"\b{word}\b", documentation), f"the docstring of {name} says nothing of {word}"
 
 
 @pytest.mark.parametrize("name", ALL_TARGETS)

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DictionaryAttr, IntA
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineMap
 
-from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp, SharedMemoryAttr
+from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp, SharedMemoryAttr, StreamAttr
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.expansion import event_elements
 from mpk_ir.dialects.sm.ops import EventOp, EventUse, dense_i32
@@ -199,6 +199,30 @@ def deal_to_others(graph: GraphOp, generator: np.random.Generator) -> str | None
     return f"@{grid.sym_name.data} deals to {takers}"
 
 
+def promise_more_ahead(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """More stages are said to be filled while a task waits."""
+    grid = _pick(generator, [g for g in graph.grids if g.stream is not None])
+    if grid is None or grid.stream is None:
+        return None
+    ahead = grid.stream.ahead.data + int(generator.integers(1, 20))
+    grid.stream = StreamAttr(grid.stream.keeps, IntAttr(ahead))
+    return f"@{grid.sym_name.data} has {ahead} stages ahead"
+
+
+def push_box_out(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """The boxes of an operand begin some elements further on, so that one reaches beyond the buffer, and is cut."""
+    grid = _pick(generator, [g for g in graph.grids if g.data])
+    if grid is None:
+        return None
+    operand = int(generator.integers(len(grid.data)))
+    sizes = ints(grid.boxes.data[operand].sizes)
+    dim = int(generator.integers(len(sizes)))
+    shift = [0] * len(sizes)
+    shift[dim] = int(generator.integers(1, sizes[dim] + 1))
+    set_box(grid, operand, tuple(shift), (0,) * len(sizes))
+    return f"@{grid.sym_name.data}, operand {operand}: moved by {shift}"
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     drop_wait,
     drop_signal,
@@ -211,4 +235,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     wait_for_another,
     split_otherwise,
     deal_to_others,
+    promise_more_ahead,
+    push_box_out,
 )

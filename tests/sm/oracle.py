@@ -25,7 +25,7 @@ from mpk_ir.dialects.sm.ops import EventUse
 from mpk_ir.tasks import task_kind
 from mpk_ir.tasks.base import Access, Operand
 
-from .ring import Split
+from .ring import Load, Split, filled
 
 Key = tuple[SSAValue | None, int]
 """An event element; of tables by number alone."""
@@ -101,6 +101,10 @@ class NaivePlan:
         self.polled_bytes = 0
         self.takers: dict[int, int] = {}
         """By grid: among how many tasks its body deals the work."""
+        self.ahead: dict[int, int] = {}
+        """By grid: the stages that are said to be filled while a task of it waits."""
+        self.torn = False
+        """Whether a box reaches beyond its buffer that is not the last of its blocks."""
         self.split = Split.of_graph(graph) if graph is not None else None
         if graph is not None:
             self._read_graph(graph)
@@ -122,6 +126,7 @@ class NaivePlan:
             )
         for number, grid in enumerate(graph.grids):
             self._note_takers(number, grid.task_kind.takers(grid.task_params))
+            self.ahead[number] = grid.stream.ahead.data if grid.stream is not None else 0
             for flat, index in enumerate(product(*map(range, grid.shape))):
                 self._add_task(graph, number, grid, flat, index)
 
@@ -143,8 +148,10 @@ class NaivePlan:
         for operand, (value, box) in enumerate(zip(grid.data, grid.boxes, strict=True)):
             assert isinstance(value.type, BufferType)
             shape, start = ints(value.type.shape), box.offset.data.eval(list(index), [])
-            low = tuple(min(s, n) for s, n in zip(start, shape, strict=True))
-            high = tuple(min(s + w, n) for s, w, n in zip(start, ints(box.sizes), shape, strict=True))
+            sides = list(zip(start, ints(box.sizes), shape, strict=True))
+            self.torn |= any(s + w > n and s not in range(0, n, w) for s, w, n in sides)
+            low = tuple(min(s, n) for s, _, n in sides)
+            high = tuple(min(s + w, n) for s, w, n in sides)
             promised = grid.task_kind.operand(grid.operand_names.data[operand].data)
             touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, promised)
             self.touches[value].append(touch)
@@ -162,6 +169,7 @@ class NaivePlan:
         for number, grid in enumerate(program.grids):
             kind = task_kind(grid.kind)
             plan._note_takers(number, kind.takers(kind.params_from(grid.params)))
+            plan.ahead[number] = grid.ahead
         for number, buffer in enumerate(program.buffers):
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
@@ -197,6 +205,8 @@ class NaivePlan:
 
     def broken_rule(self) -> str | None:
         """The first rule of sm-verify that the plan breaks, in its order; None for a safe plan."""
+        if self.torn:
+            return "bounds"
         for buffer, touches in self.touches.items():
             bounds = [zip(t.low, t.high, self.buffers[buffer].shape, strict=True) for t in touches]
             if any(a < 0 or a >= b or b > size for one in bounds for a, b, size in one):
@@ -215,7 +225,7 @@ class NaivePlan:
             "memory-model": self._read_ahead,
             "coverage": lambda _: self._reads_nothing(),
             "memory": self._shares_memory,
-            "ring": lambda _: self.split is not None and self.split.is_wrong(),
+            "ring": lambda _: self.split is not None and (self.split.is_wrong() or self._promises_too_much()),
             "step": lambda _: self._outlives_step(before),
         }
         return next((rule for rule, broken in checks.items() if broken(strong)), None)
@@ -383,6 +393,31 @@ class NaivePlan:
                     if not (_all_before(first, second, before) or _all_before(second, first, before)):
                         return True
         return False
+
+    def _promises_too_much(self) -> bool:
+        """Whether more stages are said to be filled while a task waits than its loader fills."""
+        return any(said > self.stages_ahead[grid] for grid, said in self.ahead.items() if said)
+
+    @cached_property
+    def stages_ahead(self) -> dict[int, int]:
+        """By grid: the stages that the loader of its worst task fills while that waits."""
+        loads: dict[int, Load] = defaultdict(Load)
+        grid_of: dict[int, int] = {}
+        for key, touches in self.touches.items():
+            for touch in touches:
+                grid_of[touch.task] = touch.grid
+                if touch.promised.streamed and self.buffers[key].space is Space.WEIGHT:
+                    loads[touch.task].add_box(touch.low, touch.high)
+                elif touch.promised.streamed:
+                    loads[touch.task].state = True
+        found: dict[int, int] = {}
+        assert self.split is not None
+        for queue in self.queues.values():
+            for place, task in enumerate(queue):
+                mine = filled([loads[other] for other in queue], place, self.split.stages)
+                grid = grid_of.get(task, -1)
+                found[grid] = min(mine, found.get(grid, mine))
+        return found
 
     def _outlives_step(self, before: list[int]) -> bool:
         if len(self.steps) != 1:

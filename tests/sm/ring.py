@@ -11,6 +11,7 @@ from mpk_ir.dialects.sm import GraphOp
 from mpk_ir.tasks import task_kind
 
 RUNTIME_BYTES = 3584
+TILE_ROWS, STAGE_COLUMNS = 16, 512
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,32 @@ def goes_round(stages: int, queue: Sequence[Use], choose: Callable[[list[str]], 
             case _:
                 given, at = taken, at + 1
     return True
+
+
+@dataclass
+class Load:
+    """What a loader brings for a task: stages of weights, and perhaps of a state."""
+
+    stages: int = 0
+    state: bool = False
+
+    def add_box(self, low: Sequence[int], high: Sequence[int]) -> None:
+        """A box of a weight: whole tiles if it is a matrix, else one stage."""
+        matrix = len(low) == 2
+        self.stages += -(-(high[0] - low[0]) // TILE_ROWS) * -(-(high[1] - low[1]) // STAGE_COLUMNS) if matrix else 1
+
+
+def filled(queue: Sequence[Load], waiting: int, ring: int) -> int:
+    """Stages that a loader fills, from a task's first on, while the consumers wait at that task; caches are empty."""
+    free = ring
+    for load, is_next_step in [*((one, False) for one in queue[waiting:]), *((one, True) for one in queue)]:
+        if load.state and is_next_step:
+            break
+        for _ in range(load.stages):
+            if not free:
+                return ring
+            free -= 1
+    return ring - free
 
 
 @dataclass(frozen=True)

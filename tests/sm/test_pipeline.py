@@ -23,6 +23,7 @@ from mpk_ir.proof.ring import check_ring
 from mpk_ir.tasks import BUILTIN_KINDS
 
 from .conftest import PlanDecoder, graph_of
+from .oracle import NaivePlan
 from .ring import Split, Use, goes_round
 
 uses = st.builds(Use, st.integers(1, 9), st.integers(1, 6))
@@ -31,7 +32,8 @@ NOWHERE = TaskRef("grid", (0,), 0, 0, 0)
 
 def accepted(stages: int, queue: list[Use]) -> bool:
     takes = tuple(use.at_once for use in queue)
-    ring = PlanRing(stages, 16, 0, 1 << 20, takes, takes, (0,) * len(queue))
+    none = np.zeros(0, np.int64)
+    ring = PlanRing(stages, 16, 0, 1 << 20, takes, takes, (0,) * len(queue), (0,) * len(queue), none, none == 1)
     try:
         check_ring(ring, (NOWHERE,) * len(queue))
     except Rejection:
@@ -62,14 +64,39 @@ def test_the_ring_takes_what_scratch_leaves(plan_decoder: PlanDecoder, target: s
     assert not found.is_wrong()
 
 
-def test_prefetch_distance_is_the_ring_or_what_the_step_has_left(plan_decoder: PlanDecoder) -> None:
-    graph = graph_of(plan_decoder("h200"))
-    assert graph.shared_memory is not None
-    ring = graph.shared_memory.ring_bytes
-    ahead = [grid.stream.ahead_bytes.data for grid in graph.grids if grid.stream is not None]
-    assert all(0 <= distance <= ring for distance in ahead)
-    streaming = [grid.task_kind.streams for grid in graph.grids]
-    assert [grid.stream is not None for grid in graph.grids] == streaming
+@pytest.mark.parametrize(("target", "ring_kib"), [("h200", 0), ("sim", 0), ("sim", 64)])
+def test_loads_run_ahead_as_far_as_a_loader_does_that_is_run_step_by_step(
+    plan_decoder: PlanDecoder, target: str, ring_kib: int
+) -> None:
+    module = plan_decoder(target)
+    Pipeline(ring_kib).apply(Context(), module)
+    graph = graph_of(module)
+    expected = NaivePlan(graph).stages_ahead
+    streaming = [(number, grid) for number, grid in enumerate(graph.grids) if grid.task_kind.streams]
+    assert [grid for grid in graph.grids if grid.stream is not None] == [grid for _, grid in streaming]
+    for number, grid in streaming:
+        assert grid.stream is not None
+        assert grid.stream.ahead.data == expected[number], grid.sym_name.data
+    assert len({expected[number] for number, _ in streaming}) > 1 or target == "sim"
+
+
+@given(st.data())
+def test_a_distance_is_accepted_as_far_as_loads_run_ahead(plan_decoder: PlanDecoder, data: st.DataObject) -> None:
+    module = plan_decoder(data.draw(st.sampled_from(["sim", "h200"])))
+    graph = graph_of(module)
+    grid = data.draw(st.sampled_from([grid for grid in graph.grids if grid.stream is not None]))
+    assert grid.stream is not None
+    most = grid.stream.ahead.data
+    said = data.draw(st.integers(0, 40))
+    grid.stream = StreamAttr(grid.stream.keeps, IntAttr(said))
+    if said <= most:
+        Verify().apply(Context(), module)
+        return
+    with pytest.raises(
+        Rejection, match=rf"ring: while @{re.escape(grid.sym_name.data)}\[.* waits {said} stages"
+    ) as caught:
+        Verify().apply(Context(), module)
+    assert caught.value.tasks[0].grid == grid.sym_name.data
 
 
 def test_a_ring_too_small_for_a_body_is_not_planned(plan_decoder: PlanDecoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IntegerAttr, ModuleOp, i64
 from xdsl.ir.affine import AffineConstantExpr, AffineMap
+from xdsl.utils.exceptions import VerifyException
 
 from mpk_ir import proof
 from mpk_ir.codegen.emit import emit
 from mpk_ir.codegen.memory_model import check_ordering
+from mpk_ir.codegen.plan_arrays import plan_of as program_plan
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import VerificationError
+from mpk_ir.core.ranks import TO_ALL
 from mpk_ir.core.target import target_of
 from mpk_ir.dialects.sm import BoxAttr, GraphOp, GridOp
 from mpk_ir.dialects.sm.attributes import ALL_RANKS, ints
@@ -37,9 +41,9 @@ from mpk_ir.proof.ranks import spread
 from mpk_ir.runtime.interleaving import Interleaving, Lagging, Priorities, RandomOrder, RunAhead, StarvedSm
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
 from tests.sm.conftest import graph_of
-from tests.tg.graphs import FAMILIES, Arrays, Plan, random_state, random_weights, transformed
+from tests.tg.graphs import FAMILIES, LEAST_VOCABULARY, Arrays, Plan, random_state, random_weights, transformed
 
-STRATEGIES = ("push", "two-shot", "off")
+STRATEGIES = ("push", "two-shot", "multicast", "off")
 ORDERS: list[Callable[[int], Interleaving]] = [
     RandomOrder,
     Priorities,
@@ -52,15 +56,16 @@ STEPS = 3
 
 @st.composite
 def ranked_plans(draw: st.DrawFn) -> tuple[Plan, int]:
-    ranks = draw(st.sampled_from((1, 2, 4, 8)))
-    kv_heads = draw(st.sampled_from([heads for heads in (1, 2, 8) if heads % ranks == 0 or ranks % heads == 0]))
+    ranks = draw(st.integers(1, 8))
+    kv_heads = draw(st.sampled_from([heads for heads in range(1, 9) if heads % ranks == 0 or ranks % heads == 0]))
     plan = Plan(
         family=draw(st.sampled_from(FAMILIES)),
         layers=draw(st.integers(1, 2)),
         kv_heads=kv_heads,
         group=max(1, ranks // kv_heads) * draw(st.integers(1, 2)),
         head_dim=16,
-        inner=64,
+        inner=ranks * draw(st.sampled_from((8, 16, 64))),
+        vocabulary=ranks * (-(-LEAST_VOCABULARY // ranks) + draw(st.integers(0, 3))),
         hidden=draw(st.sampled_from((24, 128))),
         biases=draw(st.booleans()),
         tied=draw(st.booleans()),
@@ -228,7 +233,7 @@ def step_too_far(graph: GraphOp) -> None:
     box = grid.boxes.data[operand]
     row, column = box.offset.data.results
     offset = AffineMap(box.offset.data.num_dims, 1, (row * 2, column))
-    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=ALL_RANKS))
+    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=box.to))
 
 
 def sum_first(graph: GraphOp) -> None:
@@ -257,11 +262,11 @@ DAMAGES: dict[Callable[[GraphOp], None], str] = {
 }
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(("ranks", "strategy"), [(2, "push"), (4, "push"), (4, "multicast")])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
-def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int) -> None:
+def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int, strategy: str) -> None:
     with pytest.raises(Rejection) as caught:
-        check(plan_of(damaged(damage, ranks, "push")))
+        check(plan_of(damaged(damage, ranks, strategy)))
     expected = {DAMAGES[damage], "race"} if damage is push_to_one else {DAMAGES[damage]}
     assert caught.value.rule in expected, str(caught.value)
 
@@ -280,6 +285,7 @@ def check_tasks(plan: proof.Plan) -> None:
 def test_two_ranks_stand_for_all(ranks: int, strategy: str) -> None:
     """What the checker accepts by looking at some ranks holds of all of them."""
     plan = plan_of(graph_of(planned(ranks, strategy)))
+    assert (strategy == "multicast") == any(region.multicast for region in plan.regions)
     assert (strategy == "two-shot" and ranks < 8) == any((r.to >= 0).any() for r in plan.regions if r.to is not None)
     check(plan)
     everybody = spread(plan, range(ranks))
@@ -335,10 +341,55 @@ def test_a_deadlock_across_ranks_names_rank_and_event() -> None:
         simulate(damaged(sum_first, 2, "push"), RandomOrder(0))
 
 
+def test_a_store_that_reaches_all_is_no_store_to_one() -> None:
+    """Tables that a fault of expansion or of the disk has made: IR cannot say it."""
+    program = program_of(sharded(PLAN, 2), "multicast")
+    assert program.multicasts
+    check(program_plan(program))
+    tasks = program.tasks.copy()
+    tasks["push_to"][tasks["push_to"] == TO_ALL] = 1
+    with pytest.raises(Rejection, match="by multicast, which reaches all") as caught:
+        check(program_plan(replace(program, tasks=tasks)))
+    assert caught.value.rule == "coverage"
+
+
+def test_multicast_changes_no_order_and_no_box() -> None:
+    """The proof of one-shot holds of it: all it says of memory is the same."""
+    one, other = (plan_of(graph_of(planned(4, strategy))) for strategy in ("push", "multicast"))
+    for mine, theirs in zip(one.regions, other.regions, strict=True):
+        assert (mine.grid, mine.operand, mine.buffer, mine.rank_step) == (
+            theirs.grid,
+            theirs.operand,
+            theirs.buffer,
+            theirs.rank_step,
+        )
+        for side in ("low", "high"):
+            np.testing.assert_array_equal(getattr(mine.bounds, side), getattr(theirs.bounds, side))
+        assert (mine.to is None) == (theirs.to is None)
+        if mine.to is not None:
+            np.testing.assert_array_equal(mine.to, theirs.to)
+    np.testing.assert_array_equal(one.waits, other.waits)
+    np.testing.assert_array_equal(one.signals, other.signals)
+
+
+def test_a_task_pushes_in_one_way() -> None:
+    """The head's tasks push their best value and its column; one of the two by multicast is refused."""
+    module = planned(2, "multicast").clone()
+    grid = next(g for g in graph_of(module).grids if sum(box.pushes for box in g.boxes) > 1)
+    operand = next(n for n, box in enumerate(grid.boxes) if box.pushes)
+    box = grid.boxes.data[operand]
+    set_box(grid, operand, BoxAttr(box.access, box.offset, box.sizes, box.along, ALL_RANKS))
+    with pytest.raises(VerifyException, match="pushes beside it are multicast, this one is not"):
+        module.verify()
+
+
 SCOPES = {
     "the end of a step": ("mpk/runtime/kernel.cuh", "add_release_sys(", "add_release_gpu("),
     "its wait": ("mpk/runtime/context.cuh", "load_acquire_sys(counter)", "load_acquire_gpu(counter)"),
     "a push": ("mpk/runtime/context.cuh", "store_relaxed_sys(", "store_relaxed_gpu("),
+    "a multicast": ("mpk/runtime/context.cuh", "multicast_relaxed_sys(", "store_relaxed_gpu("),
+    "the instruction of a multicast": ("mpk/atoms.cuh", "multimem.st.relaxed.sys", "multimem.st.relaxed.gpu"),
+    "the fence between its addresses": ("mpk/runtime/kernel.cuh", "fence_proxy_alias();", ";"),
     "a poll": ("mpk/runtime/polling.cuh", "load_relaxed_sys(", "load_relaxed_gpu("),
     "the instruction of a push": ("mpk/atoms.cuh", "st.relaxed.sys", "st.relaxed.gpu"),
 }

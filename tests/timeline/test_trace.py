@@ -10,25 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpk_ir.bench import traces
 from mpk_ir.bench.shapes import shape_config
 from mpk_ir.codegen.abi import ProfilePhase
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.errors import UsageError
 from mpk_ir.core.target import H200
-from mpk_ir.runtime import driver, executor
-from mpk_ir.runtime.driver import Device
 from mpk_ir.tasks.work import Load
-from mpk_ir.timeline import record
 from mpk_ir.timeline.analysis import Analysis, Cause, compare, operator_name
 from mpk_ir.timeline.page import write_page
 from mpk_ir.timeline.perfetto import write_perfetto
 from mpk_ir.timeline.record import Point
 from mpk_ir.timeline.simulate import predict
 from mpk_ir.timeline.trace import Origin, Trace, measured_trace
+from tests.timeline.profiles import profile_of
 
 LOAD = Load(1, 64)
-EPOCH_NS = 1_700_000_000_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +35,6 @@ def program() -> Program:
 @pytest.fixture(scope="module")
 def trace(program: Program) -> Trace:
     return predict(program, LOAD)
-
-
-def profile_of(trace: Trace, step_lengths_us: list[float]) -> np.ndarray:
-    """What a kernel would record that runs exactly as ``trace``, step after step."""
-    times = np.stack([trace.begin, trace.ready, trace.computed, trace.signalled], axis=1)
-    starts = np.concatenate([[0.0], np.cumsum(step_lengths_us)])
-    nanoseconds = np.rint((starts[:, None, None] + times[None]) * 1000).astype(np.uint64)
-    return nanoseconds + np.uint64(EPOCH_NS)
 
 
 def test_a_measured_trace_is_the_step_of_median_length(program: Program, trace: Trace) -> None:
@@ -131,7 +119,7 @@ def test_exposed_waits_name_what_they_wait_for(trace: Trace) -> None:
 
 def test_perfetto_gets_a_track_for_each_sm_and_arrows_in_pairs(trace: Trace, tmp_path: Path) -> None:
     analysis = Analysis(trace)
-    write_perfetto(analysis, tmp_path / "p.json")
+    write_perfetto([analysis], tmp_path / "p.json")
     events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
     names = {event["tid"] for event in events if event.get("name") == "thread_name"}
     assert names == set(range(trace.num_sms))
@@ -154,46 +142,3 @@ def test_the_page_holds_its_data_and_loads_nothing(trace: Trace, tmp_path: Path)
     assert len(data["traces"][0]["begin"]) == len(trace.sm)
     assert data["traces"][1]["sm"] == sorted(data["traces"][1]["sm"]), "the page bisects each SM's tasks"
     assert not re.search(r"https?://|src=|@import", text)
-
-
-class FakeExecutor:
-    """Runs as a prediction says, on no GPU."""
-
-    device_name = "fake"
-
-    def __init__(self, program: Program, weights: object, device: object = None, options: object = None) -> None:
-        assert bool(program.metadata["profile"]) == (options is not None)
-        self.program = program
-
-    def run(self, steps: int) -> None:
-        self.steps = steps
-
-    def profile(self, steps: int, rank: int) -> np.ndarray:
-        assert (steps, rank) == (self.steps, 0)
-        return profile_of(predict(self.program, LOAD), [1000.0] * (steps - 1))
-
-
-def test_traces_of_several_models_go_to_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(executor, "GpuExecutor", FakeExecutor)
-    monkeypatch.setattr(record, "set_context", lambda engine, context: None)
-    monkeypatch.setattr(record, "kernel_ms", lambda engine, context: [0.4, 0.5, 0.6])
-    monkeypatch.setattr(traces, "random_weights", lambda config, device: {})
-    given = ["traces", "--models", "tiny", "--batches", "1,2", "--context", "64", "-o", str(tmp_path / "out")]
-    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: Device(0, "NVIDIA H200", 132, (9, 0), 1))
-    monkeypatch.setattr("sys.argv", given)
-    assert traces.main() == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in printed[2:]] == ["| tiny", "| tiny"]
-    found = Trace.load(tmp_path / "out" / "tiny-batch2.npz")
-    assert (found.facts.device, found.facts.load, found.facts.unprofiled_us) == ("fake", Load(2, 64), 500.0)
-
-
-def test_traces_without_a_gpu_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(driver, "find_device", lambda ordinal=0: None)
-    monkeypatch.setattr("sys.argv", ["traces", "-o", str(tmp_path / "out")])
-    assert traces.main() == 1
-    assert "error: traces are measured on a GPU; simulated on the CPU: no GPU found" in capsys.readouterr().err

@@ -75,6 +75,22 @@ __device__ __forceinline__ void store_relaxed_sys(Vector16* pointer, const Vecto
                : "memory");
 }
 
+// The same into the memory of all ranks: `pointer` is an address of their multicast object. Vectors are of floats
+// there; no store changes bits. (PTX ISA, multimem.st.)
+__device__ __forceinline__ void multicast_relaxed_sys(unsigned* pointer, unsigned value) {
+  asm volatile("multimem.st.relaxed.sys.global.u32 [%0], %1;" ::"l"(pointer), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ void multicast_relaxed_sys(Vector16* pointer, const Vector16& value) {
+  asm volatile("multimem.st.relaxed.sys.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(pointer),
+               "f"(__uint_as_float(value.word[0])), "f"(__uint_as_float(value.word[1])),
+               "f"(__uint_as_float(value.word[2])), "f"(__uint_as_float(value.word[3]))
+               : "memory");
+}
+
+// Between accesses of the same memory by different addresses, as those of a multicast object and of a rank's own.
+__device__ __forceinline__ void fence_proxy_alias() { asm volatile("fence.proxy.alias;" ::: "memory"); }
+
 __device__ __forceinline__ void add_release_sys(unsigned* pointer) {
   asm volatile("red.release.sys.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
 }

@@ -24,6 +24,7 @@ from ...dialects.locations import location_of
 from ...passes.tg.matching import made_by, unshaped
 from ..step import StepOptions
 from .attention import AttentionForm, NotRecognized, attention_form, rope_form, soft_capped
+from .formula import formula
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +53,9 @@ def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions, windo
     try:
         return raiser.run()
     except NotRecognized as error:
+        found = f"; found {formula(error.op)}" if error.op is not None else ""
         raise UnsupportedError(
-            f"not raised to a decoder step: {error.why}",
+            f"not raised to a decoder step: {error.why}{found}",
             where=location_of(error.op) if error.op is not None else None,
             advice="mpk_ir.compile(model, example_inputs) runs the graph as it is",
         ) from error

@@ -33,6 +33,7 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kStepArrivals 4
 // CHECK-NEXT:   cuda.constant @kRanks 1
 // CHECK-NEXT:   cuda.constant @kRankBlocks 4
+// CHECK-NEXT:   cuda.constant @kMulticasts 0
 // CHECK-NEXT:   cuda.constant @kStepCounterOffset 1024
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
 // CHECK-NEXT:   cuda.constant @kBulkLoads 1

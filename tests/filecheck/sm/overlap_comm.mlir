@@ -2,6 +2,10 @@
 // RUN: mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=push}' | filecheck %s --check-prefix PUSH
 // RUN: mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=two-shot},sm-poll-data,sm-synthesize-events' | filecheck %s --check-prefix TWO
 // RUN: mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=two-shot},sm-poll-data,sm-synthesize-events,sm-schedule,sm-plan-memory,sm-verify' | filecheck %s --check-prefix SAFE
+// RUN: mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=multicast}' | filecheck %s --check-prefix MULTI
+// RUN: mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=multicast},sm-poll-data,sm-synthesize-events,sm-schedule,sm-plan-memory,sm-verify' | mpk-opt -p sm-verify | filecheck %s --check-prefix SAFE
+// RUN: mpk-opt %s -p 'tile{target=h100},sm-overlap-comm' | filecheck %s --check-prefix AUTO
+// RUN: mpk-opt %s -p 'tile{target=h100},sm-overlap-comm{multicast=true}' | filecheck %s --check-prefix MAY
 // RUN: not mpk-opt %s -p 'tile{target=sim},sm-overlap-comm{strategy=ring}' 2>&1 | filecheck %s --check-prefix WRONG
 
 // A product that is summed over two ranks, and one of the sum, which every rank makes.
@@ -27,6 +31,15 @@ func.func @step(%x: tensor<8x64xbf16>) -> tensor<8x64xbf16> attributes {tg.ranks
 // PUSH:       sm.grid @down "linear" {{.*}}#sm.box<write, (d0)[s0] -> ((s0 * 8), (d0 * 32)), [8, 32] to all>]
 // PUSH:       sm.grid @all_reduce "rank_sum" {{.*}} reason "push asked for: {{.*}} us one-shot, {{.*}} us two-shot"
 
+// As that, each tile by one store.
+// MULTI-NOT:  "push"
+// MULTI:      sm.grid @down "linear" {{.*}}#sm.box<write, (d0)[s0] -> ((s0 * 8), (d0 * 32)), [8, 32] to multicast>]
+// MULTI:      sm.grid @all_reduce "rank_sum" {{.*}} reason "multicast asked for: {{.*}} us one-shot, {{.*}} us two-shot, {{.*}} us multicast"
+
+// Left to itself the pass takes what is cheapest, and multicast only where it may.
+// AUTO:       reason "one-shot: {{.*}} us one-shot, {{.*}} us two-shot"
+// MAY:        reason "multicast: {{.*}} us one-shot, {{.*}} us two-shot, {{.*}} us multicast"
+
 // Each rank adds 64 of the columns, and sends them to all.
 // TWO:        sm.event @"down->all_reduce.polled.shared" polled shared
 // TWO:        sm.grid @down "linear" {{.*}}#sm.box<write, (d0)[s0] -> ((s0 * 8), ((d0 * 32) mod 64)), [8, 32] to (d0) -> (((d0 * 32) floordiv 64))>]
@@ -35,4 +48,4 @@ func.func @step(%x: tensor<8x64xbf16>) -> tensor<8x64xbf16> attributes {tg.ranks
 
 // SAFE: sm.graph @step target "sim" ranks 2 arena_bytes
 
-// WRONG: sm-overlap-comm: strategy: found 'ring', expected one of auto, push, two-shot, off
+// WRONG: sm-overlap-comm: strategy: found 'ring', expected one of auto, push, two-shot, multicast, off

@@ -24,13 +24,13 @@ sm.graph @step target "sim" {
 }
 
 // CHECK: sm.graph @step target "sim" {{.*}}shared_memory <ring 11 x 16384, scratch 2 x 17664> {
-// CHECK: sm.grid @w {{.*}} stream <keeps 4, ahead 180224>
-// CHECK: sm.grid @v {{.*}} stream <keeps 4, ahead 131072>
+// CHECK: sm.grid @w {{.*}} stream <keeps 4, ahead 11>
+// CHECK: sm.grid @v {{.*}} stream <keeps 4, ahead 11>
 // CHECK: sm.grid @a
 // CHECK-NOT: stream
 
 // SMALL: shared_memory <ring 4 x 16384, scratch 2 x 17664>
-// SMALL: sm.grid @v {{.*}} stream <keeps 4, ahead 65536>
+// SMALL: sm.grid @v {{.*}} stream <keeps 4, ahead 4>
 
 // LEAST: sm-pipeline: twice 17664 bytes of scratch leave room for 11 stages of 16384 bytes, 1 are allowed, expected at least 4
 // LEAST: help: lower `rows`, or raise `ring_kib`

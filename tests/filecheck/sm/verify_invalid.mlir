@@ -160,7 +160,7 @@ sm.graph @step target "sim" {
 // -----
 
 // The last box begins past the buffer.
-// expected-error@unknown {{bounds: @a[4] (SM 0, position 1) touches by operand a the box [0:8, 32:32], which is not inside buffer @x of shape [8, 32]}}
+// expected-error@unknown {{bounds: @a[4] (SM 0, position 1) touches by operand a the box [0:8, 32:40], which is not inside buffer @x of shape [8, 32]}}
 sm.graph @step target "sim" {
   %x = sm.buffer @x <input> : !sm.buffer<[8, 32], bf16>
   %y = sm.buffer @y <scratch> : !sm.buffer<[8, 32], bf16>

@@ -352,10 +352,10 @@ struct Context {
     const int rank = launch.rank;
     if (used) {
       const size_t place = reinterpret_cast<size_t>(current<T>(task, slot) + offset) - launch.peer[rank];
-#pragma unroll
-      for (int i = 1; i <= kRanks; ++i) {  // each begins with another, so that they do not all write to one
-        const int to = (rank + i) % kRanks;
-        if (task.push_to >> to & 1) store_relaxed_sys(reinterpret_cast<T*>(launch.peer[to] + place), value);
+      if (kMulticasts && (task.push_to & kMulticast)) {
+        send_to_all(place, value);
+      } else {
+        send_to_each(task, place, value);
       }
     }
     if (!(task.push_to >> rank & 1)) return;
@@ -366,6 +366,22 @@ struct Context {
     for (int from = 0; from < kRanks; ++from) {
       store_relaxed_gpu(reinterpret_cast<T*>(first + from * task.rank_stride), blank);
     }
+  }
+
+  template <typename T>
+  static __device__ __forceinline__ void send_to_each(const Task& task, size_t place, const T& value) {
+    const Launch& launch = block_shared().launch;
+#pragma unroll
+    for (int i = 1; i <= kRanks; ++i) {  // each begins with another, so that they do not all write to one
+      const int to = (launch.rank + i) % kRanks;
+      if (task.push_to >> to & 1) store_relaxed_sys(reinterpret_cast<T*>(launch.peer[to] + place), value);
+    }
+  }
+
+  // One store, which the switch between the GPUs gives to all of them, this one included.
+  template <typename T>
+  static __device__ __forceinline__ void send_to_all(size_t place, const T& value) {
+    multicast_relaxed_sys(reinterpret_cast<T*>(block_shared().launch.multicast + place), value);
   }
 
   static __device__ __forceinline__ void memory_set(unsigned& word) { word = kUnwritten; }

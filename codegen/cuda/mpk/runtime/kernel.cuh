@@ -8,8 +8,7 @@ namespace mpk {
 
 // A step is over for this block when the loader, too, has read what it reads of the step's state.
 __device__ __forceinline__ void wait_for_loader(const Context& context) {
-  const volatile int* steps_loaded = &block_shared().steps_loaded;
-  while (*steps_loaded <= context.step) {
+  while (atomicAdd(&block_shared().steps_loaded, 0) <= context.step) {
   }
 }
 
@@ -24,6 +23,7 @@ __device__ __forceinline__ void leave_task(Context& context, int slot) {
       shared.done[slot] = 0;
       for (int i = 0; i < task.num_signals; ++i) {
         if (kRanks > 1 && task.signal_event[i] == kStepEvent) {
+          if constexpr (kMulticasts) fence_proxy_alias();  // what was multicast is read by other addresses
           for (int rank = 0; rank < kRanks; ++rank) add_release_sys(step_counter(shared.launch, rank));
         } else {
           add_release_gpu(shared.launch.events + static_cast<size_t>(task.signal_event[i]) * kEventStride);
@@ -141,7 +141,7 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
         return;
       }
     }
-    if (lane == 0) *static_cast<volatile int*>(&shared.steps_loaded) = step + 1;
+    if (lane == 0) atomicAdd(&shared.steps_loaded, 1);
   }
 }
 

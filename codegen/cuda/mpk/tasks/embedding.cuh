@@ -6,7 +6,7 @@
 
 namespace mpk {
 
-template <int kColumns, int kRows, int kStride, bool kPacked>
+template <int kColumns, int kRows, bool kPacked>
 struct Embedding {
   enum Operand { kTable, kIds, kRowCount, kY };
 
@@ -19,7 +19,7 @@ struct Embedding {
       const int row = i / (kColumns / 8), column = i % (kColumns / 8) * 8;
       Vector16 values = {};
       if (row < rows) {
-        const int token = operand<const int>(task, kIds)[row * kStride + RowColumn::kToken];
+        const int token = operand<const int>(task, kIds)[row * task.row_stride[kIds] + RowColumn::kToken];
         values = load_columns<kPacked>(operand<const bf16>(task, kTable), token, column, task.row_stride[kTable]);
       }
       const size_t offset = static_cast<size_t>(row) * task.row_stride[kY] + column;
