@@ -76,8 +76,8 @@ class WideLinear(TaskKind[WideLinearParams]):
         return f"mpk::WideLinear<{params.total_rows}>"
 
     def record_numbers(self, params: WideLinearParams) -> tuple[int, ...]:
-        """In the order of the body's `enum Operand`, behind the operands. One body computes all products of a program:
-        ptxas has no registers for wgmma's sums in flight at more than a few places of a kernel."""
+        """In the order of the body's `enum Number`. One body computes all products of a program: ptxas has no registers
+        for wgmma's sums in flight at more than a few places of a kernel."""
         activation = ("none", "silu_mul", "gelu_mul").index(params.activation)
         return (params.n, params.k, params.rows, 2 * activation + int(params.blocked))
 

@@ -2,8 +2,8 @@
 //
 // W is the product's A, from registers: a packed weight's 16-byte words are the operands of wgmma as they are those of
 // m16n8k16 (tasks/linear.cuh), and a warp takes a 16-row tile. x is its B, in shared memory, in blocks whose columns
-// are in the weight's order (blocks.cuh). Both come through the ring, 64 columns at a time: a stage of W, then a stage
-// for each 128 rows of x. While the products of one step run, the words of W for the next are loaded.
+// are in the weight's order (blocks.cuh). Both come through the ring, 128 columns at a time: a stage of W for each
+// warpgroup, then for each of two blocks a stage for each 128 rows of x.
 //
 // A warp's results are transposed in registers, eight by eight, so that a lane has neighbouring columns of a row of y.
 #pragma once
@@ -17,16 +17,19 @@ namespace mpk {
 
 template <int kTotalRows>
 struct WideLinear {
-  enum Operand { kX, kWeight, kBiasVector, kResidualRows, kRowCount, kY, kN, kK, kRows, kForm };
+  enum Operand { kX, kWeight, kBiasVector, kResidualRows, kRowCount, kY };
+  enum Number { kN = kY + 1, kK, kRows, kForm };  // behind the operands in a record
 
   static constexpr int kTileRows = 16;
-  static constexpr int kProducts = kColumnsOfBlock / 16;                 // of a step
-  static constexpr int kProductBytes = 512;                              // of a tile of W
-  static constexpr int kTileStepBytes = kProducts * kProductBytes;       // of a tile of W in a step
-  static constexpr int kBlockRows = round_up(kTotalRows, kRowsOfStage);  // of a block of x or y
+  static constexpr int kStepBlocks = 2;
+  static constexpr int kProducts = kColumnsOfBlock / 16;                             // of a block
+  static constexpr int kProductBytes = 512;                                          // of a tile of W
+  static constexpr int kTileStepBytes = kStepBlocks * kProducts * kProductBytes;     // of a tile of W in a step
+  static constexpr int kWarpgroups = 2, kStageTiles = kConsumerWarps / kWarpgroups;  // a warp has a tile
+  static constexpr int kBlockRows = round_up(kTotalRows, kRowsOfStage);              // of a block of x or y
   static constexpr int kGroup = 4;  // of eight rows, whose residuals are loaded together
   static_assert(kStageBytes == kRowsOfStage * kRowBytesOfBlock, "WideLinear: a stage holds rows of a block");
-  static_assert(kStageBytes == kConsumerWarps * kTileStepBytes, "WideLinear: a stage holds a step of a tile a warp");
+  static_assert(kStageBytes == kStageTiles * kTileStepBytes, "WideLinear: a stage holds a step of a warpgroup's tiles");
 
   using Sums = float[64];  // of 128 rows of x
 
@@ -34,20 +37,17 @@ struct WideLinear {
     if (!begin_fetch(loader, task)) return false;
     const int rows = min(Context::rows_of(loader.step) - first_row(task), capacity(task));
     if (rows <= 0) return true;
-    const int halves = ceil_div(rows, kRowsOfStage);
-    const int steps = steps_of(task), tiles = min(tiles_from(task, 0), kConsumerWarps);
-    const char* weight = operand<const char>(task, kWeight);
+    const int halves = ceil_div(rows, kRowsOfStage), tiles = tiles_from(task, 0);
 #pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-      char* stage = loader.begin_stage(tiles * kTileStepBytes);
-      if (stage == nullptr) return false;
-      for (int t = 0; t < tiles; ++t) {
-        const char* tile = weight + (static_cast<size_t>(t) * steps + step) * kTileStepBytes;
-        loader.copy(stage + t * kTileStepBytes, tile, kTileStepBytes);
+    for (int step = 0; step < steps_of(task); ++step) {
+#pragma unroll 1
+      for (int first = 0; first < kConsumerWarps; first += kStageTiles) {
+        if (!load_weights(loader, task, step, first, min(tiles - first, kStageTiles))) return false;
       }
-      loader.end_stage();
-      for (int h = 0; h < halves; ++h) {
-        const char* x = block_row(operand<char>(task, kX), kBlockRows, step, h * kRowsOfStage);
+#pragma unroll 1
+      for (int i = 0; i < kStepBlocks * halves; ++i) {
+        const int block = kStepBlocks * step + i / halves, row = i % halves * kRowsOfStage;
+        const char* x = block_row(operand<char>(task, kX), kBlockRows, block, row);
         if (!loader.load_stage(x, kStageBytes)) return false;
       }
     }
@@ -68,7 +68,7 @@ struct WideLinear {
 
  private:
   // N and K of the product, the rows of a task, and twice the activation, plus one if y is in blocks.
-  static __device__ __forceinline__ int number(const Task& task, Operand which) {
+  static __device__ __forceinline__ int number(const Task& task, Number which) {
     return static_cast<int>(task.row_stride[which]);
   }
 
@@ -79,7 +79,9 @@ struct WideLinear {
     return min(number(task, kRows), kTotalRows - first_row(task));
   }
 
-  static __device__ __forceinline__ int steps_of(const Task& task) { return number(task, kK) / kColumnsOfBlock; }
+  static __device__ __forceinline__ int steps_of(const Task& task) {
+    return number(task, kK) / (kStepBlocks * kColumnsOfBlock);
+  }
 
   // 16-row tiles of W from tile `first` of the task on.
   static __device__ __forceinline__ int tiles_from(const Task& task, int first) {
@@ -102,56 +104,84 @@ struct WideLinear {
     fence_proxy_async_global();  // the copy engine may read it
   }
 
-  // What a warp keeps from step to step. Stages are given back a step later, when the products that read them are over.
-  struct Pipe {
-    bool has_tile;
-    unsigned used;
-  };
+  // A step's columns of tiles `first` and on of the task, a warpgroup's, of which `count` are there.
+  static __device__ __forceinline__ bool load_weights(Loader& loader, const Task& task, int step, int first,
+                                                      int count) {
+    char* stage = loader.begin_stage(max(count, 0) * kTileStepBytes);
+    if (stage == nullptr) return false;
+    const size_t tile_bytes = static_cast<size_t>(steps_of(task)) * kTileStepBytes;
+    const char* tile = operand<const char>(task, kWeight) + first * tile_bytes + step * kTileStepBytes;
+#pragma unroll
+    for (int t = 0; t < kStageTiles; ++t) {
+      if (t < count) loader.copy(stage + t * kTileStepBytes, tile + t * tile_bytes, kTileStepBytes);
+    }
+    loader.end_stage();
+    return true;
+  }
+
+  using Weights = unsigned[kProducts][4];  // of a block
 
   template <int kHalves>
   static __device__ __forceinline__ void multiply(Context& context, int steps, bool has_tile, Sums (&sums)[kHalves]) {
-    unsigned weights[2][kProducts][4];
-    Pipe pipe{has_tile, 0};
+    Weights weights[kStepBlocks];
     int step = 0;
 #pragma unroll 1
     do {
-      multiply_step(context, step, pipe, weights[0], sums);
-      multiply_step(context, step + 1, pipe, weights[1], sums);
-      step += 2;
-    } while (step < steps);
+      multiply_step(context, step, has_tile, weights, sums);
+    } while (++step < steps);
     wgmma_wait<0>();
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) pin(sums[h]);
-    context.release_stages(pipe.used, 1 + kHalves);
+    context.release_stages(0, kHalves);
+  }
+
+  // Two blocks: while the products of one run, the words of W for the other are loaded. Stages are given back when the
+  // products that read them are over, those of the last block in the next step.
+  template <int kHalves>
+  static __device__ __forceinline__ void multiply_step(Context& context, int step, bool has_tile,
+                                                       Weights (&weights)[kStepBlocks], Sums (&sums)[kHalves]) {
+    const char* stages[kWarpgroups + kHalves];
+    const char* second[kHalves];
+    context.acquire_stages(stages);
+    if (step == 0) context.stamp(ProfilePhase::kReady);
+    const char* mine = stages[context.warp() / kStageTiles] + context.warp() % kStageTiles * kTileStepBytes;
+    take_weights(context, mine, has_tile, weights[0]);
+    const char* first[kHalves];
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) first[h] = stages[kWarpgroups + h];
+    multiply_block(first, weights[0], sums);
+    wgmma_wait<1>();
+    if (step > 0) context.release_stages(0, kHalves);
+    context.acquire_stages(second);
+    take_weights(context, mine + kProducts * kProductBytes, has_tile, weights[1]);
+    multiply_block(second, weights[1], sums);
+    wgmma_wait<1>();
+    unsigned used = 0;
+#pragma unroll
+    for (int i = 0; i < kStepBlocks * kProducts; ++i) used ^= weights[i / kProducts][i % kProducts][0];
+    context.release_stages(used, kWarpgroups + kHalves);
   }
 
   template <int kHalves>
-  static __device__ __forceinline__ void multiply_step(Context& context, int step, Pipe& pipe,
-                                                       unsigned (&a)[kProducts][4], Sums (&sums)[kHalves]) {
-    const char* stages[1 + kHalves];
-    context.acquire_stages(stages);
-    if (step == 0) context.stamp(ProfilePhase::kReady);
-    load_weights(context, stages[0], pipe.has_tile, a);
+  static __device__ __forceinline__ void multiply_block(const char* const (&x)[kHalves], const Weights& weights,
+                                                        Sums (&sums)[kHalves]) {
     wgmma_fence();
 #pragma unroll
     for (int p = 0; p < kProducts; ++p) {
 #pragma unroll
-      for (int h = 0; h < kHalves; ++h) wgmma_m64n128k16(sums[h], a[p], swizzled_descriptor(stages[1 + h], p));
+      for (int h = 0; h < kHalves; ++h) wgmma_m64n128k16(sums[h], weights[p], swizzled_descriptor(x[h], p));
     }
     wgmma_commit();
-    wgmma_wait<1>();
-    if (step > 0) context.release_stages(pipe.used, 1 + kHalves);
-    pipe.used = a[0][0] ^ a[1][0] ^ a[2][0] ^ a[3][0];
   }
 
-  static __device__ __forceinline__ void load_weights(const Context& context, const char* stage, bool has_tile,
-                                                      unsigned (&a)[kProducts][4]) {
-    const char* mine = stage + context.warp() * kTileStepBytes + context.lane() * 16;
+  static __device__ __forceinline__ void take_weights(const Context& context, const char* tile, bool has_tile,
+                                                      Weights& weights) {
 #pragma unroll
     for (int p = 0; p < kProducts; ++p) {
-      const Vector16 words = has_tile ? load_vector(mine + p * kProductBytes) : Vector16{};
+      const char* product = tile + p * kProductBytes + context.lane() * 16;
+      const Vector16 words = has_tile ? load_vector(product) : Vector16{};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) a[p][i] = words.word[i];
+      for (int i = 0; i < 4; ++i) weights[p][i] = words.word[i];
     }
   }
 
