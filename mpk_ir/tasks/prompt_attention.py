@@ -19,8 +19,8 @@ HEAD_SIZES = (32, 64, 128)
 """What its registers hold, and whose 32 columns are whole chunks of the output's layout."""
 ATTENTION_SHARE = 3.0
 """How much longer its products take than wgmma's; chosen, not measured."""
-MOST_POSITIONS = 64
-"""Whose keys lie in shared memory at once, and whose values."""
+MOST_POSITIONS, MOST_ELEMENTS = 64, 4096
+"""Of keys in a half of scratch; as many of values."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PromptAttention(TaskKind[PromptAttentionParams]):
         return ATTENTION_SHARE * flops / target.costs.wgmma_flops_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: PromptAttentionParams) -> int:
-        return MOST_POSITIONS * params.head_dim * 2  # keys in one half, values in the other
+        return 2 * 2 * min(MOST_POSITIONS * params.head_dim, MOST_ELEMENTS)
 
     def reference(self, params: PromptAttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         first = (params.blocks - 1 - index[0]) * params.rows

@@ -102,6 +102,8 @@ template <int kPending>
 inline void async_copy_wait() {}
 
 inline unsigned long long evict_first_policy() { return 0; }
+inline unsigned long long evict_normal_policy() { return 0; }
+inline bool elect_one() { return emulation::lane() == 0; }
 inline void bulk_load(void* shared, const void* global, unsigned bytes, unsigned long long* barrier,
                       unsigned long long) {
   if (bytes % 16 || reinterpret_cast<size_t>(global) % 16 || reinterpret_cast<size_t>(shared) % 16) {

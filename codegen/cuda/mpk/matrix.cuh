@@ -12,6 +12,16 @@ __device__ __forceinline__ int opaque(int value) {
   return value;
 }
 
+// 16 bytes of shared memory, where the compiler would not see that they are.
+__device__ __forceinline__ Vector16 load_shared(const void* pointer) {
+  Vector16 value;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.word[0]), "=r"(value.word[1]), "=r"(value.word[2]), "=r"(value.word[3])
+               : "r"(shared_address(pointer))
+               : "memory");
+  return value;
+}
+
 // The descriptor of a product's B in shared memory: rows of 128 bytes, swizzled, eight rows 1024 bytes; columns 16 *
 // `product` and on of the 64 in a row.
 __device__ __forceinline__ unsigned long long swizzled_descriptor(const void* rows, int product) {

@@ -400,18 +400,23 @@ struct Loader {
 
   // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
   __device__ __forceinline__ char* begin_stage(unsigned bytes) {
+    return claim_stage(bytes) ? ring_stage(position.stage) : nullptr;
+  }
+
+  // The same, without the stage's address; false: the launch is being stopped.
+  __device__ __forceinline__ bool claim_stage(unsigned bytes) {
     Shared& shared = block_shared();
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
       const long long begin = clock64();
       while (!mbarrier_try_wait(empty, parity)) {
-        if (shared_stop()) return nullptr;
+        if (shared_stop()) return false;
         if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
-    return ring_stage(position.stage);
+    return true;
   }
 
   // Starts a copy of `bytes`, a multiple of 16, to somewhere in the stage.
@@ -433,9 +438,8 @@ struct Loader {
 
   // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
   __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
-    char* stage = begin_stage(bytes);
-    if (stage == nullptr) return false;
-    copy(stage, source, bytes);
+    if (!claim_stage(bytes)) return false;
+    copy(ring_stage(position.stage), source, bytes);
     end_stage();
     return true;
   }

@@ -135,9 +135,9 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
       __syncwarp();
       bool goes_on = true;
       jitter(Moment::kBeforeLoad, loader.task_number, step);
-      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
+      if (kLoaderLanes > 1 || elect_one()) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
-        if (lane < kLoaderLanes) loader.drain();
+        if (kLoaderLanes > 1 || elect_one()) loader.drain();
         return;
       }
     }

@@ -3,6 +3,7 @@
 
 #include "mpk/blocks.cuh"
 #include "mpk/math.cuh"
+#include "mpk/matrix.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
@@ -16,6 +17,7 @@ struct BlockRows {
   static_assert(kColumns % kHalfColumns == 0, "BlockRows: halves of blocks are whole");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
+    context.thread = opaque(context.thread);
     const int first = task.index[0] * kRows, rows = context.rows_from(first, kRows);
     context.wait(task);
     for (int row = context.warp(); row < rows; row += kConsumerWarps) {

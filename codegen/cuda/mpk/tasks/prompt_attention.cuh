@@ -1,8 +1,8 @@
 // Causal attention of a block of rows over a paged cache that holds their keys and values already, on tensor cores.
 //
-// A warp takes 16 rows of a query head; all warps' heads share a KV head. The block's keys, some positions at a time,
-// go to shared memory, then their values, each while the other is used; the maxima and sums are those of online
-// softmax. The rows of one request follow each other, and see its positions alone: requests are taken in turn.
+// A warp takes 16 rows of a query head; all warps' heads share a KV head. Keys and values of some positions go to one
+// half of scratch while those before them are used in the other; the maxima and sums are those of online softmax. The
+// rows of one request follow each other, and see its positions alone: requests are taken in turn.
 #pragma once
 
 #include "mpk/blocks.cuh"
@@ -21,13 +21,13 @@ struct PromptAttention {
   static constexpr int kHeadWarps = kConsumerWarps / kTaskHeads;
   static constexpr int kRows = kHeadWarps * kWarpRows;
   static constexpr int kRowBlocks = ceil_div(kTotalRows, kRows);
-  static constexpr int kPositions = 64;  // at once
+  static constexpr int kPositions = min_of(64, 4096 / kHeadDim);  // at once
   static constexpr int kParts = kHeadDim / 16;
   static constexpr int kChunks = kHeadDim / 8;  // of 16 bytes
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  static constexpr int kBufferBytes = kPositions * kPositionBytes;
+  static constexpr int kKeyBytes = kPositions * kPositionBytes;  // at once; values have as many
   static constexpr float kLog2E = 1.4426950408889634f;
-  static_assert(kBufferBytes <= kScratchBytes, "scratch planned too small");
+  static_assert(2 * kKeyBytes <= kScratchBytes, "scratch planned too small");
   static_assert(kHeadDim % kHalfColumns == 0, "PromptAttention: a head is whole halves of blocks");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float softcap) {
@@ -83,8 +83,8 @@ struct PromptAttention {
     return range;
   }
 
-  static __device__ __forceinline__ char* keys() { return scratch_half(0); }
-  static __device__ __forceinline__ char* values() { return scratch_half(1); }
+  static __device__ __forceinline__ char* keys(int half) { return scratch_half(half); }
+  static __device__ __forceinline__ char* values(int half) { return scratch_half(half) + kKeyBytes; }
 
   // Chunks of neighbouring rows lie in other banks.
   static __device__ __forceinline__ char* chunk_at(char* rows, int row, int chunk) {
@@ -102,7 +102,7 @@ struct PromptAttention {
   static __device__ __forceinline__ void load_queries(const Context& context, const Task& task, int rows,
                                                       Queries& queries) {
     static_assert(kConsumerWarps * kWarpRows * kPositionBytes <= 2 * kScratchBytes, "scratch planned too small");
-    char* mine = keys() + context.warp() * kWarpRows * kPositionBytes;
+    char* mine = scratch_half(0) + context.warp() * kWarpRows * kPositionBytes;
     const int lane = context.lane();
 #pragma unroll
     for (int i = lane; i < kWarpRows * kChunks; i += 32) {
@@ -139,43 +139,41 @@ struct PromptAttention {
     const int begin_row = max(warp_row(context) - range.first, 0);  // of the request's rows, those of the warp
     const int end_row = min(warp_row(context) + kWarpRows - range.first, range.count);
     const int end = begin_row < end_row ? range.position + end_row : 0;  // of what they see
-    begin_copy(context, task, b, kKCache, range.begin, range.end);
+    int half = 0;
+    begin_copy(context, task, b, half, range.begin, range.end);
 #pragma unroll 1
-    for (int p = range.begin; p < range.end; p += kPositions) {
+    for (int p = range.begin; p < range.end; p += kPositions, half ^= 1) {
       async_copy_wait<0>();
-      context.sync();  // keys are there, and values used
-      begin_copy(context, task, b, kVCache, p, range.end);
+      context.sync();  // these are there, and those before them used
+      if (p + kPositions < range.end) begin_copy(context, task, b, half ^ 1, p + kPositions, range.end);
+      if (p >= end) continue;
       float score[kPositions / 8][4];
-      if (p < end) weigh(context, p, latest, hidden, scores, queries, state, score);
-      async_copy_wait<0>();
-      context.sync();  // values are there, and keys used
-      if (p + kPositions < range.end) begin_copy(context, task, b, kKCache, p + kPositions, range.end);
-      if (p < end) add_values(context, score, state);
+      weigh(context, p, half, latest, hidden, scores, queries, state, score);
+      add_values(context, half, score, state);
     }
     context.sync();
   }
 
   // Positions from `first` on to shared memory; behind the last one, that one again: no garbage is multiplied.
-  static __device__ __forceinline__ void begin_copy(const Context& context, const Task& task, int b, Operand cache,
+  static __device__ __forceinline__ void begin_copy(const Context& context, const Task& task, int b, int half,
                                                     int first, int end) {
-    char* target = cache == kKCache ? keys() : values();
     const int* pages = operand<const int>(task, kPageTable) + b * task.row_stride[kPageTable];
-    const bf16* source = operand<const bf16>(task, cache);
 #pragma unroll
     for (int i = opaque(context.thread); i < kPositions * kChunks; i += kConsumers) {
       const int position = min(first + i / kChunks, end - 1);
       const size_t page = static_cast<size_t>(pages[position / kPageSize]) * kKvHeads * kPageSize;
-      const bf16* row = source + (page + position % kPageSize) * kHeadDim;
-      async_copy_16(chunk_at(target, i / kChunks, i % kChunks), row + i % kChunks * 8);
+      const size_t offset = (page + position % kPageSize) * kHeadDim + i % kChunks * 8;
+      async_copy_16(chunk_at(keys(half), i / kChunks, i % kChunks), operand<const bf16>(task, kKCache) + offset);
+      async_copy_16(chunk_at(values(half), i / kChunks, i % kChunks), operand<const bf16>(task, kVCache) + offset);
     }
     async_copy_commit();
   }
 
   // score: weights of the positions from `p` on, relative to the new maxima; sums are made relative to them.
-  static __device__ __forceinline__ void weigh(const Context& context, int p, const int (&latest)[2],
+  static __device__ __forceinline__ void weigh(const Context& context, int p, int half, const int (&latest)[2],
                                                const int (&hidden)[2], Scores scores, const Queries& queries,
                                                State& state, float (&score)[kPositions / 8][4]) {
-    multiply_keys(context, queries, score);
+    multiply_keys(context, half, queries, score);
     float highest[2] = {state.highest[0], state.highest[1]};
 #pragma unroll
     for (int t = 0; t < kPositions / 8; ++t) {
@@ -211,7 +209,7 @@ struct PromptAttention {
     return kCapped ? cap * tanhf(score / cap) : score;
   }
 
-  static __device__ __forceinline__ void multiply_keys(const Context& context, const Queries& queries,
+  static __device__ __forceinline__ void multiply_keys(const Context& context, int half, const Queries& queries,
                                                        float (&score)[kPositions / 8][4]) {
     const int lane = opaque(context.lane()), row = lane / 16 * 8 + lane % 8, chunk = lane / 8 % 2;
 #pragma unroll
@@ -222,15 +220,15 @@ struct PromptAttention {
       for (int part = 0; part < kParts; ++part) {
         const unsigned (&q)[4] = queries[part];
         unsigned k[4];  // of two products
-        load_matrices(k, chunk_at(keys(), 8 * t + row, 2 * part + chunk));
+        load_matrices(k, chunk_at(keys(half), 8 * t + row, 2 * part + chunk));
         mma_m16n8k16(score[t], q[0], q[1], q[2], q[3], k[0], k[1]);
         mma_m16n8k16(score[t + 1], q[0], q[1], q[2], q[3], k[2], k[3]);
       }
     }
   }
 
-  static __device__ __forceinline__ void add_values(const Context& context, const float (&weight)[kPositions / 8][4],
-                                                    State& state) {
+  static __device__ __forceinline__ void add_values(const Context& context, int half,
+                                                    const float (&weight)[kPositions / 8][4], State& state) {
     const int lane = opaque(context.lane()), row = lane % 16, chunk = lane / 16;
 #pragma unroll
     for (int t = 0; t < kPositions / 8; t += 2) {
@@ -240,7 +238,7 @@ struct PromptAttention {
 #pragma unroll
       for (int n = 0; n < kChunks; n += 2) {
         unsigned v[4];
-        load_matrices_transposed(v, chunk_at(values(), 8 * t + row, n + chunk));
+        load_matrices_transposed(v, chunk_at(values(half), 8 * t + row, n + chunk));
         mma_m16n8k16(state.sum[n], a[0], a[1], a[2], a[3], v[0], v[1]);
         mma_m16n8k16(state.sum[n + 1], a[0], a[1], a[2], a[3], v[2], v[3]);
       }

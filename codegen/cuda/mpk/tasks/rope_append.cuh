@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mpk/math.cuh"
+#include "mpk/matrix.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
@@ -12,32 +13,38 @@ struct RopeAppend {
   enum Operand { kQkv, kKCache, kVCache, kRowState, kPageTable, kQNorm, kKNorm, kInvFreq, kRowCount };
 
   static constexpr int kAllHeads = kHeads + 2 * kKvHeads;
-  static constexpr int kAtOnce = 4;  // heads that a warp loads together
-  static constexpr int kParts = ceil_div(kAllHeads, kAtOnce);
+  static constexpr int kAtOnce = 4;                                    // heads that a warp loads together
+  static constexpr int kRowWarps = max_of(kConsumerWarps / kRows, 1);  // that share a row
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps, float scaling) {
+    context.thread = opaque(context.thread);
     const int rows = context.rows_from(task.index[0] * kRows, kRows);
     context.wait(task);
-    for (int i = context.warp(); i < rows * kParts; i += kConsumerWarps) {
-      prepare(context, task, i / kParts, i % kParts * kAtOnce, eps, scaling);
+    for (int row = context.warp() / kRowWarps; row < rows; row += kConsumerWarps / kRowWarps) {
+      const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;
+      const int position = state[RowColumn::kPosition];
+      Rotation<kHeadDim> rotation;
+      if constexpr (kRotary) rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, context.lane());
+      const size_t slot = slot_of(task, state[RowColumn::kRequest], position);
+      bf16* qkv = operand<bf16>(task, kQkv) + static_cast<size_t>(row) * task.row_stride[kQkv];
+#pragma unroll 1
+      for (int first = context.warp() % kRowWarps * kAtOnce; first < kAllHeads; first += kRowWarps * kAtOnce) {
+        prepare(context, task, qkv, first, rotation, slot, eps);
+      }
     }
+    fence_proxy_async_global();  // the copy engine reads caches in the steps that follow
   }
 
  private:
-  static __device__ __forceinline__ void prepare(const Context& context, const Task& task, int row, int first,
-                                                 float eps, float scaling) {
+  // Heads of a row, from `first` on.
+  static __device__ __forceinline__ void prepare(const Context& context, const Task& task, bf16* qkv, int first,
+                                                 const Rotation<kHeadDim>& rotation, size_t slot, float eps) {
     const int lane = context.lane();
-    const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;
-    const int position = state[RowColumn::kPosition];
-    bf16* qkv = operand<bf16>(task, kQkv) + static_cast<size_t>(row) * task.row_stride[kQkv];
     HeadPairs<kHeadDim> values[kAtOnce];
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       if (first + j < kAllHeads) values[j].load(qkv + (first + j) * kHeadDim, lane);
     }
-    Rotation<kHeadDim> rotation;
-    if constexpr (kRotary) rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, lane);
-    const size_t slot = slot_of(task, state[RowColumn::kRequest], position);
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       const int head = first + j;
@@ -49,7 +56,6 @@ struct RopeAppend {
       }
       values[j].store(head < kHeads ? qkv + head * kHeadDim : place_of(task, head - kHeads, slot), 1.0f, lane);
     }
-    fence_proxy_async_global();  // the copy engine reads caches in the steps that follow
   }
 
   // Of a position in a cache: that of KV head 0.

@@ -37,20 +37,24 @@ struct WideLinear {
     if (!begin_fetch(loader, task)) return false;
     const int rows = min(Context::rows_of(loader.step) - first_row(task), capacity(task));
     if (rows <= 0) return true;
-    const int halves = ceil_div(rows, kRowsOfStage), tiles = tiles_from(task, 0);
+    const bool two = rows > kRowsOfStage;
+    const int steps = steps_of(task), tiles = tiles_from(task, 0);
+    const size_t tile_bytes = static_cast<size_t>(steps) * kTileStepBytes;
+    const char *weight = operand<const char>(task, kWeight), *x = operand<const char>(task, kX);
+    const unsigned long long once = loader.policy, often = evict_normal_policy();  // all columns of y need x
 #pragma unroll 1
-    for (int step = 0; step < steps_of(task); ++step) {
-#pragma unroll 1
-      for (int first = 0; first < kConsumerWarps; first += kStageTiles) {
-        if (!load_weights(loader, task, step, first, min(tiles - first, kStageTiles))) return false;
-      }
-#pragma unroll 1
-      for (int i = 0; i < kStepBlocks * halves; ++i) {
-        const int block = kStepBlocks * step + i / halves, row = i % halves * kRowsOfStage;
-        const char* x = block_row(operand<char>(task, kX), kBlockRows, block, row);
+    for (int step = 0; step < steps; ++step, weight += kTileStepBytes) {
+      loader.policy = once;
+      if (!load_weights(loader, weight, tile_bytes, tiles)) return false;
+      if (!load_weights(loader, weight + kStageTiles * tile_bytes, tile_bytes, tiles - kStageTiles)) return false;
+      loader.policy = often;
+#pragma unroll
+      for (int block = 0; block < kStepBlocks; ++block, x += kBlockRows * kRowBytesOfBlock) {
         if (!loader.load_stage(x, kStageBytes)) return false;
+        if (two && !loader.load_stage(x + kStageBytes, kStageBytes)) return false;
       }
     }
+    loader.policy = once;
     return true;
   }
 
@@ -104,16 +108,13 @@ struct WideLinear {
     fence_proxy_async_global();  // the copy engine may read it
   }
 
-  // A step's columns of tiles `first` and on of the task, a warpgroup's, of which `count` are there.
-  static __device__ __forceinline__ bool load_weights(Loader& loader, const Task& task, int step, int first,
-                                                      int count) {
-    char* stage = loader.begin_stage(max(count, 0) * kTileStepBytes);
-    if (stage == nullptr) return false;
-    const size_t tile_bytes = static_cast<size_t>(steps_of(task)) * kTileStepBytes;
-    const char* tile = operand<const char>(task, kWeight) + first * tile_bytes + step * kTileStepBytes;
+  // A step's columns of a warpgroup's tiles, `tile_bytes` apart, of which `count` are there.
+  static __device__ __forceinline__ bool load_weights(Loader& loader, const char* tile, size_t tile_bytes, int count) {
+    if (!loader.claim_stage(min(max(count, 0), kStageTiles) * kTileStepBytes)) return false;
+    char* stage = ring_stage(loader.position.stage);
 #pragma unroll
-    for (int t = 0; t < kStageTiles; ++t) {
-      if (t < count) loader.copy(stage + t * kTileStepBytes, tile + t * tile_bytes, kTileStepBytes);
+    for (int t = 0; t < kStageTiles; ++t, tile += tile_bytes) {
+      if (t < count) loader.copy(stage + t * kTileStepBytes, tile, kTileStepBytes);
     }
     loader.end_stage();
     return true;
@@ -179,7 +180,7 @@ struct WideLinear {
 #pragma unroll
     for (int p = 0; p < kProducts; ++p) {
       const char* product = tile + p * kProductBytes + context.lane() * 16;
-      const Vector16 words = has_tile ? load_vector(product) : Vector16{};
+      const Vector16 words = has_tile ? load_shared(product) : Vector16{};
 #pragma unroll
       for (int i = 0; i < 4; ++i) weights[p][i] = words.word[i];
     }
