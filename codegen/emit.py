@@ -14,7 +14,6 @@ from ..dialects.cuda import SourceOp
 from ..dialects.sm import GraphOp
 from ..dialects.sm.params import value_from_attr
 from ..tasks import task_kind
-from ..tasks.base import TaskKind
 from . import abi
 from .cuda_printer import print_config, print_source
 from .plan import expand
@@ -27,7 +26,6 @@ RUNTIME_HEADERS = (
     "strided.cuh",
     "best.cuh",
     "table.cuh",
-    "tiles.cuh",
     "matrix.cuh",
     "blocks.cuh",
     "runtime/fetch.cuh",
@@ -89,15 +87,9 @@ def headers_of(source: SourceOp, kinds: list[str]) -> dict[str, str]:
     folder = resources.files("mpk_ir.codegen").joinpath("cuda/mpk")
     headers = {f"mpk/{name}": folder.joinpath(name).read_text() for name in RUNTIME_HEADERS}
     headers |= {"mpk/abi.cuh": abi.header(), "mpk/config.cuh": print_config(source)}
-    for kind in sorted({base for name in kinds for base in _with_bases(task_kind(name))}, key=lambda kind: kind.name):
-        headers[f"mpk/tasks/{kind.name}.cuh"] = kind.header()
+    for name in sorted(set(kinds)):
+        headers[f"mpk/tasks/{name}.cuh"] = task_kind(name).header()
     return headers
-
-
-def _with_bases(kind: TaskKind[Any]) -> list[TaskKind[Any]]:
-    """``kind`` and the kinds that it is derived from, whose headers its own includes."""
-    bases = [base for base in type(kind).__mro__[1:] if issubclass(base, TaskKind) and "name" in vars(base)]
-    return [kind, *(task_kind(base.name) for base in bases)]
 
 
 def _metadata(graph: GraphOp) -> Mapping[str, Any]:

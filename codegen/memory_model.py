@@ -14,9 +14,9 @@ _TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
 _EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
 _FREE = re.compile(
     r"parity = position\.phase \^ 1;\s*if \(!mbarrier_try_wait\(empty, parity\)\) \{(?s:.*)"
-    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return ring_stage\("
+    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return true;"
 )
-_FILL = re.compile(r"\b(?:begin_stage|load_stage)\(")
+_FILL = re.compile(r"\b(?:begin_stage|claim_stage|load_stage)\(")
 SCOPES = ("gpu", "sys")
 """Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
 _NEEDED = (
@@ -113,9 +113,9 @@ def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) 
         early = _EARLY.search(text)
         if early is not None and "kSegmentStages == kStages" not in early[1]:
             raise Rejection("ring", f"{name} takes weights before x is there, although x is not kept from pass to pass")
-    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("begin_stage", "")
+    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("claim_stage", "")
     if "empty[position.stage]" not in begin or not _FREE.search(begin):
-        raise Rejection("ring", "`begin_stage` of the kernel does not wait until the stage that it fills is given back")
+        raise Rejection("ring", "`claim_stage` of the kernel does not wait until the stage that it fills is given back")
     for kind in sorted(set(state_streams)):
         load = dict(_functions(headers.get(f"mpk/tasks/{kind}.cuh", ""))).get("load", "")
         if "loader.wait_for_step()" not in _FILL.split(load)[0]:

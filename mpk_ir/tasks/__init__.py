@@ -25,7 +25,6 @@ from .last_rows import LastRows
 from .linear import Linear
 from .map import Map
 from .matmul import Matmul
-from .merging_linear import MergingLinear
 from .normalize import Normalize
 from .prompt_attention import PromptAttention
 from .push import Push
@@ -43,7 +42,6 @@ EXTENSION_GROUP = "mpk_ir.extensions"
 
 BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     Linear(),
-    MergingLinear(),
     Attention(),
     AttentionMerge(),
     Embedding(),

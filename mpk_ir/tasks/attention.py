@@ -16,18 +16,12 @@ SPLIT_BLOCK = 16
 """Positions a split is a multiple of."""
 MMA_HEADS = 8
 """Query heads of one tensor-core product."""
-MMA_COLUMNS = 8
-"""Of activations in one tensor-core product: rows, or rows and splits, that a product merges in passing."""
-
-TINY, LARGE = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
 class AttentionParams(Params):
     """Grid index is (request, KV head, split). With ``splits`` > 1 a task writes its unnormalised sum and (max, sum of
-    exponents) per query head for `attention_merge`; else the finished output. With ``normalized`` it writes the output
-    of its positions alone, and for (max, sum) the logarithm (base 2) of their sum of exponents, for `merging_linear`;
-    then a step of many rows uses fewer splits, as `active_splits` says.
+    exponents) per query head for `attention_merge`; else the finished output.
 
     ``append``: keys and values of the step's rows come from ``k`` and ``v`` and are stored in the cache by the split
     that holds their position. ``norm``: q and k are RMS-normed per head; ``rotary``: rotated by position. Scores s
@@ -49,7 +43,6 @@ class AttentionParams(Params):
     rotary_scaling: float
     softcap: float = 0.0
     window: int = 0
-    normalized: bool = False
 
     @property
     def group(self) -> int:
@@ -62,13 +55,6 @@ def split_range(length: int, splits: int, split: int) -> tuple[int, int]:
     chunk = -(-length // splits)
     chunk = -(-chunk // SPLIT_BLOCK) * SPLIT_BLOCK
     return min(split * chunk, length), min((split + 1) * chunk, length)
-
-
-def active_splits(splits: int, rows: int) -> int:
-    """Of ``splits``, a power of two, those that a step of ``rows`` rows uses: one product holds all rows' splits."""
-    while splits > 1 and splits * rows > MMA_COLUMNS:
-        splits //= 2
-    return splits
 
 
 class Attention(TaskKind[AttentionParams]):
@@ -95,8 +81,7 @@ class Attention(TaskKind[AttentionParams]):
     def signature(self, params: AttentionParams) -> str:
         shape = (params.heads, params.kv_heads, params.head_dim, params.page_size, params.splits, params.rows)
         flags = (params.append, params.norm, params.rotary)
-        last = (params.window, params.softcap > 0, params.normalized)
-        more = last if any(last) else ()
+        more = (params.window, params.softcap > 0) if params.window or params.softcap else ()
         return f"mpk::Attention<{', '.join(str(one).lower() for one in (*shape, *flags, *more))}>"
 
     def body_arguments(self, params: AttentionParams) -> tuple[float, ...]:
@@ -113,13 +98,13 @@ class Attention(TaskKind[AttentionParams]):
         return bf16_bytes + 4 * CONSUMER_WARPS * min(params.group, MMA_HEADS) * (params.head_dim + 2) + 16
 
     def reference(self, params: AttentionParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        split, splits = index[2], self._splits_of_step(params, views)
+        split = index[2]
         state = views["requests"][0]
         first, count = int(state[RequestColumn.FIRST_ROW]), int(state[RequestColumn.NUM_ROWS])
-        if count == 0 or split >= splits:
+        if count == 0:
             return
         rows, positions = slice(first, first + count), int(state[RequestColumn.CACHED]) + np.arange(count)
-        begin, end = split_range(int(positions[-1]) + 1, splits, split)
+        begin, end = split_range(int(positions[-1]) + 1, params.splits, split)
         pages, slots = self._slots(params, views, np.arange(begin, end))
         k_cache, v_cache = (views[name][:, 0] for name in ("k_cache", "v_cache"))
         if params.append:
@@ -136,12 +121,6 @@ class Attention(TaskKind[AttentionParams]):
         visible = (age >= 0) & (age < (params.window or int(positions[-1]) + 1))
         scores = np.where(visible, scores, -np.inf)
         self._store(params, views, rows, scores, v_cache[pages, slots])
-
-    def _splits_of_step(self, params: AttentionParams, views: Mapping[str, Array]) -> int:
-        if not params.normalized:
-            return params.splits
-        rows = int(views["row_count"][0]) if "row_count" in views else params.rows
-        return active_splits(params.splits, rows)
 
     def _slots(self, params: AttentionParams, views: Mapping[str, Array], positions: Array) -> tuple[Array, Array]:
         page_of = views["page_table"][0]
@@ -162,12 +141,7 @@ class Attention(TaskKind[AttentionParams]):
         total = weights.sum(axis=-1, keepdims=True)
         out = np.einsum("rgp,pd->rgd", weights, values)
         count = scores.shape[0]
-        if params.normalized:
-            views["out"][rows] = (out / np.where(total > 0, total, 1.0)).reshape(count, -1)
-            views["max_sum"][rows] = np.where(
-                total > 0, highest / np.log(2.0) + np.log2(np.maximum(total, TINY)), -LARGE
-            ).reshape(count, -1)
-        elif params.splits == 1:
+        if params.splits == 1:
             views["out"][rows] = (out / total).reshape(count, -1)
         else:
             views["out"][rows] = out.reshape(count, -1)

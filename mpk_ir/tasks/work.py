@@ -229,7 +229,6 @@ def _nothing(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
 
 _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "linear": _linear,
-    "merging_linear": _linear,
     "attention": _attention,
     "attention_merge": _attention_merge,
     "embedding": _embedding,

@@ -13,13 +13,12 @@ from ...core.memory import Space
 from ...dialects.sm import BoxAttr
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp, Scores
-from ...tasks.attention import MMA_COLUMNS, SPLIT_BLOCK, Attention, AttentionParams
+from ...tasks.attention import SPLIT_BLOCK, Attention, AttentionParams
 from ...tasks.attention_merge import AttentionMerge, AttentionMergeParams
 from ...tasks.base import Access
 from ...tasks.kv_append import KvAppend, KvAppendParams
 from ...tasks.rope import Rope, RopeParams
-from .builder import GraphBuilder, SplitRows, View, element_type, tensor_shape, tile_rule
-from .linear import merges_splits
+from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .prompt_attention import takes_prompts, tile_prompts
 
 MAX_SPLITS = 32
@@ -112,18 +111,13 @@ def _plain_params(
     most = max(1, min(MAX_SPLITS, blocks))
     splits = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
     reason = f"{splits} splits: {batch} requests x {kv_heads} KV heads on the target's SMs"
-    position_us = 4 * dim / builder.target.sm_bytes_per_us
-    merged, why = _merging(builder, form, (batch, max_pages * page_size * position_us), splits)
-    if merged:
-        splits, reason = merged, why
-    splits = builder.decisions.choose("splits", range(1, most + 1), splits, reason)
     return AttentionParams(
         heads=query_heads,
         kv_heads=kv_heads,
         head_dim=dim,
         page_size=page_size,
         max_pages=max_pages,
-        splits=splits,
+        splits=builder.decisions.choose("splits", range(1, most + 1), splits, reason),
         rows=form.q.shape[0],
         scale=scores.scale,
         append=False,
@@ -133,32 +127,14 @@ def _plain_params(
         rotary_scaling=1.0,
         softcap=scores.softcap,
         window=scores.window,
-        normalized=merged > 0 and splits > 1,
     )
-
-
-def _merging(builder: GraphBuilder, form: AttentionForm, work: tuple[int, float], splits: int) -> tuple[int, str]:
-    """(splits, why) if the product behind should merge them, else (0, ""). ``work``: (requests, microseconds that one
-    SM would take for all positions of a KV head); ``splits``: how many there are if a grid merges them."""
-    batch, whole_us = work
-    merged = 1
-    while 2 * merged * batch <= MMA_COLUMNS and 2 * merged <= splits:
-        merged *= 2
-    possible = builder.merges_splits and merged > 1 and merges_splits(form.result)
-    longer_us = whole_us / merged - whole_us / splits
-    grid_us = builder.target.handoff_loaded_us + builder.target.task_overhead_us
-    reason = (
-        f"{merged} splits, merged by the product behind: {longer_us:.2f} us longer than {splits} on their own, "
-        f"whose merge would take {grid_us:.2f} us"
-    )
-    chosen = builder.decisions.choose("merges", (0, 1), int(longer_us <= grid_us), reason) if possible else 0
-    return (merged, reason) if chosen else (0, "")
 
 
 def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -> None:
     width, dim, splits = params.group * params.head_dim, params.head_dim, params.splits
     batch = tensor_shape(form.page_table)[0]
     name = builder.unique("attention")
+    final = builder.result(form.result, f"{name}.out")
     operands = [GridOperand("q", form.q.buffer, form.q.box(Access.READ, INDICES, width, width, HEAD))]
     for role, view in (("k", form.k), ("v", form.v)):
         if view is not None:
@@ -173,18 +149,10 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
             operands.append(GridOperand(role, view.buffer, view.whole(Access.READ, INDICES)))
     rows = params.rows
     parts: tuple[SSAValue, SSAValue] | None = None
-    f32 = Float32Type()
-    final = None if params.normalized else builder.result(form.result, f"{name}.out")
-    if final is None:
-        columns = params.heads * splits
-        shares = builder.buffer(f"{name}.parts", Space.SCRATCH, (rows, columns * dim), element_type(form.result))
-        log_sum = builder.buffer(f"{name}.log_sum", Space.SCRATCH, (rows, columns), f32)
-        operands.append(_by_request("out", View(shares), 0, width * splits, width))
-        operands.append(_by_request("max_sum", View(log_sum), 0, params.group * splits, params.group))
-        builder.split[form.result] = SplitRows(shares, log_sum, splits, params.group, dim)
-    elif splits == 1:
+    if splits == 1:
         operands.append(_by_request("out", final, final.first, width, 0))
     else:
+        f32 = Float32Type()
         partial = builder.buffer(f"{name}.partial", Space.SCRATCH, (rows, params.heads * splits * dim), f32)
         max_sum = builder.buffer(f"{name}.max_sum", Space.SCRATCH, (rows, params.heads * splits * 2), f32)
         operands.append(_by_request("out", View(partial), 0, width * splits, width))
@@ -192,7 +160,7 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
         operands.append(_by_request("max_sum", View(max_sum), 0, params.group * splits * 2, params.group * 2))
     grid = builder.grid(name, Attention(), params, (batch, params.kv_heads, splits), operands)
     grid.reason = StringAttr(builder.decisions.reason("splits"))
-    if parts is not None and final is not None:
+    if parts is not None:
         _emit_merge(builder, params, name, parts, final)
 
 

@@ -90,31 +90,14 @@ class View:
         return BoxAttr.of(access, AffineMap(dims, 0, (zero, column)), (shape[0], width or self.columns))
 
 
-@dataclass(frozen=True)
-class SplitRows:
-    """Attention's output by splits, for `merging_linear`: [rows, columns * splits] of ``group`` heads of ``head_dim``
-    columns a KV head and split, and [rows, heads * splits] logarithms of their weights."""
-
-    parts: SSAValue
-    log_sum: SSAValue
-    splits: int
-    group: int
-    head_dim: int
-
-
 class GraphBuilder:
     """Collects buffers, grids and decisions; ``views`` says where each tg value lives."""
 
-    def __init__(
-        self, target: Target, count: Callable[[str, int], None], ranks: int = 1, *, merges_splits: bool = True
-    ) -> None:
+    def __init__(self, target: Target, count: Callable[[str, int], None], ranks: int = 1) -> None:
         self.target = target
         self.ranks = ranks
         self.block = Block()
         self.views: dict[SSAValue, View] = {}
-        self.merges_splits = merges_splits
-        self.split: dict[SSAValue, SplitRows] = {}
-        """Attention outputs whose splits the products that read them merge: where those lie."""
         self.states: dict[str, SSAValue] = {}
         self.count = count
         self.decisions = Decisions()

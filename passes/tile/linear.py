@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
 
 from xdsl.dialects.builtin import BFloat16Type, Float32Type, StringAttr, i32
 from xdsl.ir import Operation, SSAValue
@@ -16,17 +15,14 @@ from ...core.target import SIM, Target
 from ...dialects.sm import BoxAttr, BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
-from ...tasks.attention import MMA_COLUMNS
-from ...tasks.base import Access, TaskKind
+from ...tasks.base import Access
 from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams
-from ...tasks.merging_linear import MergingLinear, MergingLinearParams
 from .blocks import is_wide
-from .builder import VECTOR, GraphBuilder, SplitRows, View, element_type, tensor_shape, tile_rule
+from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .expand import streams_weight, tile_expanded
 from .wide import tile_wide
 
 KIND = Linear()
-MERGING_KIND = MergingLinear()
 
 
 @dataclass(frozen=True)
@@ -68,18 +64,6 @@ def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
         return
     form = LinearForm(op.x, op.weight, op.bias, op.norm_weight, op.residual, op.eps.value.data, str(op.epilogue.data))
     _emit(form, op.results[0], builder)
-
-
-def merges_splits(value: SSAValue) -> bool:
-    """Whether all that reads ``value`` is products which can merge attention's splits as they read them: of no more
-    rows than one tensor-core product has columns, and without a norm, which must see a row as it is."""
-    users = [use.operation for use in value.uses]
-    products = [user for user in users if isinstance(user, LinearOp | FusedLinearOp) and user.x is value]
-    plain = all(
-        isinstance(one, LinearOp) or (one.norm_weight is None and one.residual is not value) for one in products
-    )
-    streamed = all(streams_weight(one) for one in products)
-    return 0 < len(users) == len(products) and plain and streamed and tensor_shape(value)[0] <= MMA_COLUMNS
 
 
 def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
@@ -131,25 +115,16 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     out = builder.result(result, f"{name}.out")
     extent = [ceil(n / params.weight_rows), ceil(rows / params.rows)]
     blocks = _Blocks(builder, params, extent if extent[1] > 1 else extent[:1])
-    split = builder.split.get(form.x)
     operands = [
-        blocks.rows_of("x", builder.view(form.x) if split is None else View(split.parts)),
+        blocks.rows_of("x", form.x),
         GridOperand("weight", weight.buffer, blocks.weight_box()),
         *blocks.vector("bias", form.bias, params.weight_rows),
         *blocks.vector("norm_weight", form.norm_weight, 0),
         *blocks.columns_of("residual", form.residual),
         GridOperand("y", out.buffer, blocks.column_box(out, Access.WRITE)),
     ]
-    kind: TaskKind[Any] = KIND
-    if split is not None:
-        operands.append(blocks.rows_of("log_sum", View(split.log_sum)))
-        kind, params = MERGING_KIND, _merging_params(params, split)
-    grid = builder.grid(name, kind, params, blocks.extent, operands)
+    grid = builder.grid(name, KIND, params, blocks.extent, operands)
     grid.reason = StringAttr(builder.decisions.reason("tiles"))
-
-
-def _merging_params(params: LinearParams, split: SplitRows) -> MergingLinearParams:
-    return MergingLinearParams(**params.as_dict(), splits=split.splits, group=split.group, head_dim=split.head_dim)
 
 
 def _check_types(form: LinearForm) -> None:
@@ -181,10 +156,10 @@ class _Blocks:
         offset = self._map(AffineDimExpr(0) * size, AffineConstantExpr(0))
         return BoxAttr.of(Access.READ, offset, (size, self.params.k))
 
-    def rows_of(self, name: str, view: View) -> GridOperand:
+    def rows_of(self, name: str, value: SSAValue) -> GridOperand:
+        view = self.builder.view(value)
         offset = self._map(self._first_row, AffineConstantExpr(view.first))
-        columns = view.columns or view.shape[1]
-        return GridOperand(name, view.buffer, BoxAttr.of(Access.READ, offset, (self.params.rows, columns)))
+        return GridOperand(name, view.buffer, BoxAttr.of(Access.READ, offset, (self.params.rows, view.columns)))
 
     def column_box(self, view: View, access: Access) -> BoxAttr:
         width = self.params.columns_per_task

@@ -62,14 +62,12 @@ class Tile(MpkPass):
     a state is computed in that state's memory, or copied there at the end.
 
     What a rule decides, its grid's `reason` explains. An attribute of the op decides otherwise:
-    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` of attention, and `merges`:
-    1 leaves it to the product behind to merge them, which ``merge_splits = false`` forbids everywhere. Statistics:
-    ``grids``, ``tasks``, ``overrides``.
+    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` of attention. Statistics: ``grids``, ``tasks``,
+    ``overrides``.
     """
 
     name = "tile"
     target: str = "h200"
-    merge_splits: bool = True
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         load_extensions()
@@ -96,7 +94,7 @@ class Tile(MpkPass):
         return GraphOp(function.sym_name.data, self.target, metadata.data, builder.block, builder.ranks)
 
     def _build(self, function: FuncOp) -> GraphBuilder:
-        builder = GraphBuilder(target_of(self.target), self.count, _ranks_of(function), merges_splits=self.merge_splits)
+        builder = GraphBuilder(target_of(self.target), self.count, _ranks_of(function))
         builder.copy = copy_into(builder)
         ops = list(function.body.block.ops)
         for argument, name in zip(function.args, _argument_names(function), strict=True):

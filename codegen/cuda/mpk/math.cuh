@@ -110,12 +110,4 @@ __device__ __forceinline__ float activated(float gate) {
   return kActivation == Activation::kSiluMul ? silu(gate) : gelu_tanh(gate);
 }
 
-constexpr int kProductColumns = 8;  // rows of activations in a product, or rows and splits of attention
-
-// Of `splits`, a power of two, those that a step of `rows` rows uses.
-__device__ __forceinline__ int active_splits(int splits, int rows) {
-  while (splits > 1 && splits * rows > kProductColumns) splits /= 2;
-  return splits;
-}
-
 }  // namespace mpk

@@ -13,7 +13,7 @@
 namespace mpk {
 
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
-          bool kRotary, int kWindow = 0, bool kCapped = false, bool kNormalized = false>
+          bool kRotary, int kWindow = 0, bool kCapped = false>
 struct Attention {
   enum Operand {
     kQ,
@@ -30,8 +30,6 @@ struct Attention {
     kMaxSum,
     kRowCount
   };
-
-  static constexpr bool kParts = kSplits > 1 && !kNormalized;  // that attention_merge puts together
 
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
@@ -75,8 +73,7 @@ struct Attention {
   // them, for all its heads at once: more would not fit in registers.
   static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     loader.wait_for_step();
-    const int* row_count = block_shared().launch.row_count;
-    const Range range = range_of(task, kNormalized && row_count ? min(*row_count, kRows) : kRows);
+    const Range range = range_of(task);
     if (!range.streams) return true;
     const char* caches[2] = {operand<const char>(task, kKCache), operand<const char>(task, kVCache)};
     for (int p = range.begin; p < range.old_end; p += kStagePositions) {
@@ -99,7 +96,7 @@ struct Attention {
   static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
                                              float softcap = 0.0f) {
     Scratch& scratch = context.next_scratch<Scratch>();
-    const Range range = range_of(task, context.rows_from(0, kRows));
+    const Range range = range_of(task);
     const Scores scores{scale * kLog2E, softcap * kLog2E};
     context.wait(task);
     for (int row = 0; row < range.count; ++row) {
@@ -134,26 +131,20 @@ struct Attention {
     bool streams;
   };
 
-  // A step of `rows` rows. A split that it does not use has no rows.
-  static __device__ __forceinline__ Range range_of(const Task& task, int rows) {
+  static __device__ __forceinline__ Range range_of(const Task& task) {
     const int* request = operand<const int>(task, kRequests);  // written at the end of the step before
-    const int splits = kNormalized ? active_splits(kSplits, rows) : kSplits;
     Range range;
     range.first_row = request[RequestColumn::kFirstRow];
-    range.count = is_active(task, splits) ? request[RequestColumn::kNumRows] : 0;
+    range.count = request[RequestColumn::kNumRows];
     range.cached = request[RequestColumn::kCached];
     const int length = range.cached + range.count;
-    const int size = ceil_div(ceil_div(length, splits), kSplitBlock) * kSplitBlock;
+    const int size = ceil_div(ceil_div(length, kSplits), kSplitBlock) * kSplitBlock;
     range.begin = min(task.index[2] * size, length);
     range.end = min(range.begin + size, length);
     if (kWindow > 0 && range.count == 1) range.begin = min(max(range.begin, length - kWindow), range.end);
     range.old_end = min(range.end, range.cached);
     range.streams = range.count == 1 && kPass == kGroup;
     return range;
-  }
-
-  static __device__ __forceinline__ bool is_active(const Task& task, int splits) {
-    return !kNormalized || task.index[2] < splits;
   }
 
   static __device__ __forceinline__ size_t cache_offset(const Task& task, int position) {
@@ -456,14 +447,7 @@ struct Attention {
   static __device__ __forceinline__ void publish_pair(const Context& context, const Task& task, int row, int head,
                                                       int d, float2 sum, float highest, float total) {
     const size_t out = static_cast<size_t>(row) * task.row_stride[kOut] + head * kHeadDim + d;
-    if constexpr (kNormalized) {
-      const float share = total > 0.0f ? 1.0f / total : 0.0f;  // a split may have no position
-      context.publish(task, kOut, out / 2, pack_bf16(sum.x * share, sum.y * share));
-      if (d > 0) return;
-      const float log_sum = total > 0.0f ? highest + log2f(total) : kNegativeInfinity;
-      const size_t place = static_cast<size_t>(row) * task.row_stride[kMaxSum] + head;
-      context.publish(task, kMaxSum, place, __float_as_uint(log_sum));
-    } else if constexpr (kSplits == 1) {
+    if constexpr (kSplits == 1) {
       context.publish(task, kOut, out / 2, pack_bf16(sum.x / total, sum.y / total));
     } else {
       context.publish(task, kOut, out, __float_as_uint(sum.x));
@@ -476,18 +460,16 @@ struct Attention {
   }
 
   // Rows that no request has in this step may have had one in the step before: the first request's tasks make them
-  // unwritten. Those of a split that this step does not use do so with all rows.
+  // unwritten.
   static __device__ void clear_unused_rows(const Context& context, const Task& task) {
     if (task.index[0] != 0) return;
-    constexpr int kWords = kGroup * kHeadDim * (kParts ? 4 : 2) / 4, kSums = kParts ? 2 * kGroup : kGroup;
-    const int rows = context.rows_from(0, kRows);
-    const bool active = is_active(task, active_splits(kSplits, rows));
-    for (int row = active ? rows : 0; row < context.touched_rows_from(0, kRows); ++row) {
-      const size_t out = static_cast<size_t>(row) * task.row_stride[kOut] / (kParts ? 1 : 2);
+    constexpr int kWords = kGroup * kHeadDim * (kSplits == 1 ? 2 : 4) / 4;
+    for (int row = context.rows_from(0, kRows); row < context.touched_rows_from(0, kRows); ++row) {
+      const size_t out = static_cast<size_t>(row) * task.row_stride[kOut] / (kSplits == 1 ? 2 : 1);
       for (int i = context.thread; i < kWords; i += kConsumers) context.publish(task, kOut, out + i, 0u, false);
-      if constexpr (kParts || kNormalized) {
+      if constexpr (kSplits > 1) {
         const size_t place = static_cast<size_t>(row) * task.row_stride[kMaxSum];
-        if (context.thread < kSums) context.publish(task, kMaxSum, place + context.thread, 0u, false);
+        if (context.thread < 2 * kGroup) context.publish(task, kMaxSum, place + context.thread, 0u, false);
       }
     }
   }

@@ -12,25 +12,25 @@
 #include "mpk/best.cuh"
 #include "mpk/math.cuh"
 #include "mpk/runtime/context.cuh"
-#include "mpk/tiles.cuh"
 
 namespace mpk {
 
+constexpr int kTileRows = 16;
+constexpr int kBlockColumns = 32;
+constexpr int kProducts = kBlockColumns / 16;      // of a block
+constexpr int kProductBytes = 2 * kTileRows * 16;  // of W
+constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
+constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
+constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
+constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
+constexpr int kMostEarlyVectors = 16;                                        // of x and of weights taken before it
+
+constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
+
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
-          Activation::Value kActivation, typename Out, int kTotalRows = 0, typename Source = PlainRows>
+          Activation::Value kActivation, typename Out, int kTotalRows = 0>
 struct Linear {
-  enum Operand {
-    kX,
-    kWeight,
-    kBiasVector,
-    kNormWeight,
-    kResidualRows,
-    kRowCount,
-    kY,
-    kBestValue,
-    kBestColumn,
-    kLogSum
-  };
+  enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY, kBestValue, kBestColumn };
 
   static constexpr int kPaddedK = round_up(kK, kBlockColumns);
   static constexpr unsigned kTileBytes = kPaddedK * kTileRows * 2;
@@ -47,8 +47,7 @@ struct Linear {
                                : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
   // While a task waits for x, its first weights go to registers: of some tiles, or of some stages of the first.
   static constexpr int kMostEarlyGroups =
-      max_of(kMostEarlyVectors - kSegmentVectors - (kNorm || Source::kMerges ? 4 : 0), 0) /
-      (kGroupStages * kStageVectors);
+      max_of(kMostEarlyVectors - kSegmentVectors - (kNorm ? 4 : 0), 0) / (kGroupStages * kStageVectors);
   static constexpr int kEarlyStages = min_of(kSegmentStages / kGroupStages, kMostEarlyGroups) * kGroupStages;
   static constexpr int kEarlyTiles =
       kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups* kGroupStages / kSegmentStages);
@@ -60,7 +59,6 @@ struct Linear {
   static constexpr int kPartialStride = kTiles * kTileRows + 4;  // so that a quad's stores meet in no bank
   static_assert(kRows <= 16, "Linear: two products hold 16 rows");
   static_assert(kPairs <= 32, "Linear: a warp finishes a row of a pass");
-  static_assert(kHalves == 1 || !Source::kMerges, "Linear: rows and splits share the columns of one product");
 
   struct Scratch {
     float partial[kConsumerWarps][8 * kHalves][kPartialStride];
@@ -177,10 +175,6 @@ struct Linear {
   static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows, int first_stage,
                                                       Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
-    if constexpr (Source::kMerges) {
-      Source::template load<kX, kLogSum, kBlockDistance>(context, task, rows, column, kK, segment.x);
-      return;
-    }
     const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
     const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
     context.load(task, kX, segment.x, places);
@@ -274,7 +268,7 @@ struct Linear {
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) multiply_group(x, g * kGroupStages, early[t * kGroups + g], sums);
       multiply_stages(context, x, 0, kEarlyStages, sums);
-      end_tile(context, scratch, rows, t, sums, false);
+      end_tile(context, scratch, rows, t, sums);
     }
     multiply(context, scratch, x, 0, rows, kEarlyTiles, tiles);
   }
@@ -286,11 +280,11 @@ struct Linear {
     for (int t = begin; t < end; ++t) {
       Sums sums;
       clear_chains(sums);
-      if (!Source::kMerges && kSegmentStages < kStages && first_stage > 0) {
+      if (kSegmentStages < kStages && first_stage > 0) {
         visit_partial(context, scratch, rows, t, sums[0], [](float& sum, float& partial) { sum += partial; });
       }
       multiply_stages(context, x, first_stage, 0, sums);
-      end_tile(context, scratch, rows, t, sums, first_stage > 0);
+      end_tile(context, scratch, rows, t, sums);
     }
   }
 
@@ -311,9 +305,8 @@ struct Linear {
     for (int c = 0; c < kChains; ++c) clear(sums[c]);
   }
 
-  // Adds the chains in a fixed order. `adds`: a merge of splits is added to what the segments before left.
-  static __device__ __forceinline__ void end_tile(Context& context, Scratch& scratch, int rows, int tile, Sums& sums,
-                                                  bool adds) {
+  // Adds the chains in a fixed order.
+  static __device__ __forceinline__ void end_tile(Context& context, Scratch& scratch, int rows, int tile, Sums& sums) {
 #pragma unroll
     for (int c = 1; c < kChains; ++c) {
 #pragma unroll
@@ -322,11 +315,7 @@ struct Linear {
         for (int j = 0; j < 4; ++j) sums[0][h][j] += sums[c][h][j];
       }
     }
-    if constexpr (Source::kMerges) {
-      Source::store(context, rows, tile * kTileRows, sums[0][0], scratch.partial[context.warp()], adds);
-    } else {
-      visit_partial(context, scratch, rows, tile, sums[0], [](float& sum, float& partial) { partial = sum; });
-    }
+    visit_partial(context, scratch, rows, tile, sums[0], [](float& sum, float& partial) { partial = sum; });
   }
 
   // The next stages' weights, to registers, from the tile's `stage` on.
