@@ -62,8 +62,8 @@ class Tile(MpkPass):
     a state is computed in that state's memory, or copied there at the end.
 
     What a rule decides, its grid's `reason` explains. An attribute of the op decides otherwise:
-    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` of attention. Statistics: ``grids``, ``tasks``,
-    ``overrides``.
+    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` and
+    `merge_rows` of attention. Statistics: ``grids``, ``tasks``, ``overrides``.
     """
 
     name = "tile"

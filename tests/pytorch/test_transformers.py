@@ -26,7 +26,7 @@ from mpk_ir.verification import structurally_equal
 
 from .hugging_face import FAMILIES, SIZES, greedy, tiny, transformers
 
-QUICK = {"qwen3", "gemma2"}
+QUICK = {"qwen3", "gemma2", "ernie"}
 RAISED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 OPTIONS = StepOptions(batch=1, rows=8, max_length=48, page_size=16)
 

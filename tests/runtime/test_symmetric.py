@@ -44,6 +44,7 @@ class _Torch:
 
 def peers_of(told: _Torch, patch: pytest.MonkeyPatch) -> SymmetricPeers:
     patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "init", lambda: None)
     patch.setattr(torch.cuda, "set_device", lambda ordinal: None)
     patch.setattr(dist, "group", SimpleNamespace(WORLD=SimpleNamespace(group_name="all")))
     patch.setattr(symmetric, "empty", lambda size, dtype, device: torch.empty(size, dtype=dtype))

@@ -166,13 +166,17 @@ def rotated(x: Array, position: int, inv_freq: Array, scaling: float = 1.0) -> A
     return np.concatenate([turned.real, turned.imag], axis=-1)
 
 
-@given(SEEDS, st.lists(st.integers(0, 500), min_size=2, max_size=2), st.sampled_from((1.0, 0.5)))
-def test_rope(seed: int, positions: list[int], scaling: float) -> None:
+@given(SEEDS, st.lists(st.integers(0, 500), min_size=2, max_size=2), st.sampled_from((1.0, 0.5)), st.booleans())
+def test_rope(seed: int, positions: list[int], scaling: float, interleaved: bool) -> None:
     x, y, inv_freq = normal(seed, 2, 24), np.zeros((2, 24), np.float32), np.array([1.0, 0.1, 0.01, 0.001], np.float32)
     rows = np.array([(0, 0, position, 0) for position in positions], np.int32)
-    Rope().reference(RopeParams(3, 8, 2, scaling), {"x": x, "rows": rows, "inv_freq": inv_freq, "y": y}, (0,))
+    params = RopeParams(3, 8, 2, scaling, interleaved)
+    Rope().reference(params, {"x": x, "rows": rows, "inv_freq": inv_freq, "y": y}, (0,))
+    halves = np.arange(8).reshape(4, 2).T.ravel() if interleaved else np.arange(8)  # where they stand
     for row, position in enumerate(positions):
-        expected = rotated(x[row].reshape(3, 8), position, inv_freq, scaling).ravel()
+        expected = np.empty((3, 8))
+        expected[:, halves] = rotated(x[row].reshape(3, 8)[:, halves], position, inv_freq, scaling)
+        expected = expected.ravel()
         np.testing.assert_allclose(y[row], expected, atol=2e-4)  # the angle is rounded to float32
 
 
@@ -287,7 +291,7 @@ def test_attention_in_splits_and_merged(
         parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
         for head in range(GROUP):
             own = parts | {"out": merged[:, head * DIM : (head + 1) * DIM]}
-            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head,))
+            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head, 0))
         out = merged
     np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
 

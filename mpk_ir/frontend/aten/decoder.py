@@ -254,10 +254,9 @@ class _Raiser:
                 return self._emit(tg.RmsNormOp(self.heads(op.x), self._vector(op.weight), op.eps.value.data), "normed")
             case tg.AddOp():
                 form = rope_form(op)
-                return self._emit(
-                    tg.RopeOp(self.heads(form.x), self.states["rows"], self._frequency(form.inv_freq), form.scaling),
-                    "rope",
-                )
+                heads, frequency = self.heads(form.x), self._frequency(form.inv_freq)
+                rope = tg.RopeOp(heads, self.states["rows"], frequency, form.scaling, form.interleaved)
+                return self._emit(rope, "rope")
             case _:
                 raise NotRecognized(_operation(op), "queries or keys by an op that is no rope")
 
