@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..codegen.program import Program
+from ..core.requests import Int32Array
 from ..core.target import Target
 from ..executable import Executable
 from ..frontend import ModelConfig, StepOptions
@@ -19,8 +20,9 @@ from .reference import Decoder
 if TYPE_CHECKING:
     import torch
 
-    from ..runtime.engine import Engine
+    from ..runtime.executor import GpuExecutor
 
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 LAUNCHES = 7
 
 
@@ -28,13 +30,14 @@ LAUNCHES = 7
 class PromptAccuracy:
     """Relative errors of keys and values of all layers and positions, and of the logits of each prompt's last token,
     all against fp32; beside them those of torch in bf16. ``wrong``: first tokens that differ from fp32's by more than
-    the noise of bf16 (`bench.accuracy.Accuracy`)."""
+    the noise of bf16 (`bench.accuracy.Accuracy`). ``logits_error``: None where prompts took several steps, of which the
+    last one's logits alone are left."""
 
     positions: int
     mean_error: float
     mean_torch_error: float
     worst_ratio: float
-    logits_error: float
+    logits_error: float | None
     torch_logits_error: float
     wrong: int
 
@@ -127,52 +130,61 @@ def begin(subject: Executable, prompts: list[list[int]]) -> int:
     return steps_of(state.history, state.requests, state.rows, state.row_count)
 
 
+@dataclass(frozen=True)
+class _Errors:
+    """Of one prompt: relative errors of keys and values [caches * positions], ours and torch's, and of its logits."""
+
+    mine: FloatArray
+    torch: FloatArray
+    logits: float | None
+    torch_logits: float
+    wrong: bool
+
+
 def check_prompts(
-    program: Program, engine: Engine, decoders: tuple[Decoder, Decoder], prompts: list[list[int]]
+    program: Program, engine: GpuExecutor, decoders: tuple[Decoder, Decoder], prompts: list[list[int]]
 ) -> PromptAccuracy:
     """Take ``prompts``, scratch poisoned before, and compare with decoders of the same weights in (fp32, bf16)."""
-    import torch
-
-    subject = Executable(program, engine)
-    steps = begin(subject, prompts)
-    poison = getattr(engine, "poison", None)
-    if poison is not None:
-        poison()
+    steps = begin(Executable(program, engine), prompts)
+    engine.poison()
     engine.run(steps)
-    errors, torch_errors = list[np.ndarray[Any, Any]](), list[np.ndarray[Any, Any]]()
-    logits, torch_logits, wrong = list[float](), list[float](), 0
-    history, tables = engine.read_state("history"), engine.read_state("page_table")
-    order = list(_rows_at_end(prompts, int(program.metadata["rows"])))
-    for request, prompt in enumerate(prompts):
-        tokens = torch.tensor([prompt])
-        exact, rounded = (_forward(decoder, tokens) for decoder in decoders)
-        for name, want, other in _caches(exact[1], rounded[1]):
-            mine = _positions(engine.read_state(name), tables[request], len(prompt))
-            norm = np.linalg.norm(want, axis=(0, 2))
-            errors.append(np.linalg.norm(mine - want, axis=(0, 2)) / norm)
-            torch_errors.append(np.linalg.norm(other - want, axis=(0, 2)) / norm)
-        torch_logits.append(float((rounded[0] - exact[0]).norm() / exact[0].norm()))
-        if request in order:  # the step that ended its prompt was the last one, which wrote the logits
-            found = torch.from_numpy(engine.read_state("logits")[order.index(request)]).to(exact[0].device)
-            logits.append(float((found - exact[0]).norm() / exact[0].norm()))
-        noise = 2 * float((rounded[0] - exact[0]).abs().max())
-        wrong += int(float(exact[0].max() - exact[0][history[request, len(prompt)]]) > noise)
-    all_errors, all_torch = np.concatenate(errors), np.concatenate(torch_errors)
+    one_step = sum(map(len, prompts)) <= int(program.metadata["rows"])
+    found = [_errors(engine, decoders, prompt, request, one_step) for request, prompt in enumerate(prompts)]
+    mine, torch_errors = (np.concatenate([getattr(one, name) for one in found]) for name in ("mine", "torch"))
+    logits = [one.logits for one in found if one.logits is not None]
     return PromptAccuracy(
-        sum(map(len, prompts)),
-        float(all_errors.mean()),
-        float(all_torch.mean()),
-        float((all_errors / all_torch).max()),
-        float(np.mean(logits)) if logits else float("nan"),
-        float(np.mean(torch_logits)),
-        wrong,
+        positions=sum(map(len, prompts)),
+        mean_error=float(mine.mean()),
+        mean_torch_error=float(torch_errors.mean()),
+        worst_ratio=float((mine / torch_errors).max()),
+        logits_error=float(np.mean(logits)) if logits else None,
+        torch_logits_error=float(np.mean([one.torch_logits for one in found])),
+        wrong=sum(one.wrong for one in found),
     )
 
 
-def _rows_at_end(prompts: list[list[int]], rows: int) -> Iterator[int]:
-    """Requests in the order of the logits, if one step takes all prompts; else none: rows of several steps mix."""
-    if sum(map(len, prompts)) <= rows:
-        yield from range(len(prompts))
+def _errors(
+    engine: GpuExecutor, decoders: tuple[Decoder, Decoder], prompt: list[int], request: int, one_step: bool
+) -> _Errors:
+    """``one_step``: row ``request`` of the logits is this prompt's; else a later step may have written it."""
+    import torch
+
+    pages, chosen = engine.read_state("page_table")[request], engine.read_state("history")[request, len(prompt)]
+    (exact, exact_cache), (rounded, rounded_cache) = (_forward(decoder, torch.tensor([prompt])) for decoder in decoders)
+    mine, others = list[FloatArray](), list[FloatArray]()
+    for name, want, other in _caches(exact_cache, rounded_cache):
+        found, norm = _positions(engine.read_state(name), pages, len(prompt)), np.linalg.norm(want, axis=(0, 2))
+        mine.append(np.linalg.norm(found - want, axis=(0, 2)) / norm)
+        others.append(np.linalg.norm(other - want, axis=(0, 2)) / norm)
+    logits = torch.from_numpy(engine.read_state("logits")[request]).to(exact.device) if one_step else None
+    noise = 2 * float((rounded - exact).abs().max())
+    return _Errors(
+        np.concatenate(mine),
+        np.concatenate(others),
+        None if logits is None else float((logits - exact).norm() / exact.norm()),
+        float((rounded - exact).norm() / exact.norm()),
+        float(exact.max() - exact[chosen]) > noise,
+    )
 
 
 def _forward(decoder: Decoder, tokens: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -186,14 +198,14 @@ def _forward(decoder: Decoder, tokens: torch.Tensor) -> tuple[torch.Tensor, Any]
         return decoder.forward(tokens.to(device), positions, cache, last_only=True)[0, -1], cache
 
 
-def _caches(exact: Any, rounded: Any) -> Iterator[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def _caches(exact: Any, rounded: Any) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     for layer in range(exact.keys.shape[0]):
         for name, part in (("k_cache", "keys"), ("v_cache", "values")):
             pair = (getattr(one, part)[layer, 0].float().cpu().numpy() for one in (exact, rounded))
             yield (f"{name}.{layer}", *pair)
 
 
-def _positions(cache: np.ndarray[Any, Any], pages: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+def _positions(cache: FloatArray, pages: Int32Array, length: int) -> FloatArray:
     """[kv_heads, length, head_dim] of a paged ``cache``."""
     mine = cache[pages].transpose(1, 0, 2, 3)
     return mine.reshape(mine.shape[0], -1, mine.shape[3])[:, :length]

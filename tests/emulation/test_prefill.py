@@ -65,6 +65,7 @@ def prompts_of(*lengths: int) -> list[list[int]]:
         ("qwen3", 72, (70, 33)),  # two requests in a block of rows, two steps
         ("qwen2", 136, (150, 60)),  # biases; a block of rows that is not full, and one of one prompt's end
         ("llama3", 256, (255,)),  # scaled rope; one step, one row free
+        ("qwen3", 160, (100, 60)),  # two requests, whose last rows are chosen from in one step
         ("qwen3", 260, (300, 3)),  # a request that decodes while the other is still at its prompt
     ],
     ids=str,
@@ -79,7 +80,9 @@ def test_keys_and_values_are_as_exact_as_torchs(
     assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
     assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
     assert found.wrong == 0, found
-    assert not found.logits_error > RATIO_LIMIT * found.torch_logits_error, found
+    one_step = sum(lengths) <= rows
+    assert one_step == (found.logits_error is not None)
+    assert found.logits_error is None or found.logits_error <= RATIO_LIMIT * found.torch_logits_error, found
 
 
 def test_decoding_goes_on_from_what_the_prefill_left(gpu: EmulatedGpu) -> None:
