@@ -46,7 +46,7 @@ LIMITS = """
 | f16, f64, complex, sparse | no task kind computes them | PyTorch runs it |
 | graphs that need gradients | kernels keep no activations | PyTorch runs all of it |
 | sorting, random numbers, convolution, scatter that adds | no task kind | PyTorch runs it |
-| rotary embedding of part of a head, or interleaved | not recognized in exported graphs | graph, not raised |
+| rotary embedding of part of a head | not recognized in exported graphs | graph, not raised |
 """
 
 

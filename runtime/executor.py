@@ -286,14 +286,19 @@ def _steps_of(argument: Array) -> Array:
 
 def torch_stream(ordinal: int) -> int:
     """The handle of torch's current stream on GPU ``ordinal``."""
-    import torch
-
-    return int(torch._C._cuda_getCurrentRawStream(ordinal))  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    return _stream_query()(ordinal)
 
 
 def is_capturing() -> bool:
     """Whether torch's current stream is being captured into a CUDA graph."""
     return bool(_capture_query()())
+
+
+@cache
+def _stream_query() -> Callable[[int], int]:
+    import torch
+
+    return torch._C._cuda_getCurrentRawStream  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
 
 @cache

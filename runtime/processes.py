@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .simulated_ranks import Message
 if TYPE_CHECKING:
     import torch
 
+_MISSING = re.compile(r"Ranks? ([\d, ]+) failed to pass")
 WAIT_SECONDS = 120
 """How long ranks wait for each other on the host: what one does alone, such as reading weights, may take that long."""
 
@@ -58,12 +60,18 @@ class ProcessGroup:
             self._dist.monitored_barrier(self._group, self._wait, wait_all_ranks=True)
             self._dist.all_gather_object(found, value, self._group)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
             raise RankError(
-                f"rank {self.rank} lost the others: {first}",
+                f"rank {self.rank} lost {self._lost(str(error).strip())}",
                 advice="the first rank to fail says why; torchrun names it",
             ) from error
         return found
+
+    def _lost(self, error: str) -> str:
+        """Whom, from the words of gloo: it tells the first rank who is missing, the others that the first has ended."""
+        if missing := _MISSING.search(error):
+            seconds = self._wait.total_seconds()
+            return f"rank {missing[1].strip()}: it did not come within {seconds:g} s, or is gone"
+        return f"the others: {error.splitlines()[0]}"
 
     def close(self) -> None:
         """Leave the group, if it was made here."""
@@ -109,7 +117,8 @@ class SymmetricPeers:
         self.here: Sequence[int] = (group.rank,)
 
     def allocate(self, bytes: int) -> list[Arena]:
-        """Raises RankError where torch has no CUDA, or the GPUs do not reach each other."""
+        """On one host by torch's CUDA backend, on several by NVSHMEM's. Raises RankError where torch has no CUDA, or
+        the GPUs do not reach each other."""
         import torch
         import torch.distributed as dist
         import torch.distributed._symmetric_memory as symmetric
@@ -121,16 +130,22 @@ class SymmetricPeers:
         name = dist.group.WORLD.group_name  # pyright: ignore[reportOptionalMemberAccess]
         device = torch.device("cuda", self._group.local_rank)
         try:
+            if int(os.environ.get("LOCAL_WORLD_SIZE", self._group.count)) < self._group.count:
+                symmetric.set_backend("NVSHMEM")
             tensor = symmetric.empty(bytes, dtype=torch.uint8, device=device)
-            handle = symmetric.rendezvous(tensor, name)
+            arena = SymmetricArena(tensor, symmetric.rendezvous(tensor, name), self._group.rank)
         except RuntimeError as error:
             raise RankError(
                 f"rank {self._group.rank}: no symmetric memory between the GPUs: {error}",
-                advice="they must be on one host and reach each other (`nvidia-smi topo -m`)",
+                advice="they must reach each other over NVLink (`nvidia-smi topo -m`)",
             ) from error
-        pointers, multicast = [int(pointer) for pointer in handle.buffer_ptrs], int(handle.multicast_ptr)
-        begin = int(tensor.data_ptr()) - pointers[self._group.rank]  # of the tensor in what was allocated for it
-        return [SymmetricArena(tensor, [pointer + begin for pointer in pointers], multicast and multicast + begin)]
+        if arena.unreached is not None:
+            raise RankError(
+                f"rank {self._group.rank} has no pointer to the memory of rank {arena.unreached}: they are not of one "
+                "NVLink domain",
+                advice="the kernel loads and stores; it sends nothing over a network",
+            )
+        return [arena]
 
     def addresses(self, arenas: Sequence[Arena]) -> list[int]:
         (arena,) = arenas
@@ -147,13 +162,32 @@ class SymmetricPeers:
 
 
 class SymmetricArena:
-    """A rank's arena, kept alive by ``tensor``; ``peers`` are the addresses of all ranks' arenas, ``multicast`` that of
-    all of them at once, or 0."""
+    """The arena of ``rank``, kept alive by ``tensor``, as the ``handle`` of a rendezvous knows it."""
 
-    def __init__(self, tensor: torch.Tensor, peers: list[int], multicast: int) -> None:
+    def __init__(self, tensor: torch.Tensor, handle: Any, rank: int) -> None:
         self._tensor = tensor
-        self.peers = peers
-        self.multicast = multicast
+        self._handle = handle
+        self._pointers = [int(pointer) for pointer in handle.buffer_ptrs]
+        self._begin = int(tensor.data_ptr()) - self._pointers[rank]  # of the tensor in what was allocated for it
+
+    @property
+    def unreached(self) -> int | None:
+        """The first rank to which there is no pointer."""
+        return self._pointers.index(0) if 0 in self._pointers else None
+
+    @property
+    def peers(self) -> list[int]:
+        """The addresses of all ranks' arenas."""
+        return [pointer + self._begin for pointer in self._pointers]
+
+    @property
+    def multicast(self) -> int:
+        """Where a store reaches all arenas; 0 if there is no such place."""
+        try:
+            address = int(self._handle.multicast_ptr)
+        except RuntimeError:  # of a backend that knows none
+            return 0
+        return address and address + self._begin
 
     @property
     def address(self) -> int:

@@ -1,7 +1,7 @@
 """An exported transformers model beside the config-driven path: `python -m mpk_ir.bench.exported`.
 
-Needs a GPU and transformers. One JSON object a line for each model: whether both paths give the same program,
-milliseconds a step of each, and the exported path's greedy tokens against eager's logits in bf16 and fp32.
+Needs a GPU and transformers. One JSON object a line for each model: whether both paths give the same program, and
+constants, milliseconds a step of each, and the exported path's greedy tokens against eager's logits in bf16 and fp32.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def compare(name: str, target: Target, device: Device, options: StepOptions) -> 
     row["config_ms"] = round(median(kernel_ms(_gpu(driven), CONTEXT)), 4)
     row["same_tokens"] = driven.generate(PROMPTS[: options.batch], 32).tokens == continued
     row["same_program"] = same_program(program, driven.program)
+    row["same_constants"] = same_constants(program, driven.program)
     del driven
     torch.cuda.empty_cache()
     row["ratio"] = round(row["exported_ms"] / row["config_ms"], 4)
@@ -124,6 +125,12 @@ def compare(name: str, target: Target, device: Device, options: StepOptions) -> 
 def same_program(one: Program, other: Program) -> bool:
     """Whether the kernels have the same source and the same task table."""
     return one.source == other.source and one.tasks.tobytes() == other.tasks.tobytes()
+
+
+def same_constants(one: Program, other: Program) -> bool:
+    """Whether they hold the same bits beside parameters: frequencies, which transformers computes on its device."""
+    values = [{name: array.tobytes() for name, array in program.constants.items()} for program in (one, other)]
+    return values[0] == values[1]
 
 
 def _exported(model: Any, target: Target, device: Device, options: StepOptions) -> Executable:

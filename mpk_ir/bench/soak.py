@@ -51,7 +51,8 @@ class Snapshot:
         """Write it into ``memory``, `_bits` of an engine of the same plan."""
         import torch
 
-        torch._foreach_copy_(memory, self._flat.split([part.numel() for part in memory]))
+        pieces = self._flat.split([part.numel() for part in memory])
+        torch._foreach_copy_(memory, pieces)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         torch.cuda.synchronize()
 
     def matches(self, memory: list[torch.Tensor]) -> bool:

@@ -157,6 +157,6 @@ def _draw(arguments: argparse.Namespace, analyses: list[Analysis]) -> None:
     if arguments.html:
         write_page(analyses, arguments.html)
     if arguments.perfetto:
-        write_perfetto(analyses[0], arguments.perfetto)
+        write_perfetto(analyses, arguments.perfetto)
     if arguments.png:
         draw_png(analyses[0], arguments.png, arguments.window)

@@ -44,9 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     with progress.stage("load", "loading weights"):
         weights = random_weights(config, "cuda") if arguments.shape else open_checkpoint(arguments.model).tensor
     parallel = Parallel(arguments.ranks, arguments.overlap)
-    point = Point(
-        arguments.shape or arguments.model.name, config, arguments.batch, arguments.context, choice.target, parallel
-    )
+    name = arguments.shape or arguments.model.name
+    if arguments.ranks > 1:
+        name += f", {arguments.ranks} ranks, overlap {arguments.overlap}"
+    point = Point(name, config, arguments.batch, arguments.context, choice.target, parallel)
     with progress.stage("trace", "recording"):
         trace = record(point, weights, choice.device, unprofiled=False)
     trace.save(arguments.output)

@@ -25,8 +25,8 @@ class Source(StrEnum):
 class Costs:
     """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
 
-    ``handoff_us``: from a producer's release, or for polled data from its end, until a task that waits can begin to
-    load it, while memory is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
+    ``handoff_us``: of polled data, from its producer's end until a task that waits can begin to load it, while memory
+    is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
     if all has arrived before. ``signal_us``: from computed to released. ``stream_efficiency``: the part of read
     bandwidth that weights reach behind a ring; ``stream_bytes_per_us``: the most one SM receives when others don't;
     ``stream_spread``: how unequally weights come to SMs, a standard deviation over the mean.
@@ -35,7 +35,8 @@ class Costs:
     that a byte of them takes from weights, because it comes from the second-level cache. ``pass_us``: the end of a
     pass, its barrier and results; ``tile_us`` + rows * ``tile_row_us``: that of a 16-row tile. ``attention_us`` + bytes
     of keys and values / ``attention_bytes_per_us``: a split of attention. ``small_us`` + bytes /
-    ``small_bytes_per_us``: any other task.
+    ``small_bytes_per_us``: any other task. ``wgmma_flops_per_us``: products in bf16 on an SM; ``l2_bytes_per_us``: what
+    it reads of data that is in L2, while all do; these two are chosen after published figures, not measured.
     """
 
     handoff_us: float = 0.508
@@ -54,6 +55,8 @@ class Costs:
     tile_row_us: float = 0.0236
     attention_us: float = 3.01
     attention_bytes_per_us: float = 38.3e3
+    wgmma_flops_per_us: float = 5.0e6
+    l2_bytes_per_us: float = 55e3
     small_us: float = 0.759
     small_bytes_per_us: float = 40e3
 

@@ -14,7 +14,7 @@ from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 @dataclass(frozen=True)
 class AttentionMergeParams(Params):
     """``group`` query heads of one KV head; per split the partial holds [group, head_dim], max_sum [group, 2], of which
-    a task takes the part of its own head."""
+    a task takes the part of its own head, in ``rows`` rows."""
 
     group: int
     head_dim: int
@@ -23,7 +23,8 @@ class AttentionMergeParams(Params):
 
 
 class AttentionMerge(TaskKind[AttentionMergeParams]):
-    """Grid index is the query head. The order of the sum is fixed, so that the same splits give the same bits."""
+    """Grid index is the query head, then the block of rows. The order of the sum is fixed, so that the same splits give
+    the same bits."""
 
     name = "attention_merge"
     params_type = AttentionMergeParams
@@ -46,10 +47,14 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
         return parts * (params.head_dim // 2 * 8 + 8)
 
     def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        count = int(views["row_count"][0]) if "row_count" in views else params.rows
-        head = index[0] % params.group
-        partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)[:, :, head]
-        max_sum = views["max_sum"][:count].reshape(count, params.splits, params.group, 2)[:, :, head]
+        head, block = index
+        first = block * params.rows
+        active = int(views["row_count"][0]) - first if "row_count" in views else params.rows
+        count = min(max(active, 0), params.rows)
+        partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)[
+            :, :, head % params.group
+        ]
+        max_sum = views["max_sum"][:count].reshape(count, params.splits, params.group, 2)[:, :, head % params.group]
         highest, total = max_sum[..., :1], max_sum[..., 1:]
         weight = np.exp(highest - highest.max(axis=1, keepdims=True))
         merged = (partial * weight).sum(axis=1) / (total * weight).sum(axis=1)

@@ -24,12 +24,13 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
 
 
-def rope(x: Array, positions: Array, inv_freq: Array, scaling: float) -> Array:
-    """Rotary embedding, halves rotated against each other: ``x`` [rows, heads, D], ``positions`` [rows]."""
+def rope(x: Array, positions: Array, inv_freq: Array, scaling: float, interleaved: bool = False) -> Array:
+    """Rotary embedding of ``x`` [rows, heads, D] at ``positions`` [rows]: halves, or neighbours, turned as pairs."""
     angle = positions[:, None].astype(np.float32) * inv_freq[None, :]
     cos, sin = (f(angle)[:, None, :] * np.float32(scaling) for f in (np.cos, np.sin))
-    low, high = np.split(x, 2, axis=-1)
-    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    low, high = (x[..., ::2], x[..., 1::2]) if interleaved else np.split(x, 2, axis=-1)
+    turned = [low * cos - high * sin, high * cos + low * sin]
+    return np.stack(turned, axis=-1).reshape(x.shape) if interleaved else np.concatenate(turned, axis=-1)
 
 
 def active_rows(views: Mapping[str, Array], capacity: int) -> int:

@@ -13,12 +13,14 @@ from .math import rope
 
 @dataclass(frozen=True)
 class RopeParams(Params):
-    """``heads`` of a task, ``head_dim`` columns each; ``scaling`` multiplies cosine and sine."""
+    """``heads`` of a task, ``head_dim`` columns each; ``scaling`` multiplies cosine and sine. Neighbours are turned
+    against each other if ``interleaved``, else halves."""
 
     heads: int
     head_dim: int
     rows: int
     scaling: float
+    interleaved: bool = False
 
 
 class Rope(TaskKind[RopeParams]):
@@ -35,7 +37,7 @@ class Rope(TaskKind[RopeParams]):
     )
 
     def signature(self, params: RopeParams) -> str:
-        return f"mpk::Rope<{params.heads}, {params.head_dim}, {params.rows}>"
+        return f"mpk::Rope<{params.heads}, {params.head_dim}, {params.rows}, {str(params.interleaved).lower()}>"
 
     def body_arguments(self, params: RopeParams) -> tuple[float, ...]:
         return (params.scaling,)
@@ -45,5 +47,5 @@ class Rope(TaskKind[RopeParams]):
 
     def reference(self, params: RopeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"].reshape(params.rows, params.heads, params.head_dim)
-        y = rope(x, views["rows"][:, RowColumn.POSITION], views["inv_freq"], params.scaling)
+        y = rope(x, views["rows"][:, RowColumn.POSITION], views["inv_freq"], params.scaling, params.interleaved)
         views["y"][...] = y.reshape(params.rows, -1)

@@ -14,8 +14,9 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class ShardEmbeddingParams(Params):
-    """``stride`` is the number of columns of ``ids``; ``packed``: the table is in `Layout.MMA_ROWS_16`. This rank holds
-    ``tokens`` rows of the table, from the one that operand ``first`` [1] names."""
+    """``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the table is in
+    `Layout.MMA_ROWS_16`. This rank holds ``tokens`` rows of the table, from the one that operand ``first`` [1] names.
+    """
 
     columns: int
     rows: int
@@ -38,7 +39,7 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
     )
 
     def signature(self, params: ShardEmbeddingParams) -> str:
-        shape = f"{params.columns}, {params.rows}, {params.stride}, {str(params.packed).lower()}"
+        shape = f"{params.columns}, {params.rows}, {str(params.packed).lower()}"
         return f"mpk::ShardEmbedding<{shape}, {params.tokens}>"
 
     def cost_us(self, params: ShardEmbeddingParams, target: Target) -> float:

@@ -17,18 +17,23 @@ from .argmax import ArgmaxParams
 from .attention import MMA_HEADS, SPLIT_BLOCK, AttentionParams
 from .attention_merge import AttentionMergeParams
 from .base import Array, TaskKind
+from .block_rows import BlockRowsParams
 from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
 from .expert_sum import ExpertSumParams
 from .grouped_linear import GroupedLinearParams
 from .kv_append import KvAppendParams
+from .last_rows import LastRowsParams
 from .linear import TILE_ROWS, LinearParams, x_segments
+from .prompt_attention import ATTENTION_SHARE, TASK_ROWS, PromptAttentionParams
 from .push import PushParams
 from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams
 from .rope import RopeParams
+from .rope_append import RopeAppendParams
 from .shard_embedding import ShardEmbeddingParams
 from .top_k_gate import TopKGateParams
+from .wide_linear import WideLinearParams, wide_linear_us
 
 BF16_BYTES = 2
 F32_BYTES = 4
@@ -197,6 +202,34 @@ def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Cost
     return _small(costs, (params.slots + 1) * BF16_BYTES * min(load.rows, params.rows) * params.columns)
 
 
+def _wide_linear(params: WideLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
+    """Of the tasks that have active rows."""
+    active = indices[:, 1] * params.rows < load.rows
+    return Work(np.where(active, wide_linear_us(params.k, params.rows, costs), costs.small_us))
+
+
+def _block_rows(params: BlockRowsParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.columns)
+
+
+def _rope_append(params: RopeAppendParams, indices: Array, load: Load, costs: Costs) -> Work:
+    columns = (params.heads + 2 * params.kv_heads) * params.head_dim
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * columns)
+
+
+def _prompt_attention(params: PromptAttentionParams, indices: Array, load: Load, costs: Costs) -> Work:
+    """As if the step's rows were the latest of one request's ``context`` positions."""
+    end = np.minimum((params.blocks - indices[:, 0]) * params.rows, load.rows)
+    positions = np.maximum(0, load.context - load.rows + end)
+    active = end > (params.blocks - 1 - indices[:, 0]) * params.rows
+    flops = np.where(active, 4.0 * TASK_ROWS * params.head_dim * positions, 0.0)
+    return Work(costs.small_us + ATTENTION_SHARE * flops / costs.wgmma_flops_per_us)
+
+
+def _last_rows(params: LastRowsParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * params.batch * params.columns)
+
+
 def _fixed(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
     return _small(costs, 0.0)
 
@@ -221,6 +254,11 @@ _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "top_k_gate": _top_k_gate,
     "grouped_linear": _grouped_linear,
     "expert_sum": _expert_sum,
+    "wide_linear": _wide_linear,
+    "block_rows": _block_rows,
+    "rope_append": _rope_append,
+    "prompt_attention": _prompt_attention,
+    "last_rows": _last_rows,
     "select": _fixed,
     "advance": _fixed,
     "join": _nothing,

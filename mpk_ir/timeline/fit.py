@@ -30,7 +30,7 @@ OTHERS = (
 """Not in the models of tasks: searched for, read off, or as they were."""
 WAITS = ("handoff_us",)
 TASKS = tuple(one.name for one in fields(Costs) if one.name not in (*OTHERS, *WAITS))
-RATE = "bytes_per_us"
+RATE = "_per_us"
 MOST_RATE = 1e6
 """Bytes a microsecond: more than any SM moves; what the least squares call infinite."""
 SEARCHED = ("stream_efficiency", "handoff_loaded_us", "cached_share", "stream_spread")

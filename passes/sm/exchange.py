@@ -53,11 +53,19 @@ class Exchange:
         producer, operand = self.producers[0]
         if not _polls(producer, operand):
             return f"a task of kind '{producer.kind.data}' cannot write to other ranks"
+        tile, piece = ints(_box(producer, operand).sizes)[-1], self.landing.shape[-1]
+        if self.scatters and piece % tile:
+            return f"tiles of {tile} columns do not divide the {piece} of a rank"
         low, high = box_bounds(producer, operand)
         cut = ((high - low) != ints(_box(producer, operand).sizes)).any(axis=0)
         if cut[np.array(self.partial.shape) != self.landing.shape].any():  # else it is cut where it lands, too
             return f"the tiles of @{producer.sym_name.data} do not divide {list(self.partial.shape)}"
         return None
+
+    @property
+    def scatters(self) -> bool:
+        """Whether each column goes to one rank, not to all."""
+        return _box(self.push, operand_of(self.push, "y")).to != ALL_RANKS
 
     @property
     def sum(self) -> GridOp | None:
@@ -76,11 +84,17 @@ class Exchange:
         return {"push": costs.one_shot_us, "two-shot": costs.two_shot_us, "multicast": costs.multicast_us}
 
     def push_tiles(self, to: Attribute, reason: str) -> None:
-        """The producer writes where ``push`` wrote, ``to`` all ranks; ``push`` and the value it read are gone."""
+        """The producer writes where ``push`` wrote, ``to`` all ranks or to the owners; ``push`` and the value it read
+        are gone."""
         producer, operand = self.producers[0]
         steps = rank_step(self.push, operand_of(self.push, "y"))
+        rows, piece = self.partial.shape[0], self.landing.shape[-1]
         self.move_before_producer(self.landing)
-        replace(producer, with_operand(producer, operand, self.landing.buffer, lambda b: _by_rank(b, steps, to)))
+
+        def pushed(box: BoxAttr) -> BoxAttr:
+            return to_owner(box, rows, piece) if self.scatters else _by_rank(box, steps, to)
+
+        replace(producer, with_operand(producer, operand, self.landing.buffer, pushed))
         self.drop_push()
         for grid, number in uses_of(self.graph, self.landing.buffer):
             if _box(grid, number).mode.reads:
@@ -111,6 +125,8 @@ class TwoShot:
         """The form, or why there is none."""
         if exchange.sum is None:
             return None, "nothing is summed"
+        if exchange.scatters:
+            return None, "each rank wants a piece"
         ranks, (_, total) = exchange.graph.rank_count, exchange.partial.shape
         producer, operand = exchange.producers[0]
         tile = ints(_box(producer, operand).sizes)[1]
@@ -129,23 +145,16 @@ class TwoShot:
     def apply(self, reason: str) -> None:
         """Rewrite producer and sum."""
         exchange, piece = self.exchange, self.piece
-        rows = exchange.landing.shape[0]
-        kind = BufferType(int_array((rows, piece)), exchange.landing.element_type)
+        rows, slot_rows = exchange.partial.shape[0], exchange.landing.shape[0]
+        kind = BufferType(int_array((slot_rows, piece)), exchange.landing.element_type)
         slots = BufferOp(exchange.landing.sym_name.data, Space.SCRATCH, kind)
         exchange.graph.body.block.insert_op_before(slots, exchange.producers[0][0])
         producer, operand = exchange.producers[0]
-        replace(producer, with_operand(producer, operand, slots.buffer, self._to_owner))
+        replace(producer, with_operand(producer, operand, slots.buffer, lambda box: to_owner(box, rows, piece)))
         replace(self.sum, self._sum_of_piece(slots.buffer, reason))
         _erase(exchange.push)
         _erase(exchange.partial)
         _erase(exchange.landing)
-
-    def _to_owner(self, box: BoxAttr) -> BoxAttr:
-        row, column = box.offset.data.results
-        dims, steps = box.offset.data.num_dims, self.exchange.partial.shape[0]
-        offset = AffineMap(dims, 1, (row + AffineSymExpr(0) * steps, column % self.piece))
-        to = AffineMap(dims, 0, (column // self.piece,))
-        return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, box.along, AffineMapAttr(to))
 
     def _sum_of_piece(self, slots: SSAValue, reason: str) -> GridOp:
         old, params = self.sum, self.sum.task_params
@@ -197,6 +206,15 @@ def with_operand(grid: GridOp, operand: int, buffer: SSAValue, change: Callable[
     copy = GridOp(grid.sym_name.data, grid.task_kind, grid.task_params, grid.shape, operands)
     copy.reason = grid.reason
     return copy
+
+
+def to_owner(box: BoxAttr, rows: int, piece: int) -> BoxAttr:
+    """``box`` sent to the rank that has its columns, ``piece`` of them: into the ``rows`` of the rank that writes."""
+    row, column = box.offset.data.results
+    dims = box.offset.data.num_dims
+    offset = AffineMap(dims, 1, (row + AffineSymExpr(0) * rows, column % piece))
+    to = AffineMap(dims, 0, (column // piece,))
+    return BoxAttr(box.access, AffineMapAttr(offset), box.sizes, box.along, AffineMapAttr(to))
 
 
 def _by_rank(box: BoxAttr, steps: tuple[int, ...], to: Attribute) -> BoxAttr:

@@ -16,7 +16,9 @@ from ..base import MpkPass
 from .exchange import Exchange, TwoShot
 
 FORMS = {"push": "one-shot", "two-shot": "two-shot", "multicast": "multicast"}
+"""What reasons call a strategy; of equal costs the first is taken."""
 STATISTICS = {"push": "pushed", "two-shot": "two_shot", "multicast": "multicast"}
+"""What counts its exchanges."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class OverlapComm(MpkPass):
         possible = {"push"}
         if two_shot is not None:
             possible.add("two-shot")
-        if self.multicast or self.strategy == "multicast":
+        if not exchange.scatters and (self.multicast or self.strategy == "multicast"):
             possible.add("multicast")
         chosen, why = self._choose(possible, costs_us, problem)
         reason = f"{why}: {', '.join(f'{costs_us[one]:.1f} us {FORMS[one]}' for one in FORMS if one in possible)}"

@@ -1,9 +1,10 @@
-"""The pattern that makes an RMS norm of a mean of squares."""
+"""Patterns that make norms of means: an RMS norm of the mean of squares, a layer norm of that of what is centred."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from xdsl.ir import Operation, SSAValue
 from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewrite_pattern
 
@@ -34,6 +35,44 @@ class RaiseRmsNorm(RewritePattern):
             ops: list[Operation] = []
             x = _cast(core.x, element, ops)
             ops.append(tg.RmsNormOp(x, _cast(vector, element, ops), core.eps))
+            rewriter.replace(op, ops)
+            return
+
+
+class RaiseLayerNorm(RewritePattern):
+    """rms_norm(x - mean(x), weight) -> layer_norm(x, weight, 0)."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: tg.RmsNormOp, rewriter: PatternRewriter, /) -> None:
+        centred = made_by(uncast(op.x), tg.SubOp)
+        reduce = made_by(unshaped(centred.rhs), tg.ReduceOp) if centred is not None else None
+        if centred is None or reduce is None or reduce.kind.data is not tg.Reduction.MEAN:
+            return
+        x, last = _same_rows(reduce.x), len(tg.shape_of(reduce.x)) - 1
+        if x is not _same_rows(centred.lhs) or reduce.axis.value.data != last:
+            return
+        element = tg.element_of(op.result)
+        ops: list[Operation] = [tg.ConstantOp.of(np.zeros(tg.shape_of(op.weight), np.float32))]
+        zeros = _cast(ops[0].results[0], element, ops)
+        ops.append(tg.LayerNormOp(_cast(centred.lhs, element, ops), op.weight, zeros, op.eps.value.data))
+        rewriter.replace(op, ops)
+
+
+class RaiseBias(RewritePattern):
+    """layer_norm(x, weight, 0) + bias -> layer_norm(x, weight, bias)."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: tg.AddOp, rewriter: PatternRewriter, /) -> None:
+        for normed, bias in either_order(op):
+            norm, vector = made_by(uncast(normed), tg.LayerNormOp), unshaped(bias)
+            if norm is None or number_of(norm.bias) != 0.0 or tg.shape_of(normed) != tg.shape_of(op.result):
+                continue
+            shape, element = tg.shape_of(op.result), tg.element_of(op.result)
+            if not tg.shape_of(vector) == shape[-1:] == tg.shape_of(bias)[-1:]:
+                continue
+            ops: list[Operation] = []
+            x, weight, shift = (_cast(value, element, ops) for value in (norm.x, norm.weight, vector))
+            ops.append(tg.LayerNormOp(x, weight, shift, norm.eps.value.data))
             rewriter.replace(op, ops)
             return
 
@@ -70,9 +109,18 @@ def _mean_square(variance: SSAValue, x: SSAValue) -> float | None:
         square, last = made_by(_same_rows(reduce.x), tg.MulOp), len(tg.shape_of(reduce.x)) - 1
         if square is None or reduce.axis.value.data != last:
             continue
-        if uncast(square.lhs) is uncast(square.rhs) and uncast(square.lhs) is uncast(x):
+        if _alike(square.lhs, square.rhs) and _alike(square.lhs, x):
             return found
     return None
+
+
+def _alike(one: SSAValue, other: SSAValue) -> bool:
+    """Whether both are the same value, or the same difference computed twice, but for casts."""
+    one, other = uncast(one), uncast(other)
+    first, second = made_by(one, tg.SubOp), made_by(other, tg.SubOp)
+    if one is other or first is None or second is None:
+        return one is other
+    return uncast(first.lhs) is uncast(second.lhs) and uncast(first.rhs) is uncast(second.rhs)
 
 
 def _same_rows(value: SSAValue) -> SSAValue:

@@ -25,10 +25,12 @@ from ..base import MpkPass
 from ..rewriting import rewrite
 from .canonicalize import DropIdentity
 from .raise_activations import RaiseGate, RaiseGeluTanh, RaiseSilu, SinkCasts
-from .raise_norms import RaiseRmsNorm
+from .raise_norms import RaiseBias, RaiseLayerNorm, RaiseRmsNorm
 
 PATTERNS: tuple[type[RewritePattern], ...] = (
     RaiseRmsNorm,
+    RaiseLayerNorm,
+    RaiseBias,
     RaiseSilu,
     RaiseGeluTanh,
     SinkCasts,
@@ -39,7 +41,7 @@ PATTERNS: tuple[type[RewritePattern], ...] = (
 
 @dataclass(frozen=True)
 class TgRaise(MpkPass):
-    """Recover `tg.rms_norm`, `tg.silu`, `tg.gelu`, `tg.silu_mul` and `tg.gelu_mul`.
+    """Recover `tg.rms_norm`, `tg.layer_norm`, `tg.silu`, `tg.gelu`, `tg.silu_mul` and `tg.gelu_mul`.
 
     Before: `tg.mul %x, (tg.sigmoid %x)`. After: `tg.silu %x` (see the module). A cast to f32 and back around an
     activation goes: `tg` computes in f32 anyway. Statistics: how often each pattern applied; ``explain`` also writes to
@@ -57,10 +59,11 @@ class TgRaise(MpkPass):
 
 
 _SIGNS: dict[type[Operation], str] = {
-    tg.RsqrtOp: "a norm: x * rsqrt(mean(x * x) + eps) * weight, over the last dimension",
+    tg.RsqrtOp: "a norm: x * rsqrt(mean(x * x) + eps) * weight, x perhaps less its mean, over the last dimension",
     tg.SigmoidOp: "silu: x * sigmoid(x)",
     tg.ErfOp: "gelu",
     tg.TanhOp: "gelu by the tanh formula: 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x)))",
+    tg.CosOp: "a rotary embedding, which is recognized when a whole decoder is compiled",
     tg.SoftmaxOp: "attention over a cache, which is recognized when a whole decoder is compiled",
 }
 """Ops that are left over where something did not raise, and of what they are usually part."""

@@ -19,6 +19,7 @@ from ...tasks.base import Access
 from ...tasks.kv_append import KvAppend, KvAppendParams
 from ...tasks.rope import Rope, RopeParams
 from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
+from .prompt_attention import takes_prompts, tile_prompts
 
 MAX_SPLITS = 32
 INDICES = 3
@@ -58,6 +59,9 @@ def _update_in_place(builder: GraphBuilder, cache: SSAValue, result: SSAValue) -
 def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
     """Norm, rotation, append and attention in one grid, and a merge if positions are split."""
     assert isinstance(op, FusedAttentionOp)
+    if takes_prompts(op):
+        tile_prompts(op, builder)
+        return
     heads, kv_heads, dim = (int(p.value.data) for p in (op.heads, op.kv_heads, op.head_dim))
     qkv = builder.view(op.qkv)
     group_columns = heads // kv_heads * dim
@@ -157,22 +161,36 @@ def _emit(builder: GraphBuilder, form: AttentionForm, params: AttentionParams) -
     grid = builder.grid(name, Attention(), params, (batch, params.kv_heads, splits), operands)
     grid.reason = StringAttr(builder.decisions.reason("splits"))
     if parts is not None:
-        _emit_merge(builder, params, name, parts, final)
+        _emit_merge(builder, params, name, parts, final, batch)
 
 
 def _emit_merge(
-    builder: GraphBuilder, params: AttentionParams, name: str, parts: tuple[SSAValue, SSAValue], final: View
+    builder: GraphBuilder, params: AttentionParams, name: str, parts: tuple[SSAValue, SSAValue], final: View, batch: int
 ) -> None:
-    merge = AttentionMergeParams(params.group, params.head_dim, params.splits, params.rows)
+    block = _rows_of_merge(builder, params, batch)
+    merge = AttentionMergeParams(params.group, params.head_dim, params.splits, block)
+    first_row = AffineDimExpr(1) * block
     columns = (params.group * params.head_dim * params.splits, params.group * params.splits * 2)
     operands: list[GridOperand] = []
     for role, part, width in zip(("partial", "max_sum"), parts, columns, strict=True):
         first = AffineDimExpr(0) // params.group * width  # all of the KV head's: a query head's part has gaps
-        box = BoxAttr.of(Access.READ, _at(1, 0, first), (params.rows, width))
+        box = BoxAttr.of(Access.READ, _at(2, first_row, first), (block, width))
         operands.append(GridOperand(role, part, box))
     width = params.head_dim
-    operands.append(GridOperand("out", final.buffer, final.box(Access.WRITE, 1, width, width)))
-    builder.grid(f"{name}.merge", AttentionMerge(), merge, (params.heads,), operands)
+    out = BoxAttr.of(Access.WRITE, _at(2, first_row, AffineDimExpr(0) * width + final.first), (block, width))
+    operands.append(GridOperand("out", final.buffer, out))
+    extent = (params.heads, params.rows // block)
+    grid = builder.grid(f"{name}.merge", AttentionMerge(), merge, extent, operands)
+    grid.reason = StringAttr(builder.decisions.reason("merge_rows"))
+
+
+def _rows_of_merge(builder: GraphBuilder, params: AttentionParams, batch: int) -> int:
+    """Of a task, which takes them one after another: all where a step has one row, but for the prompt's, else one."""
+    rows = params.rows
+    planned = rows if batch == 1 else 1
+    why = f"{planned} rows a task: {batch} requests, each of one row in most steps"
+    choices = [size for size in range(1, rows + 1) if rows % size == 0]
+    return builder.decisions.choose("merge_rows", choices, planned, why)
 
 
 def _cache_operand(role: str, cache: View) -> GridOperand:
@@ -208,8 +226,6 @@ def _by_request(role: str, view: View, first: int, head_columns: int, split_colu
 def tile_rope(op: Operation, builder: GraphBuilder) -> None:
     """A task a head."""
     assert isinstance(op, RopeOp)
-    if op.interleaved is not None:
-        raise UnsupportedError("tile: rope with interleaved pairs has no task kind", advice="use the half-split form")
     rows, heads, dim = tensor_shape(op.x)
     name = builder.unique("rope")
     x, y = builder.view(op.x), builder.result(op.results[0], f"{name}.out")
@@ -220,7 +236,8 @@ def tile_rope(op: Operation, builder: GraphBuilder) -> None:
         GridOperand("inv_freq", inv_freq.buffer, inv_freq.whole(Access.READ, 1)),
         GridOperand("y", y.buffer, y.box(Access.WRITE, 1, dim, dim)),
     ]
-    builder.grid(name, Rope(), RopeParams(1, dim, rows, float(op.scaling.value.data)), (heads,), operands)
+    params = RopeParams(1, dim, rows, float(op.scaling.value.data), op.interleaved is not None)
+    builder.grid(name, Rope(), params, (heads,), operands)
 
 
 @tile_rule(KvAppendOp.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
-from xdsl.dialects.builtin import BFloat16Type, UnitAttr, i32
+from xdsl.dialects.builtin import AffineMapAttr, BFloat16Type, UnitAttr, i32
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap, AffineSymExpr
 
@@ -59,7 +59,7 @@ def tile_all_reduce(op: Operation, builder: GraphBuilder) -> None:
     rows, total = x.shape[0], x.columns
     name = builder.unique("all_reduce")
     slots = _slots(builder, f"{name}.slots", op.rank_count * rows, total, x)
-    _push(builder, f"{name}.push", x, Landing(slots, rows=rows))
+    _push_to_all(builder, f"{name}.push", x, Landing(slots, rows=rows))
     add = _only_residual(op, builder)
     result = op.result if add is None else add.result
     residual = None
@@ -71,8 +71,21 @@ def tile_all_reduce(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(tg.ReduceScatterOp.name)
 def tile_reduce_scatter(op: Operation, builder: GraphBuilder) -> None:
-    """Not used by `tg-shard`: no tile rule yet."""
-    raise UnsupportedError(f"tile: no task kind computes '{op.name}'", advice="use tg.all_reduce")
+    """Every rank's piece of the columns to the rank that adds it, and there the sum."""
+    assert isinstance(op, tg.ReduceScatterOp)
+    x = _bf16_rows(op.x, op.name, builder)
+    rows, piece = x.shape[0], x.columns // op.rank_count
+    if op.axis.value.data != 1:
+        raise UnsupportedError(
+            f"tile: {op.name} along dimension {op.axis.value.data}, expected 1", advice="use tg.all_reduce"
+        )
+    name = builder.unique("reduce_scatter")
+    slots = _slots(builder, f"{name}.slots", op.rank_count * rows, piece, x)
+    columns = next(c for c in range(min(piece, _columns_of_task(x.columns, builder)), 0, -1) if piece % c == 0)
+    first = AffineDimExpr(0) * columns
+    offset, owner = AffineMap(1, 1, (RANK * rows, first % piece)), AffineMapAttr(AffineMap(1, 0, (first // piece,)))
+    _push(builder, f"{name}.push", x, columns, slots, BoxAttr.of(Access.WRITE, offset, (rows, columns), to=owner))
+    _sum(builder, name, View(slots, 0, piece), None, op.result)
 
 
 @tile_rule(tg.AllGatherOp.name)
@@ -90,7 +103,7 @@ def tile_all_gather(op: Operation, builder: GraphBuilder) -> None:
     if not isinstance(result.buffer.owner, BufferOp) or result.buffer.owner.space.data is not Space.SCRATCH:
         raise UnsupportedError(f"tile: {op.name} into a state or a result of the function")
     landing = Landing(result.buffer, rows=rows) if axis == 0 else Landing(result.buffer, columns=x.columns)
-    _push(builder, f"{name}.push", x, landing)
+    _push_to_all(builder, f"{name}.push", x, landing)
 
 
 @tile_rule(tg.ShardEmbeddingOp.name)
@@ -154,7 +167,7 @@ def _gathered(builder: GraphBuilder, view: View, rows: int) -> View:
     assert isinstance(view.buffer.owner, BufferOp)
     name, total = view.buffer.owner.sym_name.data, view.columns * builder.ranks
     gathered = builder.buffer(f"{name}.all", Space.SCRATCH, (rows, total), element_type_of(view))
-    _push(builder, f"{name}.push", view, Landing(gathered, columns=view.columns))
+    _push_to_all(builder, f"{name}.push", view, Landing(gathered, columns=view.columns))
     return View(gathered, 0, total)
 
 
@@ -182,22 +195,26 @@ def _columns_of_task(total: int, builder: GraphBuilder) -> int:
     return min(round_up(total, VECTOR), max(LEAST_COLUMNS, round_up(ceil(total / builder.target.num_sms), VECTOR)))
 
 
-def _push(builder: GraphBuilder, name: str, x: View, landing: Landing) -> GridOp:
-    assert isinstance(x.buffer.owner, BufferOp)
-    x.buffer.owner.counted = UnitAttr()
-    columns, rows = _columns_of_task(x.columns, builder), x.shape[0]
+def _push_to_all(builder: GraphBuilder, name: str, x: View, landing: Landing) -> GridOp:
+    columns = _columns_of_task(x.columns, builder)
     if landing.columns and x.columns % columns:  # a box past the end would reach into the columns of the next rank
         columns = x.columns
-    operands = [
-        GridOperand("x", x.buffer, x.whole(Access.READ, 1)),
-        GridOperand("y", landing.buffer, landing.box(rows, columns)),
-    ]
-    params = PushParams(columns, rows, x.columns, dtype_of(str(element_type_of(x))).bytes)
+    return _push(builder, name, x, columns, landing.buffer, landing.box(x.shape[0], columns))
+
+
+def _push(builder: GraphBuilder, name: str, x: View, columns: int, target: SSAValue, box: BoxAttr) -> GridOp:
+    """``columns`` of x a task, written to ``box`` of ``target``."""
+    assert isinstance(x.buffer.owner, BufferOp)
+    x.buffer.owner.counted = UnitAttr()
+    operands = [GridOperand("x", x.buffer, x.whole(Access.READ, 1)), GridOperand("y", target, box)]
+    params = PushParams(columns, x.shape[0], x.columns, dtype_of(str(element_type_of(x))).bytes)
     return builder.grid(name, Push(), params, (ceil(x.columns / columns),), operands)
 
 
 def _sum(builder: GraphBuilder, name: str, slots: View, residual: SSAValue | None, result: SSAValue) -> GridOp:
     y = builder.result(result, f"{name}.out")
+    if y.axes and len(y.shape) == 2:  # a result of the function
+        y = View(y.buffer, 0, y.shape[1])
     if not isinstance(y.buffer.owner, BufferOp) or slots.columns != y.columns:
         raise PlanError(f"tile: the sum of {slots.columns} columns has memory of {y.columns}")
     if y.buffer.owner.space.data is Space.SCRATCH:

@@ -11,19 +11,22 @@ import pytest
 import torch
 
 from mpk_ir.bench.accuracy import Accuracy, check
+from mpk_ir.bench.exported import agreement
 from mpk_ir.bench.reference import Decoder
 from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.codegen.program import Program
 from mpk_ir.compiler import compile_step
 from mpk_ir.core.errors import RankError
 from mpk_ir.core.ranks import ALONE, Parallel
-from mpk_ir.core.target import SIM
+from mpk_ir.core.target import SIM, TARGETS, Target
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.pytorch.backend import mpk
+from mpk_ir.pytorch.decoder import compile_decoder
 from mpk_ir.runtime.executor import GpuExecutor
 from tests.codegen.models import family_config
 from tests.gpu.test_general_kinds import CASES
+from tests.pytorch.hugging_face import tiny
 from tests.pytorch.test_module import Mixer
 
 from .gpu import COMPILER, EmulatedGpu, device_of, executor, install
@@ -47,13 +50,13 @@ def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
     return random_weights(config, "cpu", seed=1)
 
 
-def program_of(config: ModelConfig, batch: int, parallel: Parallel = ALONE) -> Program:
+def program_of(config: ModelConfig, batch: int, parallel: Parallel = ALONE, target: Target = SIM) -> Program:
     options = StepOptions(batch=batch, rows=max(8, batch), max_length=128, page_size=16)
-    return compile_step(config, SIM, options, parallel=parallel).program
+    return compile_step(config, target, options, parallel=parallel).program
 
 
-def accuracy(config: ModelConfig, batch: int, steps: int, parallel: Parallel = ALONE) -> Accuracy:
-    weights, program = weights_of(config), program_of(config, batch, parallel)
+def accuracy(config: ModelConfig, batch: int, steps: int, parallel: Parallel = ALONE, target: Target = SIM) -> Accuracy:
+    weights, program = weights_of(config), program_of(config, batch, parallel, target)
     decoders = Decoder(config, {name: tensor.float() for name, tensor in weights.items()}), Decoder(config, weights)
     prompts = [[7 + request] * (1 + request % 5) for request in range(batch)]
     return check(Executable(program, executor(program, weights), None), decoders, prompts, steps)
@@ -75,6 +78,16 @@ def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int) 
     """Their products take a row in pieces, and again in each pass over their tiles: its squares count once."""
     config = replace(shape_config("tiny"), hidden_size=LONG[batch], intermediate_size=320, num_layers=1)
     require_exact(accuracy(config, batch, 2))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_splits_are_merged_row_by_row(gpu: EmulatedGpu, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """With SMs enough that every head's positions are split; prompts of several rows, then a row a request."""
+    wide = replace(SIM, num_sms=12)
+    monkeypatch.setitem(TARGETS, SIM.name, wide)
+    merges = {one.extent for one in program_of(RANKED, batch, target=wide).grids if one.kind == "attention_merge"}
+    assert merges == {(RANKED.num_heads, 1 if batch == 1 else 8)}
+    require_exact(accuracy(RANKED, batch, 6, target=wide))
 
 
 RANKED = replace(family_config("qwen3"), vocab_size=1000)
@@ -137,6 +150,18 @@ def test_general_kinds_compute_what_eager_computes(gpu: EmulatedGpu, dtype: torc
             )
     torch._dynamo.reset()
     gc.collect()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "ernie", pytest.param("gemma2", marks=pytest.mark.slow)])
+def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, family: str) -> None:
+    """GPT-2 looks up positions, a column of the rows of a step: a body must not take it for a whole buffer. Ernie turns
+    neighbours."""
+    model = tiny(family, torch.bfloat16)
+    subject = compile_decoder(model, SIM, StepOptions(2, 8, 48, 16), device_of(SIM.num_sms))
+    prompts = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]
+    found = agreement(model, prompts, subject.generate(prompts, 20).tokens)
+    assert found.wrong == 0
+    assert found.as_fp32 >= 0.9 * found.tokens
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:

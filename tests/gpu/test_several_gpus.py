@@ -54,6 +54,18 @@ def test_two_gpus_choose_the_best_tokens(strategy: str) -> None:
     assert wrong_tokens(list(PROMPT.encode()), tokens, (rounded.in_fp32(), rounded)) == []
 
 
+def test_multicast_works_or_says_what_is_missing() -> None:
+    """On GPUs behind a switch with multicast the tokens of one-shot pushes, bit by bit; on others an error."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "mpk_ir", "run"]
+    asked = ["--model", str(EXAMPLE), "--prompt", PROMPT, "--max-new-tokens", "48", "--json", "--overlap", "multicast"]
+    command = [sys.executable, *torchrun, *asked]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        assert "has no multicast memory" in done.stderr, done.stderr
+        pytest.skip("the GPUs have no multicast: the error says so")
+    assert json.loads(done.stdout)["tokens"] == run(2, "--overlap", "push")["tokens"]
+
+
 def test_runs_on_two_gpus_agree() -> None:
     assert len({str(run(2)["tokens"]) for _ in range(3)}) == 1
 

@@ -53,6 +53,9 @@ FAMILIES = {
     ),
     "smollm": Family("SmolLM3ForCausalLM", "SmolLM3Config"),
     "olmo2": Family("Olmo2ForCausalLM", "Olmo2Config"),
+    "ernie": Family("Ernie4_5ForCausalLM", "Ernie4_5Config"),
+    "helium": Family("HeliumForCausalLM", "HeliumConfig"),
+    "cohere": Family("CohereForCausalLM", "CohereConfig", {"tie_word_embeddings": False}),
     "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}),
 }
 

@@ -265,6 +265,17 @@ def test_values_aliases_and_strides_are_eagers(function: Callable[[Tensor], Any]
     assert shared_memory(gots) == shared_memory(wants), "whether results are views of each other"
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (2, 0, 4)])
+def test_inputs_without_elements_are_as_in_eager(shape: tuple[int, ...]) -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        return torch.exp(x) * 2, x.sum(), x.sum(1), torch.cat([x, x + 1]), x.mT @ x, x.new_ones(3) + 1
+
+    x = torch.randn(shape)
+    for found, expected in zip(torch.compile(function, backend="mpk")(x), function(x), strict=True):
+        torch.testing.assert_close(found, expected)
+        assert found.stride() == expected.stride()
+
+
 def test_gradients_are_left_to_pytorch() -> None:
     model = torch.nn.Linear(3, 2)
     with torch.enable_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -150,19 +149,6 @@ def test_the_environment_of_torchrun_is_read_whole(monkeypatch: pytest.MonkeyPat
         world_size()
 
 
-def test_torchrun_gives_the_tokens_of_one_rank() -> None:
-    asked = ["run", "--model", str(EXAMPLE), "--prompt", "One day, ", "--max-new-tokens", "12", "--target", "sim"]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29571", "-m"]
-    texts: list[Any] = []
-    for launcher in (["-m"], torchrun):
-        command = [sys.executable, *launcher, "mpk_ir", *asked, "--json"]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-        texts.append(json.loads(done.stdout))
-    assert texts[0]["tokens"] == texts[1]["tokens"]
-    assert "2 ranks" in texts[1]["device"]
-
-
 LOST = """
 import os, sys
 os.environ |= {"WORLD_SIZE": "2", "RANK": sys.argv[1], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29572"}
@@ -186,8 +172,8 @@ def test_a_process_that_dies_is_noticed() -> None:
     ]
     told = processes[0].communicate(timeout=60)[0]
     assert processes[1].wait(timeout=60) == 3
-    assert "rank 0 lost the others" in told
-    assert "Rank" in told or "rank 1" in told
+    assert "rank 0 lost" in told
+    assert "rank 1" in told or "peer" in told
 
 
 def test_weights_of_a_rank_are_its_pieces() -> None:

@@ -41,7 +41,7 @@ from mpk_ir.proof.ranks import spread
 from mpk_ir.runtime.interleaving import Interleaving, Lagging, Priorities, RandomOrder, RunAhead, StarvedSm
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
 from tests.sm.conftest import graph_of
-from tests.tg.graphs import FAMILIES, Arrays, Plan, random_state, random_weights, transformed
+from tests.tg.graphs import FAMILIES, LEAST_VOCABULARY, Arrays, Plan, random_state, random_weights, transformed
 
 STRATEGIES = ("push", "two-shot", "multicast", "off")
 ORDERS: list[Callable[[int], Interleaving]] = [
@@ -56,15 +56,16 @@ STEPS = 3
 
 @st.composite
 def ranked_plans(draw: st.DrawFn) -> tuple[Plan, int]:
-    ranks = draw(st.sampled_from((1, 2, 4, 8)))
-    kv_heads = draw(st.sampled_from([heads for heads in (1, 2, 8) if heads % ranks == 0 or ranks % heads == 0]))
+    ranks = draw(st.integers(1, 8))
+    kv_heads = draw(st.sampled_from([heads for heads in range(1, 9) if heads % ranks == 0 or ranks % heads == 0]))
     plan = Plan(
         family=draw(st.sampled_from(FAMILIES)),
         layers=draw(st.integers(1, 2)),
         kv_heads=kv_heads,
         group=max(1, ranks // kv_heads) * draw(st.integers(1, 2)),
         head_dim=16,
-        inner=64,
+        inner=ranks * draw(st.sampled_from((8, 16, 64))),
+        vocabulary=ranks * (-(-LEAST_VOCABULARY // ranks) + draw(st.integers(0, 3))),
         hidden=draw(st.sampled_from((24, 128))),
         biases=draw(st.booleans()),
         tied=draw(st.booleans()),
@@ -232,7 +233,7 @@ def step_too_far(graph: GraphOp) -> None:
     box = grid.boxes.data[operand]
     row, column = box.offset.data.results
     offset = AffineMap(box.offset.data.num_dims, 1, (row * 2, column))
-    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=ALL_RANKS))
+    set_box(grid, operand, BoxAttr.of(box.mode, offset, ints(box.sizes), to=box.to))
 
 
 def sum_first(graph: GraphOp) -> None:
@@ -261,11 +262,11 @@ DAMAGES: dict[Callable[[GraphOp], None], str] = {
 }
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(("ranks", "strategy"), [(2, "push"), (4, "push"), (4, "multicast")])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
-def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int) -> None:
+def test_a_damaged_plan_is_rejected(damage: Callable[[GraphOp], None], ranks: int, strategy: str) -> None:
     with pytest.raises(Rejection) as caught:
-        check(plan_of(damaged(damage, ranks, "push")))
+        check(plan_of(damaged(damage, ranks, strategy)))
     expected = {DAMAGES[damage], "race"} if damage is push_to_one else {DAMAGES[damage]}
     assert caught.value.rule in expected, str(caught.value)
 

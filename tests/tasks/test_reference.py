@@ -19,6 +19,7 @@ from mpk_ir.tasks.advance import Advance, AdvanceParams
 from mpk_ir.tasks.argmax import Argmax, ArgmaxParams
 from mpk_ir.tasks.attention import Attention, AttentionParams, split_range
 from mpk_ir.tasks.attention_merge import AttentionMerge, AttentionMergeParams
+from mpk_ir.tasks.block_rows import BlockRows
 from mpk_ir.tasks.elementwise import BINARY, FUNCTIONS, Elementwise, ElementwiseParams
 from mpk_ir.tasks.embedding import Embedding, EmbeddingParams
 from mpk_ir.tasks.expert_sum import ExpertSum, ExpertSumParams
@@ -27,18 +28,22 @@ from mpk_ir.tasks.grouped_linear import GroupedLinear, GroupedLinearParams, item
 from mpk_ir.tasks.index_copy import IndexCopy
 from mpk_ir.tasks.join import Join, JoinParams
 from mpk_ir.tasks.kv_append import KvAppend, KvAppendParams
+from mpk_ir.tasks.last_rows import LastRows
 from mpk_ir.tasks.linear import Linear, LinearParams
 from mpk_ir.tasks.map import Map
 from mpk_ir.tasks.matmul import Matmul
 from mpk_ir.tasks.normalize import Normalize
+from mpk_ir.tasks.prompt_attention import PromptAttention
 from mpk_ir.tasks.push import Push, PushParams
 from mpk_ir.tasks.rank_sum import RankSum, RankSumParams
 from mpk_ir.tasks.reduce import Reduce
 from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
 from mpk_ir.tasks.rope import Rope, RopeParams
+from mpk_ir.tasks.rope_append import RopeAppend
 from mpk_ir.tasks.select import Select, SelectParams
 from mpk_ir.tasks.shard_embedding import ShardEmbedding, ShardEmbeddingParams
 from mpk_ir.tasks.top_k_gate import TopKGate, TopKGateParams
+from mpk_ir.tasks.wide_linear import WideLinear
 
 Array = np.ndarray[Any, Any]
 SEEDS = st.integers(0, 2**32)
@@ -69,7 +74,8 @@ def test_every_kind_is_tested_here() -> None:
     tested += (Join, KvAppend, Linear, Push, RankSum, RmsNorm, Rope, Select, ShardEmbedding)
     tested += (TopKGate, GroupedLinear, ExpertSum)
     general = (Map, Reduce, Normalize, Matmul, Gather, IndexCopy)  # in test_general_kinds.py
-    assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general}
+    prompts = (WideLinear, BlockRows, RopeAppend, PromptAttention, LastRows)  # in test_prompt_kinds.py
+    assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general, *prompts}
 
 
 @given(SEEDS, st.integers(0, 2))
@@ -160,13 +166,17 @@ def rotated(x: Array, position: int, inv_freq: Array, scaling: float = 1.0) -> A
     return np.concatenate([turned.real, turned.imag], axis=-1)
 
 
-@given(SEEDS, st.lists(st.integers(0, 500), min_size=2, max_size=2), st.sampled_from((1.0, 0.5)))
-def test_rope(seed: int, positions: list[int], scaling: float) -> None:
+@given(SEEDS, st.lists(st.integers(0, 500), min_size=2, max_size=2), st.sampled_from((1.0, 0.5)), st.booleans())
+def test_rope(seed: int, positions: list[int], scaling: float, interleaved: bool) -> None:
     x, y, inv_freq = normal(seed, 2, 24), np.zeros((2, 24), np.float32), np.array([1.0, 0.1, 0.01, 0.001], np.float32)
     rows = np.array([(0, 0, position, 0) for position in positions], np.int32)
-    Rope().reference(RopeParams(3, 8, 2, scaling), {"x": x, "rows": rows, "inv_freq": inv_freq, "y": y}, (0,))
+    params = RopeParams(3, 8, 2, scaling, interleaved)
+    Rope().reference(params, {"x": x, "rows": rows, "inv_freq": inv_freq, "y": y}, (0,))
+    halves = np.arange(8).reshape(4, 2).T.ravel() if interleaved else np.arange(8)  # where they stand
     for row, position in enumerate(positions):
-        expected = rotated(x[row].reshape(3, 8), position, inv_freq, scaling).ravel()
+        expected = np.empty((3, 8))
+        expected[:, halves] = rotated(x[row].reshape(3, 8)[:, halves], position, inv_freq, scaling)
+        expected = expected.ravel()
         np.testing.assert_allclose(y[row], expected, atol=2e-4)  # the angle is rounded to float32
 
 
@@ -281,7 +291,7 @@ def test_attention_in_splits_and_merged(
         parts = {"partial": out, "max_sum": views["max_sum"][1 : 1 + count], "out": merged}
         for head in range(GROUP):
             own = parts | {"out": merged[:, head * DIM : (head + 1) * DIM]}
-            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head,))
+            AttentionMerge().reference(AttentionMergeParams(GROUP, DIM, splits, count), own, (head, 0))
         out = merged
     np.testing.assert_allclose(out, expected, rtol=2e-4, atol=2e-4)
 

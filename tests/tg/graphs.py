@@ -19,6 +19,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 FAMILIES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
+LEAST_VOCABULARY = 40
+"""Tokens of random histories are below it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A model and a step, small."""
@@ -30,6 +34,7 @@ class Plan:
     head_dim: int = 8
     inner: int = 16
     hidden: int = 24
+    vocabulary: int = LEAST_VOCABULARY
     biases: bool = False
     tied: bool = True
     batch: int = 2
@@ -40,7 +45,7 @@ class Plan:
         values: dict[str, Any] = {
             "architectures": [self.family],
             "dtype": self.dtype,
-            "vocab_size": 40,
+            "vocab_size": self.vocabulary,
             "hidden_size": self.hidden,
             "intermediate_size": self.inner,
             "num_hidden_layers": self.layers,
@@ -88,7 +93,7 @@ def random_state(module: ModuleOp, seed: int = 0) -> Arrays:
             array[:] = generator.normal(size=array.shape)
     pages = state["page_table"]
     pages[:] = generator.permutation(pages.size).reshape(pages.shape)
-    state["history"][:] = generator.integers(0, 40, state["history"].shape)
+    state["history"][:] = generator.integers(0, LEAST_VOCABULARY, state["history"].shape)
     for request, row in enumerate(state["requests"]):
         row[[RequestColumn.PROMPT_LENGTH, RequestColumn.KNOWN]] = 3 + 2 * request
         row[RequestColumn.STOP_LENGTH] = 6 + 2 * request

@@ -57,6 +57,22 @@ class Decomposed:
         scale = self.emit(tg.RsqrtOp(self.both(tg.AddOp, kept, self.number(1e-5))))
         return self.both(tg.MulOp, weight, self.narrow(self.both(tg.MulOp, wide, scale)))
 
+    def layer_norm(self, x: SSAValue, weight: SSAValue, bias: SSAValue | None) -> SSAValue:
+        """The difference from the mean is computed twice, as PyTorch does."""
+        wide, shape = self.wide(x), tg.shape_of(x)
+
+        def mean(of: SSAValue) -> SSAValue:
+            return self.emit(tg.ReshapeOp(self.emit(tg.ReduceOp(tg.Reduction.MEAN, of, len(shape) - 1)), kept))
+
+        kept = (*shape[:-1], 1)
+        middle = mean(wide)
+        centred, again = (self.emit(tg.SubOp(wide, middle)) for _ in range(2))
+        scale = self.emit(
+            tg.RsqrtOp(self.both(tg.AddOp, mean(self.both(tg.MulOp, centred, centred)), self.number(1e-5)))
+        )
+        normed = self.both(tg.MulOp, weight, self.narrow(self.both(tg.MulOp, again, scale)))
+        return normed if bias is None else self.both(tg.AddOp, normed, bias)
+
     def silu(self, x: SSAValue) -> SSAValue:
         wide = self.wide(x)
         return self.narrow(self.both(tg.MulOp, wide, self.emit(tg.SigmoidOp(wide))))
@@ -113,6 +129,30 @@ def test_it_is_found_in_any_order_and_means_the_same(
     assert [name for name in names if name in ("tg.rms_norm", "tg.silu_mul", "tg.gelu_mul")] == wanted
     assert not {"tg.rsqrt", "tg.sigmoid", "tg.tanh", "tg.reduce"} & set(names)
     assert explanations(module) == []
+    np.testing.assert_allclose(evaluate(module, inputs(shape), {}, {})[0], before, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from((1, 2, 3)), min_size=1, max_size=2).map(lambda lead: (*lead, 8)),
+    st.sampled_from((f32, bf16)),
+    st.booleans(),
+    st.lists(st.booleans(), min_size=16, max_size=16),
+)
+def test_a_layer_norm_is_found_with_and_without_bias(
+    shape: tuple[int, ...], element: Attribute, biased: bool, order: list[bool]
+) -> None:
+    d = Decomposed(shape, element, order)
+    x, _, weight = d.block.args
+    module = d.module(d.layer_norm(x, weight, weight if biased else None))
+    module.verify()
+    before = evaluate(module, inputs(shape), {}, {})[0]
+    TgCanonicalize().apply(Context(), module)
+    TgRaise().apply(Context(), module)
+    module.verify()
+    names = [op.name for op in module.walk()]
+    assert names.count("tg.layer_norm") == 1
+    assert not {"tg.rsqrt", "tg.reduce", "tg.rms_norm", "tg.sub", "tg.add"} & set(names)
     np.testing.assert_allclose(evaluate(module, inputs(shape), {}, {})[0], before, rtol=1e-4, atol=1e-5)
 
 

@@ -23,10 +23,10 @@ from mpk_ir.passes.tg.fuse import TgFuse
 from mpk_ir.passes.tg.merge_linears import TgMergeLinears
 from mpk_ir.passes.tg.shard import TgShard
 from mpk_ir.passes.tile.tile import Tile
-from tests.tg.graphs import FAMILIES, Arrays, Plan, random_state, random_weights, transformed
+from tests.tg.graphs import FAMILIES, LEAST_VOCABULARY, Arrays, Plan, random_state, random_weights, transformed
 
 STEPS = 3
-RANKS = (1, 2, 4, 8)
+RANKS = tuple(range(1, 9))
 PIPELINES: dict[str, tuple[tuple[ModulePass, ...], tuple[ModulePass, ...]]] = {
     "alone": ((), ()),
     "before fusion": ((TgCanonicalize(),), (TgMergeLinears(), TgFuse(), TgCanonicalize())),
@@ -38,14 +38,15 @@ PIPELINES: dict[str, tuple[tuple[ModulePass, ...], tuple[ModulePass, ...]]] = {
 def sharded_plans(draw: st.DrawFn) -> tuple[Plan, int]:
     """A model and a number of ranks that splits its query heads, and its key heads or is split by them."""
     ranks = draw(st.sampled_from(RANKS))
-    kv_heads = draw(st.sampled_from([heads for heads in (1, 2, 4, 8) if heads % ranks == 0 or ranks % heads == 0]))
+    kv_heads = draw(st.sampled_from([heads for heads in range(1, 9) if heads % ranks == 0 or ranks % heads == 0]))
     plan = Plan(
         family=draw(st.sampled_from(FAMILIES)),
         layers=draw(st.integers(1, 2)),
         kv_heads=kv_heads,
         group=max(1, ranks // kv_heads) * draw(st.integers(1, 2)),
         head_dim=draw(st.sampled_from([2, 6])),
-        inner=draw(st.sampled_from([16, 24])),
+        inner=ranks * draw(st.sampled_from([2, 3, 8])),
+        vocabulary=ranks * (-(-LEAST_VOCABULARY // ranks) + draw(st.integers(0, 3))),
         biases=draw(st.booleans()),
         tied=draw(st.booleans()),
         batch=draw(st.integers(1, 2)),
@@ -99,9 +100,9 @@ def test_a_rank_reads_no_more_than_its_part(drawn: tuple[Plan, int]) -> None:
 MAKERS = ("linear", "biased", "silu", "norm", "residual", "product", "narrow")
 
 
-def build_graph(steps: list[tuple[str, int]]) -> tuple[ModuleOp, Arrays]:
-    """A function of [4, 16] that applies ``steps`` one after another, and its parameters."""
-    block = Block(arg_types=[tg.tensor((4, 16), f32)])
+def build_graph(steps: list[tuple[str, int]], unit: int) -> tuple[ModuleOp, Arrays]:
+    """A function of [4, 2 * ``unit``] that applies ``steps`` one after another, and its parameters."""
+    block = Block(arg_types=[tg.tensor((4, 2 * unit), f32)])
     generator = np.random.default_rng(0)
     params: Arrays = {}
     seen: list[SSAValue] = [block.args[0]]
@@ -121,9 +122,11 @@ def build_graph(steps: list[tuple[str, int]]) -> tuple[ModuleOp, Arrays]:
         alike = [value for value in seen if tg.shape_of(value)[1] == width]
         match maker:
             case "linear" | "narrow":
-                seen.append(emit(tg.LinearOp(x, param(8 if maker == "narrow" else 16 * (1 + choice % 2), width))))
+                seen.append(
+                    emit(tg.LinearOp(x, param(unit if maker == "narrow" else 2 * unit * (1 + choice % 2), width)))
+                )
             case "biased":
-                columns = 16 * (1 + choice % 2)
+                columns = 2 * unit * (1 + choice % 2)
                 seen.append(emit(tg.LinearOp(x, param(columns, width), param(columns))))
             case "silu":
                 seen.append(emit(tg.SiluOp(x)))
@@ -145,10 +148,11 @@ def build_graph(steps: list[tuple[str, int]]) -> tuple[ModuleOp, Arrays]:
     ranks=st.sampled_from(RANKS),
 )
 def test_a_sharded_graph_of_linears_computes_the_same(steps: list[tuple[str, int]], ranks: int) -> None:
-    before, params = build_graph(steps)
+    unit = 8 if 8 % ranks == 0 else 2 * ranks
+    before, params = build_graph(steps, unit)
     before.verify()
     after = transformed(before, TgShard(tp=ranks))
-    x = np.random.default_rng(1).normal(size=(4, 16)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(4, 2 * unit)).astype(np.float32)
     expected = evaluate(before, [x], params, {})
     results = evaluate_ranks(after, [x], params, [{} for _ in range(ranks)])
     for rank in results:
@@ -161,9 +165,10 @@ def test_a_sharded_graph_of_linears_computes_the_same(steps: list[tuple[str, int
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_scattered_sum_that_is_gathered_is_the_sum_on_every_rank(ranks: int, axis: int) -> None:
-    whole = np.random.default_rng(2).normal(size=(8 * ranks, 16)).astype(np.float32)
+    rows, columns = 2 * ranks, 4 * ranks
+    whole = np.random.default_rng(2).normal(size=(rows * ranks, columns)).astype(np.float32)
     block = Block()
-    x = tg.ParamOp("x", tg.tensor((8, 16), f32))
+    x = tg.ParamOp("x", tg.tensor((rows, columns), f32))
     x.shard([tg.ShardAttr.of(0, ranks)])  # another x on each rank
     scattered = tg.ReduceScatterOp(x.result, axis, ranks)
     gathered = tg.AllGatherOp(scattered.result, axis, ranks)
@@ -173,7 +178,7 @@ def test_a_scattered_sum_that_is_gathered_is_the_sum_on_every_rank(ranks: int, a
     function.attributes[tg.RANKS] = IntegerAttr(ranks, i64)
     module = ModuleOp([function])
     module.verify()
-    expected = whole.reshape(ranks, 8, 16).sum(axis=0)
+    expected = whole.reshape(ranks, rows, columns).sum(axis=0)
     for results in evaluate_ranks(module, (), {"x": whole}, [{} for _ in range(ranks)]):
         assert results[0].tobytes() == results[1].tobytes()
         np.testing.assert_allclose(results[1], expected, rtol=1e-5, atol=1e-5)
@@ -195,7 +200,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
         "heads of tg.linear 'k' .*k_proj.*: found 3",
     ),
     "columns": ({"kv_heads": 4, "group": 2, "inner": 12}, 8, "columns of tg.linear 'gate' .*: found 12"),
-    "vocabulary": ({"kv_heads": 3, "group": 1}, 3, "rows of the embedding @model.embed_tokens.weight: found 40"),
+    "vocabulary": (
+        {"kv_heads": 3, "group": 1, "inner": 24},
+        3,
+        "rows of the embedding @model.embed_tokens.weight: found 40",
+    ),
 }
 
 

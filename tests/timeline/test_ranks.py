@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_viewers_name_ranks(trace: Trace, tmp_path: Path) -> None:
     trace.save(tmp_path / "t.npz")
     again = Analysis(Trace.load(tmp_path / "t.npz"))
     assert again.trace.facts == trace.facts
-    write_perfetto(again, tmp_path / "p.json")
+    write_perfetto([again], tmp_path / "p.json")
     events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
     tracks = {(e["pid"], e["args"]["name"]) for e in events if e["name"] == "thread_name"}
     assert tracks == {(r, f"rank {r} SM {s}") for r in range(RANKS) for s in range(33)}
@@ -70,6 +71,22 @@ def test_viewers_name_ranks(trace: Trace, tmp_path: Path) -> None:
     assert all(e["tid"] // 33 == e["pid"] for e in slices)
     write_page([again], tmp_path / "page.html")
     assert '"rank 3 SM 32"' in (tmp_path / "page.html").read_text()
+
+
+def test_overlap_on_and_off_stand_in_one_trace(tmp_path: Path) -> None:
+    """A group of tracks for each rank of each; without overlap the ranks wait, which is drawn."""
+    analyses = [Analysis(predict(ranked_program(2, "h200", 2, one), LOAD, f"overlap {one}")) for one in ("push", "off")]
+    joined = [replace(one.trace, facts=replace(one.trace.facts, ranks=2)) for one in analyses]
+    write_perfetto([Analysis(one) for one in joined], tmp_path / "p.json")
+    events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
+    named = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    assert [named[pid].split(" on ")[0] for pid in range(4)] == [
+        f"rank {rank}: overlap {one}" for one in ("push", "off") for rank in range(2)
+    ]
+    waits = [sum(e["dur"] for e in events if e["name"] == "wait" and e["pid"] // 2 == which) for which in range(2)]
+    assert waits[0] < waits[1]
+    arrows = [(e["id"], e["ph"]) for e in events if e["ph"] in "sf"]
+    assert len(set(arrows)) == len(arrows)
 
 
 def test_a_hole_is_told_with_its_rank() -> None:

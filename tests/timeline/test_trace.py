@@ -119,7 +119,7 @@ def test_exposed_waits_name_what_they_wait_for(trace: Trace) -> None:
 
 def test_perfetto_gets_a_track_for_each_sm_and_arrows_in_pairs(trace: Trace, tmp_path: Path) -> None:
     analysis = Analysis(trace)
-    write_perfetto(analysis, tmp_path / "p.json")
+    write_perfetto([analysis], tmp_path / "p.json")
     events = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
     names = {event["tid"] for event in events if event.get("name") == "thread_name"}
     assert names == set(range(trace.num_sms))

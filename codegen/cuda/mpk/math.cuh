@@ -49,19 +49,23 @@ struct Rotation {
   }
 };
 
-// One head of `kDim` values, element i and i + kDim / 2 in the same lane: root-mean-square norm, then rotation.
-template <int kDim>
+// One head of `kDim` values, element i and i + kDim / 2 in the same lane, or interleaved 2 * i and 2 * i + 1:
+// root-mean-square norm, then rotation.
+template <int kDim, bool kInterleaved = false>
 struct HeadPairs {
   static constexpr int kHalf = kDim / 2;
   static constexpr int kPerLane = ceil_div(kHalf, 32);
   float low[kPerLane], high[kPerLane];
 
+  static __device__ __forceinline__ int first(int i) { return kInterleaved ? 2 * i : i; }
+  static __device__ __forceinline__ int second(int i) { return kInterleaved ? 2 * i + 1 : i + kHalf; }
+
   __device__ __forceinline__ void load(const bf16* x, int lane) {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
       const int i = lane + 32 * j;
-      low[j] = i < kHalf ? to_float(x[i]) : 0.0f;
-      high[j] = i < kHalf ? to_float(x[i + kHalf]) : 0.0f;
+      low[j] = i < kHalf ? to_float(x[first(i)]) : 0.0f;
+      high[j] = i < kHalf ? to_float(x[second(i)]) : 0.0f;
     }
   }
 
@@ -74,8 +78,8 @@ struct HeadPairs {
     for (int j = 0; j < kPerLane; ++j) {
       const int i = lane + 32 * j;
       if (i >= kHalf) continue;
-      low[j] *= scale * to_float(weight[i]);
-      high[j] *= scale * to_float(weight[i + kHalf]);
+      low[j] *= scale * to_float(weight[first(i)]);
+      high[j] *= scale * to_float(weight[second(i)]);
     }
   }
 
@@ -94,8 +98,8 @@ struct HeadPairs {
     for (int j = 0; j < kPerLane; ++j) {
       const int i = lane + 32 * j;
       if (i >= kHalf) continue;
-      y[i] = from_float<T>(low[j] * factor);
-      y[i + kHalf] = from_float<T>(high[j] * factor);
+      y[first(i)] = from_float<T>(low[j] * factor);
+      y[second(i)] = from_float<T>(high[j] * factor);
     }
   }
 };

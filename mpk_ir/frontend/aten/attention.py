@@ -39,11 +39,12 @@ class AttentionForm:
 
 @dataclass(frozen=True)
 class RopeForm:
-    """``x`` turned by positions times ``inv_freq``; cosine and sine times ``scaling``."""
+    """``x`` turned by positions times ``inv_freq``, cosine and sine times ``scaling``; all as in `tg.rope`."""
 
     x: SSAValue
     inv_freq: SSAValue
     scaling: float
+    interleaved: bool
 
 
 def attention_form(value: SSAValue) -> AttentionForm:
@@ -188,7 +189,7 @@ def _cache(value: SSAValue) -> tuple[tg.IndexCopyOp, float]:
 
 
 def rope_form(op: tg.AddOp) -> RopeForm:
-    """x * cos + rotate_half(x) * sin. Raises NotRecognized."""
+    """x * cos + turned(x) * sin, where halves are turned against each other, or neighbours. Raises NotRecognized."""
     for plain, turned in either_order(op):
         first, second = made_by(plain, tg.MulOp), made_by(turned, tg.MulOp)
         if first is None or second is None:
@@ -196,8 +197,10 @@ def rope_form(op: tg.AddOp) -> RopeForm:
         for x, cosine in either_order(first):
             for rotated, sine in either_order(second):
                 if _is_rotated_half(rotated, x):
-                    return _rope(op, x, cosine, sine)
-    raise NotRecognized(op, "expected a rotary embedding of two halves (of the whole head)")
+                    return _rope(op, x, cosine, sine, interleaved=False)
+                if _are_rotated_pairs(rotated, x):
+                    return _rope(op, x, cosine, sine, interleaved=True)
+    raise NotRecognized(op, "expected a rotary embedding of two halves or of pairs (of the whole head)")
 
 
 def _is_rotated_half(value: SSAValue, x: SSAValue) -> bool:
@@ -214,33 +217,93 @@ def _is_rotated_half(value: SSAValue, x: SSAValue) -> bool:
     return (low.box[0][-1], high.box[0][-1], low.box[1][-1]) == (0, half, half)
 
 
-def _rope(op: tg.AddOp, x: SSAValue, cosine: SSAValue, sine: SSAValue) -> RopeForm:
-    (cos_value, scaling), (sin_value, sin_scaling) = _turn(cosine), _turn(sine)
-    cos, sin = made_by(cos_value, tg.CosOp), made_by(sin_value, tg.SinOp)
-    if cos is None or sin is None or scaling != sin_scaling or cos.x is not sin.x:
+def _are_rotated_pairs(value: SSAValue, x: SSAValue) -> bool:
+    """Whether ``value`` is of each two neighbours of x the second negated, then the first; casts anywhere."""
+    joined = made_by(unshaped(value), tg.ConcatOp)
+    if joined is None or len(joined.parts) != 2 or joined.axis.value.data != len(tg.shape_of(joined.result)) - 1:
+        return False
+    negated = made_by(unshaped(joined.parts[0]), tg.NegOp)
+    return negated is not None and _neighbour(negated.x, x) == 1 and _neighbour(joined.parts[1], x) == 0
+
+
+def _neighbour(value: SSAValue, x: SSAValue) -> int | None:
+    """Which of each two neighbours of ``x`` make up ``value``; None if it is something else."""
+    column = made_by(unshaped(value), tg.SliceOp)
+    if column is None or unshaped(column.x) is not unshaped(x):
+        return None
+    (*zeros, number), shape = column.box[0], tg.shape_of(column.x)
+    pairs = (*tg.shape_of(x)[:-1], tg.shape_of(x)[-1] // 2, 2)
+    return number if shape == pairs and column.box[1] == (*pairs[:-1], 1) and not any(zeros) else None
+
+
+def _rope(op: tg.AddOp, x: SSAValue, cosine: SSAValue, sine: SSAValue, *, interleaved: bool) -> RopeForm:
+    cos_turn, sin_turn = _Turn.of(cosine), _Turn.of(sine)
+    cos, sin = made_by(cos_turn.value, tg.CosOp), made_by(sin_turn.value, tg.SinOp)
+    if cos is None or sin is None or cos_turn.factor != sin_turn.factor or cos.x is not sin.x:
         raise NotRecognized(op, "expected cosine and sine of the same angles")
-    angles = made_by(unshaped(cos.x), tg.ConcatOp)
-    if angles is None or len(angles.parts) != 2 or angles.parts[0] is not angles.parts[1]:
-        raise NotRecognized(op, "expected the angles twice, one for each half")
-    product = made_by(unshaped(angles.parts[0]), tg.MulOp)
+    angles = _angles_of_pairs(op, cos.x, cos_turn, sin_turn) if interleaved else _angles_of_halves(op, cos.x, cos_turn)
+    product = made_by(unshaped(angles), tg.MulOp)
     if product is None:
-        product = made_by(unshaped(_untransposed(angles.parts[0])), tg.MulOp)
+        product = made_by(unshaped(_untransposed(angles)), tg.MulOp)
     for position, frequency in either_order(product) if product is not None else ():
         whole = unshaped(position)
         if isinstance(whole.owner, tg.CastOp) and is_own_position(whole.owner.x):
-            return RopeForm(x, frequency, scaling)
+            return RopeForm(x, frequency, cos_turn.factor, interleaved)
     raise NotRecognized(op, "expected angles of position times frequency")
 
 
-def _turn(value: SSAValue) -> tuple[SSAValue, float]:
-    """Cosine or sine under its scaling and shape."""
-    factor = 1.0
-    while True:
-        value, more = scaled(value)
-        factor *= more
-        if not isinstance(value.owner, tg.ReshapeOp | tg.BroadcastOp):
-            return value, factor
-        value = value.owner.x
+def _angles_of_halves(op: tg.AddOp, angles: SSAValue, turn: _Turn) -> SSAValue:
+    """The angles of one half."""
+    both = made_by(unshaped(angles), tg.ConcatOp)
+    if both is None or len(both.parts) != 2 or both.parts[0] is not both.parts[1] or turn.cut or turn.doubled:
+        raise NotRecognized(op, "expected the angles twice, one for each half")
+    return both.parts[0]
+
+
+def _angles_of_pairs(op: tg.AddOp, angles: SSAValue, cosine: _Turn, sine: _Turn) -> SSAValue:
+    """The angles of one of each two neighbours: their cosines are doubled, of the first half if there are two, or they
+    are."""
+    inner = _Turn.of(angles)
+    both = made_by(inner.value, tg.ConcatOp)
+    twice = both is not None and len(both.parts) == 2 and both.parts[0] is both.parts[1]
+    doubled = [cosine.doubled or inner.doubled, sine.doubled or inner.doubled]
+    if not all(doubled) or inner.factor != 1.0 or [cosine.cut, sine.cut] != [twice, twice] or inner.cut:
+        raise NotRecognized(op, "expected each angle twice, one for each of two neighbours")
+    return both.parts[0] if both is not None else inner.value
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """``value`` times ``factor``, reshaped; ``doubled``: each element of the last dimension comes twice in a row;
+    ``cut``: of the last dimension the first half."""
+
+    value: SSAValue
+    factor: float = 1.0
+    doubled: bool = False
+    cut: bool = False
+
+    @staticmethod
+    def of(value: SSAValue) -> _Turn:
+        """What ``value`` is."""
+        factor, doubled, cut = 1.0, False, False
+        while True:
+            value, more = scaled(uncast(value))
+            factor *= more
+            match value.owner:
+                case tg.ReshapeOp() as op:
+                    value = op.x
+                case tg.BroadcastOp() as op:
+                    doubled |= tg.shape_of(op.x)[-1] == 1 and tg.shape_of(op.result)[-1] == 2
+                    value = op.x
+                case tg.SliceOp() as op if not any(op.box[0]) and not cut and _is_first_half(op):
+                    cut, value = True, op.x
+                case _:
+                    return _Turn(value, factor, doubled, cut)
+
+
+def _is_first_half(op: tg.SliceOp) -> bool:
+    *lead, last = tg.shape_of(op.x)
+    return op.box[1] == (*lead, last // 2)
 
 
 def _untransposed(value: SSAValue) -> SSAValue:

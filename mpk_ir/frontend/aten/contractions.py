@@ -22,6 +22,13 @@ def mm(e: Emitter, node: Node, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     weight = _linear_weight(rhs)
     if weight is not None:
         return e.emit(tg.LinearOp(lhs, weight))
+    return _product(e, lhs, rhs)
+
+
+def _product(e: Emitter, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    """[..., M, K] by [..., K, N]. Sums of one product, as of positions by frequencies, are products of elements."""
+    if tg.shape_of(lhs)[-1] == 1:
+        return e.binary(tg.MulOp, lhs, rhs, tg.element_of(lhs))
     return e.emit(tg.MatmulOp(lhs, rhs))
 
 
@@ -51,7 +58,7 @@ def addmm(e: Emitter, node: Node, bias: SSAValue, lhs: SSAValue, rhs: SSAValue, 
 @aten_rule("bmm.default")
 def bmm(e: Emitter, node: Node, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     """[B, M, K] by [B, K, N]."""
-    return e.emit(tg.MatmulOp(lhs, rhs))
+    return _product(e, lhs, rhs)
 
 
 @aten_rule("baddbmm.default")
@@ -59,7 +66,7 @@ def baddbmm(e: Emitter, node: Node, x: SSAValue, lhs: SSAValue, rhs: SSAValue, *
     """Beta * x + alpha * product."""
     beta, alpha = factors.get("beta", 1), factors.get("alpha", 1)
     element = result_element(node)
-    product = e.emit(tg.MatmulOp(lhs, rhs))
+    product = _product(e, lhs, rhs)
     scaled = product if alpha == 1 else e.binary(tg.MulOp, product, alpha, element)
     if beta == 0:
         return scaled

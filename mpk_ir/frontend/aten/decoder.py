@@ -24,6 +24,7 @@ from ...dialects.locations import location_of
 from ...passes.tg.matching import made_by, unshaped
 from ..step import StepOptions
 from .attention import AttentionForm, NotRecognized, attention_form, rope_form, soft_capped
+from .formula import formula
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +53,9 @@ def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions, windo
     try:
         return raiser.run()
     except NotRecognized as error:
+        found = f"; found {formula(error.op)}" if error.op is not None else ""
         raise UnsupportedError(
-            f"not raised to a decoder step: {error.why}",
+            f"not raised to a decoder step: {error.why}{found}",
             where=location_of(error.op) if error.op is not None else None,
             advice="mpk_ir.compile(model, example_inputs) runs the graph as it is",
         ) from error
@@ -252,10 +254,9 @@ class _Raiser:
                 return self._emit(tg.RmsNormOp(self.heads(op.x), self._vector(op.weight), op.eps.value.data), "normed")
             case tg.AddOp():
                 form = rope_form(op)
-                return self._emit(
-                    tg.RopeOp(self.heads(form.x), self.states["rows"], self._frequency(form.inv_freq), form.scaling),
-                    "rope",
-                )
+                heads, frequency = self.heads(form.x), self._frequency(form.inv_freq)
+                rope = tg.RopeOp(heads, self.states["rows"], frequency, form.scaling, form.interleaved)
+                return self._emit(rope, "rope")
             case _:
                 raise NotRecognized(_operation(op), "queries or keys by an op that is no rope")
 

@@ -96,6 +96,9 @@ def slice_(e: Emitter, node: Node, x: SSAValue, dim: int = 0, *ends: int | None)
     count = -(-(stop - begin) // step)
     if count == 1:
         return box(e, x, dim, begin, 1)
+    if shape[dim] % step == 0:
+        grouped = e.reshape(x, [*shape[:dim], shape[dim] // step, step, *shape[dim + 1 :]])
+        return e.reshape(box(e, box(e, grouped, dim, begin // step, count), dim + 1, begin % step, 1), shape_of(node))
     if begin + count * step <= shape[dim]:
         whole = box(e, x, dim, begin, count * step)
         grouped = e.reshape(whole, [*shape[:dim], count, step, *shape[dim + 1 :]])

@@ -8,9 +8,8 @@ func.func @step(%x: tensor<8x64xf16>) -> tensor<8x64xf16> {
 
 // -----
 
-func.func @step(%x: tensor<8x6x8xbf16>, %rows: tensor<8x4xi32>) -> tensor<8x6x8xbf16> {
-  %f = tg.param @f : tensor<4xf32>
-  // expected-error@+1 {{tile: rope with interleaved pairs has no task kind}}
-  %y = tg.rope %x, %rows, %f {interleaved} : (tensor<8x6x8xbf16>, tensor<8x4xi32>, tensor<4xf32>) -> tensor<8x6x8xbf16>
-  func.return %y : tensor<8x6x8xbf16>
+func.func @step(%x: tensor<8x64xbf16>) -> tensor<4x64xbf16> attributes {tg.ranks = 2 : i64} {
+  // expected-error@+1 {{tile: tg.reduce_scatter along dimension 0, expected 1}}
+  %y = tg.reduce_scatter %x {axis = 0 : i64, ranks = 2 : i64} : (tensor<8x64xbf16>) -> tensor<4x64xbf16>
+  func.return %y : tensor<4x64xbf16>
 }

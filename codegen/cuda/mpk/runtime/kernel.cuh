@@ -8,8 +8,7 @@ namespace mpk {
 
 // A step is over for this block when the loader, too, has read what it reads of the step's state.
 __device__ __forceinline__ void wait_for_loader(const Context& context) {
-  const volatile int* steps_loaded = &block_shared().steps_loaded;
-  while (*steps_loaded <= context.step) {
+  while (atomicAdd(&block_shared().steps_loaded, 0) <= context.step) {
   }
 }
 
@@ -136,13 +135,13 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
       __syncwarp();
       bool goes_on = true;
       jitter(Moment::kBeforeLoad, loader.task_number, step);
-      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
+      if (kLoaderLanes > 1 || elect_one()) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
-        if (lane < kLoaderLanes) loader.drain();
+        if (kLoaderLanes > 1 || elect_one()) loader.drain();
         return;
       }
     }
-    if (lane == 0) *static_cast<volatile int*>(&shared.steps_loaded) = step + 1;
+    if (lane == 0) atomicAdd(&shared.steps_loaded, 1);
   }
 }
 
@@ -204,6 +203,7 @@ __device__ __forceinline__ void initialize(const Launch& launch) {
   }
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
+  shared.fetchable = 0;
   shared.aborted = 0;
   shared.failure = {};
   shared.roles_ended = 0;

@@ -20,10 +20,10 @@ struct AttentionMerge {
   };
 
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
-    const int rows = context.rows_from(0, kRows);
+    const int first = task.index[1] * kRows, rows = context.rows_from(first, kRows);
     context.wait(task);
     const int pair = context.thread % round_up(kPairs, 32);
-    for (int row = 0; row < context.touched_rows_from(0, kRows); ++row) {
+    for (int row = 0; row < context.touched_rows_from(first, kRows); ++row) {
       unsigned merged = 0;
       if (row < rows) merged = merge(context, task, row, pair, context.thread / round_up(kPairs, 32));
       const size_t offset = static_cast<size_t>(row) * task.row_stride[kOut] / 2 + pair;

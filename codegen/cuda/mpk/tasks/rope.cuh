@@ -6,7 +6,7 @@
 
 namespace mpk {
 
-template <int kHeads, int kHeadDim, int kRows>
+template <int kHeads, int kHeadDim, int kRows, bool kInterleaved>
 struct Rope {
   enum Operand { kX, kRowState, kInvFreq, kRowCount, kY };
 
@@ -17,7 +17,7 @@ struct Rope {
     for (int i = context.warp(); i < rows * kHeads; i += kConsumerWarps) {
       const int row = i / kHeads, first = i % kHeads * kHeadDim;
       const int position = operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kPosition];
-      HeadPairs<kHeadDim> head;
+      HeadPairs<kHeadDim, kInterleaved> head;
       head.load(operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first, context.lane());
       Rotation<kHeadDim> rotation;
       rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, context.lane());

@@ -6,7 +6,7 @@
 
 namespace mpk {
 
-template <int kColumns, int kRows, int kStride, bool kPacked, int kTokens>
+template <int kColumns, int kRows, bool kPacked, int kTokens>
 struct ShardEmbedding {
   enum Operand { kTable, kIds, kFirst, kRowCount, kY };
 
@@ -19,7 +19,7 @@ struct ShardEmbedding {
       const int row = i / (kColumns / 8), column = i % (kColumns / 8) * 8;
       Vector16 values = {};
       if (row < rows) {
-        const int token = operand<const int>(task, kIds)[row * kStride + RowColumn::kToken] - first;
+        const int token = operand<const int>(task, kIds)[row * task.row_stride[kIds] + RowColumn::kToken] - first;
         const bool mine = token >= 0 && token < kTokens;
         const bf16* table = operand<const bf16>(task, kTable);
         if (mine) values = load_columns<kPacked>(table, token, column, task.row_stride[kTable]);
