@@ -214,6 +214,7 @@ def _hand_overs(sample: Sample, told: FloatArray, task_us: FloatArray) -> tuple[
     for grid in range(len(program.grids)):
         mine = np.flatnonzero(trace.grid == grid)
         alone = len(np.unique(trace.sm[mine])) == len(mine)
+        alone &= bool((program.event_polled[trace.waits[mine]] | (trace.waits[mine] < 0)).all())
         if (
             alone
             and streamed[mine].max() <= program.launch.ring_bytes

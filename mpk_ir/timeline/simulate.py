@@ -105,8 +105,9 @@ class _Machine:
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
         self.tail = asked.tail_us.tolist()
         # By counters, and by polled data: while memory is idle, and while it streams.
-        counted = target.handoff_idle_us, target.handoff_loaded_us
-        self.handoffs_us = counted, (self.costs.handoff_us, self.costs.handoff_loaded_us)
+        polled = self.costs.handoff_us, self.costs.handoff_loaded_us
+        counted = max(target.handoff_idle_us, polled[0]), max(target.handoff_loaded_us, polled[1])
+        self.handoffs_us = counted, polled
         self.signals = _rows(tasks["signal_event"], tasks["num_signals"])
         self.polled: list[bool] = program.event_polled.tolist()
         waits = _rows(tasks["wait_event"], tasks["num_waits"])

@@ -52,10 +52,13 @@ def samples() -> list[Sample]:
 def test_what_tasks_and_hand_offs_take_is_read_off(samples: list[Sample]) -> None:
     found = observed(samples)
     assert found["signal_us"] == pytest.approx(TRUE.signal_us, abs=0.001)
-    for name in ("handoff_us", "small_us", "stream_efficiency"):
-        assert found[name] == pytest.approx(getattr(TRUE, name), rel=0.1), name
-    a_tile = found["pass_us"] + found["tile_us"] + 32768 / found["weights_bytes_per_us"]
-    assert a_tile == pytest.approx(TRUE.pass_us + TRUE.tile_us + 32768 / TRUE.weights_bytes_per_us, rel=0.1)
+    assert found["stream_efficiency"] == pytest.approx(TRUE.stream_efficiency, rel=0.1)
+
+    def a_tile(costs: Costs) -> float:
+        """From the end of what a product of one tile of 1,024 columns waits for to its own."""
+        return costs.handoff_us + costs.pass_us + costs.tile_us + 32768 / costs.weights_bytes_per_us
+
+    assert a_tile(replace(Costs(), **found)) == pytest.approx(a_tile(TRUE), rel=0.1)
 
 
 def test_the_true_costs_have_no_error_and_a_fit_comes_close(
