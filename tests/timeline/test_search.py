@@ -75,7 +75,7 @@ def test_the_command_line_shows_what_was_tried(tmp_path: Path, capsys: pytest.Ca
     config.write_text(json.dumps(CONFIG))
     assert main(["report", str(config), "--search", "--json"]) == 0
     trials = json.loads(capsys.readouterr().out)["trials"]
-    assert {trial["decision"] for trial in trials} == {"tiles", "splits"}
+    assert {trial["decision"] for trial in trials} == {"merge_rows", "splits", "tiles"}
     assert main(["report", str(config), "--search"]) == 0
     assert "Tiles tried" in capsys.readouterr().out
     assert main(["compile", str(config), "--search", "--emit", "tg"]) == 0
