@@ -124,7 +124,8 @@ TASK = Struct(
 first element, 0 for an absent optional operand; ``signal_event``: one more than in the plan, the last task of an SM
 signals the end of the step too; ``polled``: bits of the operands in polled buffers; ``pushed``: bits of those written
 to the ranks whose bits are in ``push_to``, beside which `MULTICAST` may stand, where those of neighbouring ranks lie
-``rank_stride`` bytes apart. Operands are in the order of the task kind's declaration."""
+``rank_stride`` bytes apart. Operands are in the order of the task kind's declaration; behind the strides of a kind's
+operands stand its `TaskKind.record_numbers`."""
 
 ERROR = Struct(
     "Error",

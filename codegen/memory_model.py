@@ -14,9 +14,9 @@ _TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
 _EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
 _FREE = re.compile(
     r"parity = position\.phase \^ 1;\s*if \(!mbarrier_try_wait\(empty, parity\)\) \{(?s:.*)"
-    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return ring_stage\("
+    r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return true;"
 )
-_FILL = re.compile(r"\b(?:begin_stage|load_stage)\(")
+_FILL = re.compile(r"\b(?:begin_stage|claim_stage|load_stage)\(")
 SCOPES = ("gpu", "sys")
 """Of PTX: between the SMs of a rank, between ranks; a narrower one does not reach another SM."""
 _NEEDED = (
@@ -39,8 +39,10 @@ def check_ordering(headers: Mapping[str, str]) -> None:
     step of several ranks is signalled and awaited at scope sys, and polled data moves between ranks at that scope;
     within a rank it is stored and loaded at scope gpu. What was multicast has another address where it is read: a fence
     between addresses stands before a rank says that a step is over. What the loader copies of a state it copies behind
-    the acquire of the step before, and behind a fence between that and the copy engine. A stage of the ring is given
-    back by an arrival whose address needs what was loaded from the stage: another could overtake the loads.
+    the acquire of the step before, and behind a fence between that and the copy engine; operands that tasks of the step
+    write, behind a release of the consumers and its acquire, or behind the task's events, and such a fence. A stage of
+    the ring is given back by an arrival whose address needs what was loaded from the stage: another could overtake the
+    loads.
     """
     bodies = {name: dict(_functions(text)) for name, text in headers.items()}
     _check_atoms(list(_functions(headers.get("mpk/atoms.cuh", ""))))
@@ -76,6 +78,21 @@ def check_ordering(headers: Mapping[str, str]) -> None:
             "memory-model",
             "`wait_for_step` of the kernel does not put the end of the step, then a fence, before copies of a state",
         )
+    _check_fetch(runtime)
+
+
+def _check_fetch(runtime: Mapping[str, str]) -> None:
+    """The loader reads what tasks of the step write behind all that orders the task for which it does."""
+    fetch = runtime.get("begin_fetch", "")
+    waits = max(fetch.rfind("wait_for_consumers("), fetch.rfind("wait_event("))
+    ordered = "store_release_block(" in runtime.get("let_fetch", "")
+    ordered &= "load_acquire_block(" in runtime.get("wait_for_consumers", "")
+    if not ordered or min(fetch.find("wait_for_consumers("), fetch.find("wait_event(")) < 0:
+        raise Rejection("memory-model", "`begin_fetch` of the kernel does not wait for what orders the task's operands")
+    if "fence_proxy_async_global(" not in fetch[waits:]:
+        raise Rejection(
+            "memory-model", "`begin_fetch` of the kernel has no fence between its waits and the copy engine"
+        )
 
 
 def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) -> None:
@@ -96,9 +113,9 @@ def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) 
         early = _EARLY.search(text)
         if early is not None and "kSegmentStages == kStages" not in early[1]:
             raise Rejection("ring", f"{name} takes weights before x is there, although x is not kept from pass to pass")
-    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("begin_stage", "")
+    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("claim_stage", "")
     if "empty[position.stage]" not in begin or not _FREE.search(begin):
-        raise Rejection("ring", "`begin_stage` of the kernel does not wait until the stage that it fills is given back")
+        raise Rejection("ring", "`claim_stage` of the kernel does not wait until the stage that it fills is given back")
     for kind in sorted(set(state_streams)):
         load = dict(_functions(headers.get(f"mpk/tasks/{kind}.cuh", ""))).get("load", "")
         if "loader.wait_for_step()" not in _FILL.split(load)[0]:

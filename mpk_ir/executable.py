@@ -12,10 +12,12 @@ import numpy as np
 from .core.errors import UsageError
 from .core.memory import Space
 from .core.requests import Int32Array, RequestColumn, advance_requests, assign_rows
+from .prefill import is_worth
 
 if TYPE_CHECKING:
     from .codegen.program import Program
     from .frontend.tokenizer import Tokenizer
+    from .prefill import Prefill
     from .runtime.engine import Engine
 
 Prompts: TypeAlias = "str | Sequence[str] | Sequence[Sequence[int]]"
@@ -71,22 +73,30 @@ class _State:
 
 
 class Executable:
-    """``program`` on ``engine``. ``steps_per_launch`` is how often a streaming generation hands tokens over."""
+    """``program`` on ``engine``. ``steps_per_launch`` is how often a streaming generation hands tokens over;
+    ``prefill`` takes prompts that are worth it."""
 
     def __init__(
-        self, program: Program, engine: Engine, tokenizer: Tokenizer | None = None, steps_per_launch: int = 8
+        self,
+        program: Program,
+        engine: Engine,
+        tokenizer: Tokenizer | None = None,
+        steps_per_launch: int = 8,
+        prefill: Prefill | None = None,
     ) -> None:
         self.program = program
         self.engine = engine
         self.tokenizer = tokenizer
         self.steps_per_launch = steps_per_launch
+        self.prefill = prefill
         self.batch, self.max_length = program.buffer("history").shape
         self.vocab_size = int(program.metadata.get("vocab_size", program.buffer("logits").shape[1]))
 
     def generate(self, prompts: Prompts, max_new_tokens: int, on_token: OnToken | None = None) -> Generation:
         """Continue each prompt (text, or token ids) by at most ``max_new_tokens``, to a stop token at the latest.
 
-        All steps run in one launch, unless tokens are handed over as they come or a stop token may end it early.
+        All steps run in one launch, unless tokens are handed over as they come or a stop token may end it early; long
+        prompts have one of their own before, if there is a `prefill`.
         Raises UsageError for prompts that don't fit the program; what `Engine.synchronize` raises.
         """
         tokens = self.encode(prompts)
@@ -95,10 +105,14 @@ class Executable:
         begin, first_token, steps = time.perf_counter(), None, 0
         known = lengths
         while left := state.steps_left():
-            launched = min(left, self._steps_per_launch(streaming=on_token is not None))
-            self.engine.run(launched)
+            if steps == 0 and self.prefill is not None and is_worth(lengths):
+                launched = self._prefill(self.prefill, state)
+                left = launched + state.steps_left()
+            else:
+                launched = min(left, self._steps_per_launch(streaming=on_token is not None))
+                self.engine.run(launched)
+                state = self._read_state()
             steps += launched
-            state = self._read_state()
             reached = state.requests[: len(tokens), RequestColumn.KNOWN].tolist()
             if on_token is not None:
                 _hand_over(on_token, state.history, known, reached)
@@ -161,6 +175,14 @@ class Executable:
         pages = np.arange(np.prod(shapes["page_table"]), dtype=np.int32).reshape(shapes["page_table"])
         self.engine.write_state("page_table", pages)
         return state
+
+    def _prefill(self, prefill: Prefill, state: _State) -> int:
+        """Take the prompts of ``state``, which is then what this program goes on with; the number of steps."""
+        steps = prefill.run(state.history, state.requests)
+        assign_rows(state.history, state.requests, state.rows, state.row_count)
+        for name in ("requests", "rows", "row_count"):
+            self.engine.write_state(name, getattr(state, name))
+        return steps
 
     def _read_state(self) -> _State:
         return _State(*(self.engine.read_state(name) for name in _STATE_NAMES))

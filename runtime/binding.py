@@ -11,7 +11,7 @@ from ..codegen import abi
 from ..codegen.program import MAX_OPERANDS, Buffer, Grid, GridOperand, Program
 from ..core.dtype import BF16, DType, round_to_bf16
 from ..core.errors import PlanError
-from ..core.memory import Layout
+from ..core.memory import BLOCK_COLUMNS, Layout
 from ..core.ranks import TO_ALL
 from ..tasks import task_kind
 from .weights import TILE_ROWS
@@ -35,6 +35,10 @@ def device_tasks(program: Program, addresses: Mapping[str, int], rank: int = 0) 
     for number, grid in enumerate(program.grids):
         _require_one_stride(program, grid)
         rows = np.flatnonzero(program.tasks["grid"] == number)
+        kind = task_kind(grid.kind)
+        numbers = kind.record_numbers(kind.params_from(grid.params))
+        behind = len(kind.operands) + np.arange(len(numbers))
+        table["row_stride"][rows[:, None], behind] = numbers
         for position, slot in enumerate(operand_slots(grid)):
             buffer = program.buffers[grid.operands[position].buffer]
             operand = grid.operands[position]
@@ -130,6 +134,8 @@ def box_offsets(buffer: Buffer, offsets: Array) -> Array:
     offsets = offsets[:, : len(shape)].astype(np.int64)
     if buffer.layout is Layout.MMA_ROWS_16 and (np.any(offsets[:, 0] % TILE_ROWS) or np.any(offsets[:, 1:])):
         raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
+    if buffer.layout is Layout.K_BLOCKS_64:
+        return (offsets[:, 1] // BLOCK_COLUMNS * shape[0] + offsets[:, 0]) * BLOCK_COLUMNS
     strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
     return offsets @ strides
 

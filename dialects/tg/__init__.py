@@ -7,7 +7,7 @@ end of the step; sums, norms and attention compute in f32 whatever their element
 
 from xdsl.ir import Dialect
 
-from .attention import ATTENTION_OPS, AdvanceOp, AttentionOp, KvAppendOp, RopeOp, Scores
+from .attention import ATTENTION_OPS, AdvanceOp, AttentionOp, KvAppendOp, LastRowsOp, RopeOp, Scores
 from .base import TgOp
 from .collectives import (
     COLLECTIVE_OPS,
@@ -134,6 +134,7 @@ __all__ = [
     "Heads",
     "IndexCopyOp",
     "KvAppendOp",
+    "LastRowsOp",
     "LayerNormOp",
     "LinearOp",
     "LinearParts",

@@ -25,6 +25,7 @@ from .tensors import (
     I32_TENSOR,
     INT_LIST,
     Shape,
+    element_of,
     float64,
     int64,
     int64s,
@@ -156,10 +157,27 @@ class AttentionOp(TgOp):
 
 
 @irdl_op_definition
+class LastRowsOp(TgOp):
+    """Of ``x`` [R, H] the last row of each request that has rows in the step, in order -> [B, H]; zeros behind them."""
+
+    name = "tg.last_rows"
+    x = operand_def(FLOAT_TENSOR)
+    requests = operand_def(I32_TENSOR)
+    result = result_def(FLOAT_TENSOR)
+    SIGNATURE: ClassVar[Signature] = Signature.of(f"x[R,H], {REQUESTS} -> result[B,H]")
+    FREE_TYPES: ClassVar[tuple[str, ...]] = ("requests",)
+    assembly_format = "$x `,` $requests attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, x: SSAValue, requests: SSAValue) -> None:
+        super().__init__(operands=[x, requests], result_types=[self.infer(element_of(x), x=x, requests=requests)])
+
+
+@irdl_op_definition
 class AdvanceOp(TgOp):
     """The end of a step: keep the ``sampled`` tokens [R], assign the rows of the next step.
 
-    Its meaning is `mpk_ir.core.requests.advance_requests`; a token in ``stop_tokens`` ends its request.
+    Its meaning is `mpk_ir.core.requests.advance_requests`; a token in ``stop_tokens`` ends its request. ``by_request``:
+    ``sampled`` [B] holds a token of each row of `tg.last_rows`.
     """
 
     name = "tg.advance"
@@ -169,21 +187,29 @@ class AdvanceOp(TgOp):
     rows = operand_def(I32_TENSOR)
     row_count = operand_def(I32_TENSOR)
     stop_tokens = prop_def(INT_LIST, default_value=int64s(()))
+    by_request = opt_prop_def(UnitAttr)
     next_history = result_def(I32_TENSOR)
     next_requests = result_def(I32_TENSOR)
     next_rows = result_def(I32_TENSOR)
     next_row_count = result_def(I32_TENSOR)
     SIGNATURE: ClassVar[Signature] = Signature.of(
-        f"sampled[R], history[B,L], {REQUESTS}, {ROWS}, row_count[1] -> "
+        f"sampled[S], history[B,L], {REQUESTS}, {ROWS}, row_count[1] -> "
         f"next_history[B,L], next_{REQUESTS}, next_{ROWS}, next_row_count[1]"
     )
     assembly_format = (
         "$sampled `,` $history `,` $requests `,` $rows `,` $row_count attr-dict `:` functional-type(operands, results)"
     )
 
-    def __init__(self, sampled: SSAValue, state: Sequence[SSAValue], stop_tokens: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        sampled: SSAValue,
+        state: Sequence[SSAValue],
+        stop_tokens: Sequence[int] = (),
+        *,
+        by_request: bool = False,
+    ) -> None:
         """``state`` is history, requests, rows, row_count."""
-        properties = {"stop_tokens": int64s(stop_tokens)}
+        properties = {"stop_tokens": int64s(stop_tokens), "by_request": UnitAttr() if by_request else None}
         types = [value.type for value in state]
         super().__init__(operands=[sampled, *state], result_types=types, properties=properties)
 
@@ -191,5 +217,10 @@ class AdvanceOp(TgOp):
     def stop_ids(self) -> Shape:
         return int_list(self.stop_tokens)
 
+    def verify_more(self) -> None:
+        whole, name = (self.rows, "R") if self.by_request is None else (self.history, "B")
+        found, expected = shape_of(self.sampled)[0], shape_of(whole)[0]
+        self.require(found == expected, "size of operand 'sampled'", found, f"{name} = {expected}")
 
-ATTENTION_OPS = [RopeOp, KvAppendOp, AttentionOp, AdvanceOp]
+
+ATTENTION_OPS = [RopeOp, KvAppendOp, AttentionOp, LastRowsOp, AdvanceOp]

@@ -59,15 +59,14 @@ def sample_of(point: RecordedPoint) -> Sample:
     return Sample(program, point.trace, point.step_us, facts.load.context + point.steps // 2)
 
 
-def evaluate(samples: Sequence[Sample], costs: Costs, *, left_out: bool) -> list[Fitted]:
-    """How well ``costs``, which were fitted to ``samples``, predict them."""
-    others = leave_one_out(samples, costs) if left_out else [None] * len(samples)
+def evaluate(samples: Sequence[Sample], costs: Costs, left_out: Sequence[float] | None = None) -> list[Fitted]:
+    """How well ``costs`` predict ``samples``; ``left_out``: what others predicted."""
     rows: list[Fitted] = []
-    for sample, other_us in zip(samples, others, strict=True):
+    for number, sample in enumerate(samples):
         facts = sample.measured.facts
         point = facts.program, facts.load.rows, facts.load.context
+        other_us = left_out[number] if left_out is not None else None
         rows.append(Fitted(*point, sample.step_us, sample.predicted_us(costs), other_us))
-        _tell(f"{facts.program} batch {facts.load.rows}: {rows[-1].error:+.1%}")
     return rows
 
 
@@ -101,11 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         samples = [sample_of(point) for point in load_all(options.recordings)]
-        costs = samples[0].measured.facts.target.costs
+        start = costs = samples[0].measured.facts.target.costs
         _tell(f"error before {error(samples, costs):.3f}")
         if not options.as_is:
             costs = fit(samples, costs, lambda found, _: _tell(f"error {found:.3f}"))
-        rows = evaluate(samples, costs, left_out=not (options.as_is or options.no_leave_one_out))
+        left_out = None if options.as_is or options.no_leave_one_out else leave_one_out(samples, start)
+        rows = evaluate(samples, costs, left_out)
     except MpkError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return failure.exit_code

@@ -73,8 +73,11 @@ class Decoder:
         keys = torch.zeros(shape, device=self.embedding.device, dtype=self.embedding.dtype)
         return Cache(keys, torch.zeros_like(keys))
 
-    def forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Logits [batch, n, vocab] of ``tokens`` [batch, n] at ``positions`` [n], which the cache then holds."""
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache, *, last_only: bool = False
+    ) -> torch.Tensor:
+        """Logits [batch, n, vocab] of ``tokens`` [batch, n] at ``positions`` [n], which the cache then holds; with
+        ``last_only`` of the last token, [batch, 1, vocab]."""
         import torch
 
         length = cache.keys.shape[3]
@@ -89,6 +92,7 @@ class Decoder:
             h = self._norm(x, layer["post_attention_layernorm.weight"])
             gate, up = (h @ layer["gate_up"].T).chunk(2, dim=-1)
             x = x + (torch.nn.functional.silu(gate) * up) @ layer["mlp.down_proj.weight"].T
+        x = x[:, -1:] if last_only else x
         return (self._norm(x, self.final_norm) @ self.head.T).float()
 
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

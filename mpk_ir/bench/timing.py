@@ -80,7 +80,7 @@ def _step(decoder: Decoder, batch: int, context: int) -> Callable[[], None]:
     return step
 
 
-def _time(run: Callable[[], None], repeats: int) -> float:
+def median_ms(run: Callable[[], None], repeats: int) -> float:
     """Median milliseconds of ``run``."""
     import torch
 
@@ -95,7 +95,7 @@ def _time(run: Callable[[], None], repeats: int) -> float:
     return median(times)
 
 
-def _graph(step: Callable[[], None]) -> Callable[[], None]:
+def graph(step: Callable[[], None]) -> Callable[[], None]:
     """``step`` captured in a CUDA graph."""
     import torch
 
@@ -104,10 +104,10 @@ def _graph(step: Callable[[], None]) -> Callable[[], None]:
         for _ in range(3):
             step()
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
         step()
-    return graph.replay
+    return captured.replay
 
 
 def baseline_ms(decoder: Decoder, batch: int, context: int, *, compiled: bool) -> dict[str, float]:
@@ -119,12 +119,12 @@ def baseline_ms(decoder: Decoder, batch: int, context: int, *, compiled: bool) -
         step = _step(decoder, batch, context)
         for _ in range(3):
             step()
-        results["eager"] = _time(step, 10)
-        results["graph"] = _time(_graph(step), 50)
+        results["eager"] = median_ms(step, 10)
+        results["graph"] = median_ms(graph(step), 50)
         if compiled:
             torch._dynamo.reset()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
             fast = torch.compile(step, options={"coordinate_descent_tuning": True})
-            results["compile"] = _time(_graph(fast), 50)
+            results["compile"] = median_ms(graph(fast), 50)
     return results
 
 
@@ -138,5 +138,5 @@ def read_bandwidth_tb_s() -> float:
     def read() -> None:
         data.sum()
 
-    milliseconds = _time(read, 10)
+    milliseconds = median_ms(read, 10)
     return data.numel() * 4 / milliseconds / 1e9

@@ -11,7 +11,9 @@ from ..core.errors import DeviceError, UsageError, did_you_mean
 from .arguments import Parser
 
 if TYPE_CHECKING:
+    from ..bench.prefill import PrefillRow
     from ..bench.summary import Report
+    from ..core.target import Target
 
 SUMMARY = "time models on the GPU beside torch, correctness checked first"
 BASELINES = ("eager", "graph", "compile")
@@ -23,6 +25,9 @@ def parser() -> Parser:
     parser.add_argument("--models", default="qwen3-0.6b,llama-3.2-1b,qwen3-8b", help="model shapes, random weights")
     parser.add_argument("--batches", type=_numbers, default=[1], metavar="N,...", help="requests that decode (1)")
     parser.add_argument("--contexts", type=_numbers, default=[512], metavar="N,...", help="positions in a cache (512)")
+    parser.add_argument(
+        "--prefill", type=_numbers, default=[], metavar="N,...", help="time prompts of N tokens instead of decoding"
+    )
     parser.add_argument("--baseline", type=_baselines, default=(), help=f"time torch too: {','.join(BASELINES)}")
     parser.add_argument(
         "--check-steps", type=_number, default=8, metavar="N", help="steps compared with fp32 first (8)"
@@ -55,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     choice = choose_target("auto")
     if choice.device is None:
         raise DeviceError(f"a benchmark needs a GPU; {choice.reason}", advice="`mpk report` predicts without one")
+    if arguments.prefill:
+        return _prefill(arguments, models, choice.target)
     edits = [*arguments.edit, *(["lower-to-cuda{bulk_loads=false}"] if arguments.plain_loads else [])]
     checks = (arguments.check_steps, not arguments.check_only, arguments.baseline, arguments.soak, arguments.delayed)
     points = [(batch, context) for batch in arguments.batches for context in arguments.contexts]
@@ -73,6 +80,21 @@ def run(arguments: argparse.Namespace) -> int:
 
         draw(report.data(), arguments.png)
     return 0 if all(row.passed for row in report.rows) else 1
+
+
+def _prefill(arguments: argparse.Namespace, models: list[str], target: Target) -> int:
+    from dataclasses import asdict
+
+    from ..bench.prefill import COLUMNS, measure_prefill
+
+    rows = list[PrefillRow]()
+    print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
+    for row in measure_prefill(models, arguments.prefill, target, arguments.baseline):
+        rows.append(row)
+        print(row.line(), flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"prefill": [asdict(one) for one in rows]}, indent=1) + "\n")
+    return 0 if all(row.accuracy.passed and row.identical for row in rows) else 1
 
 
 def _redraw(arguments: argparse.Namespace) -> int:

@@ -15,8 +15,9 @@ from .arguments import Parser, add_capacity, one_of, positive_int, target_name, 
 from .ranks import Ranks
 
 if TYPE_CHECKING:
+    from ..codegen.program import Program
     from ..executable import Executable, Generation
-    from ..frontend import Tokenizer
+    from ..frontend import StepOptions, Tokenizer
     from ..runtime.driver import Device
     from .progress import Progress
 
@@ -151,14 +152,40 @@ def _load(
             order = SimulatorOptions(RandomOrder(arguments.seed))
             engine = Simulator(program, checkpoint, order, ranks.link())
         return Executable(program, engine, steps_per_launch=1)
+    from ..prefill import Prefill
     from ..runtime.cache import KernelCache
     from ..runtime.executor import GpuExecutor
+    from ..runtime.weight_pool import WeightPool
 
+    prompt_program = None if ranks.count > 1 else _prefill_program(arguments, options, choice.target, prompts, progress)
     with progress.stage("nvrtc", "compiling the kernel"):
-        KernelCache().compile(program.source, program.headers, program.target.arch)
+        for one in filter(None, (program, prompt_program)):
+            KernelCache().compile(one.source, one.headers, one.target.arch)
     with progress.stage("load", "loading weights"):
-        engine = GpuExecutor(program, checkpoint, choice.device, peers=ranks.peers())
-    return Executable(program, engine)
+        pool = WeightPool(states=True)
+        engine = GpuExecutor(program, checkpoint, choice.device, peers=ranks.peers(), pool=pool)
+        if prompt_program is None:
+            return Executable(program, engine)
+        prefill = Prefill(prompt_program, GpuExecutor(prompt_program, checkpoint, choice.device, pool=pool))
+    return Executable(program, engine, prefill=prefill)
+
+
+def _prefill_program(
+    arguments: argparse.Namespace, options: StepOptions, target: Target, prompts: list[list[int]], progress: Progress
+) -> Program | None:
+    """What takes long prompts; None if there are none, or, as is said then, the model has no such program."""
+    from ..frontend import load_config
+    from ..prefill import compile_prefill, is_worth, rows_for
+
+    lengths = [len(prompt) for prompt in prompts]
+    if not is_worth(lengths):
+        return None
+    try:
+        with progress.stage("plan prefill", "planning the prefill"):
+            return compile_prefill(load_config(arguments.model), target, options, rows_for(lengths))
+    except UnsupportedError as error:
+        progress.say(f"prompts go through the decoding kernel: {error}")
+        return None
 
 
 def _unknown_family(folder: Path) -> UnsupportedError | None:

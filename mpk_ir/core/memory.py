@@ -27,6 +27,16 @@ class Layout(StrEnum):
     of 32 columns, which two m16n8k16 products take: in the order [product][row % 8][quad][word][row / 8][2 columns],
     column 8 * quad + 4 * product + 2 * word, so that lane 4 * (row % 8) + quad of a warp reads its whole operand of one
     product by one 16-byte load (see codegen/cuda/mpk/tasks/linear.cuh)."""
+    K_BLOCKS_64 = "k_blocks_64"
+    """Activations [R, K] as wgmma takes them from shared memory, so that one bulk copy brings a part: in blocks of 64
+    columns, in a block row by row, a row's eight chunks of 16 bytes at chunk ^ (row % 8) (the 128-byte swizzle).
+    Chunk 4 * h + 2 * p + w holds, for each of the four octets of half h of the columns, columns 4 * p + 2 * w and the
+    next: the order that `MMA_ROWS_16` gives a weight's columns. Padded to 128 rows and 64 columns. A box's address is
+    that of its first row in the block that holds its first column."""
+
+
+BLOCK_ROWS, BLOCK_COLUMNS = 128, 64
+"""What `Layout.K_BLOCKS_64` is padded to: the rows of a stage of the ring, the columns of a block."""
 
 
 def step_counter_offset(arena_bytes: int) -> int:

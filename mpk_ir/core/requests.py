@@ -83,6 +83,19 @@ def assign_rows(history: Int32Array, requests: Int32Array, rows: Int32Array, row
             rows[first + offset] = (history[request, position], request, position, samples)
 
 
+def last_rows(requests: Int32Array) -> Int32Array:
+    """The last row of each request that has rows in the step, in order."""
+    first, count = requests[:, RequestColumn.FIRST_ROW], requests[:, RequestColumn.NUM_ROWS]
+    return (first + count - 1)[count > 0]
+
+
+def by_row(chosen: Int32Array, requests: Int32Array, rows: int) -> Int32Array:
+    """[rows]: tokens ``chosen`` [B] for `last_rows`, in their order, each in its row."""
+    last, sampled = last_rows(requests), np.zeros(rows, np.int32)
+    sampled[last] = chosen[: len(last)]
+    return sampled
+
+
 def advance_requests(
     sampled: Int32Array,
     history: Int32Array,

@@ -19,7 +19,8 @@ from .weights import EMBEDDING, FINAL_NORM, LM_HEAD, ROUTER, expert_prefix, laye
 class StepOptions:
     """The capacity of a step: ``batch`` requests, ``rows`` tokens a step, ``max_length`` positions a request.
 
-    Caches are in pages of ``page_size`` positions. A token of ``stop_tokens`` ends its request.
+    Caches are in pages of ``page_size`` positions. A token of ``stop_tokens`` ends its request. ``last_rows``: only the
+    last row of each request goes through the head, as suits a step whose rows are pieces of prompts.
     """
 
     batch: int = 1
@@ -27,6 +28,7 @@ class StepOptions:
     max_length: int = 2048
     page_size: int = 64
     stop_tokens: tuple[int, ...] = ()
+    last_rows: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "rows", "max_length", "page_size"):
@@ -82,6 +84,8 @@ class _StepBuilder:
         for layer in range(self.config.num_layers):
             hidden = self._attention_block(hidden, layer)
             hidden = self._mlp_block(hidden, layer)
+        if self.options.last_rows:
+            hidden = self._emit(tg.LastRowsOp(hidden, self.requests), "hidden")
         final = self._norm(hidden, FINAL_NORM)
         head = self._param(EMBEDDING if self.config.tied_embeddings else LM_HEAD)
         logits = self._emit(tg.LinearOp(final, head, element=f32), "logits")
@@ -91,7 +95,8 @@ class _StepBuilder:
     def _finish(self, sampled: SSAValue) -> None:
         names = ("history", "requests", "rows", "row_count")
         state = (self.history, self.requests, self.rows, self.row_count)
-        advance = tg.AdvanceOp(sampled, state, self.options.stop_tokens)
+        stops, by_request = self.options.stop_tokens, self.options.last_rows
+        advance = tg.AdvanceOp(sampled, state, stops, by_request=by_request)
         self._add(advance)
         for name, value in zip(names, advance.results, strict=True):
             value.name_hint = f"next_{name}"

@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import i32
 from xdsl.ir import Operation
 
 from ..core.errors import UnsupportedError
-from ..core.requests import RowColumn, advance_requests
+from ..core.requests import RowColumn, advance_requests, by_row, last_rows
 from ..dialects import tg
 from . import functions
 from .values import Array, Read, deinterleave
@@ -209,9 +209,18 @@ def _(op: tg.AttentionOp, read: Read) -> Results:
 
 
 @meaning.register
+def _(op: tg.LastRowsOp, read: Read) -> Results:
+    chosen, result = last_rows(read(op.requests)), np.zeros(tg.shape_of(op.result), np.float32)
+    result[: len(chosen)] = read(op.x)[chosen]
+    return (result,)
+
+
+@meaning.register
 def _(op: tg.AdvanceOp, read: Read) -> Results:
     state = tuple(read(value).copy() for value in (op.history, op.requests, op.rows, op.row_count))
-    advance_requests(read(op.sampled), *state, stop_tokens=op.stop_ids)
+    history, requests, rows, row_count = state
+    sampled = read(op.sampled) if op.by_request is None else by_row(read(op.sampled), requests, len(rows))
+    advance_requests(sampled, history, requests, rows, row_count, op.stop_ids)
     return state
 
 

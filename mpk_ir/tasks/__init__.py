@@ -12,6 +12,7 @@ from .argmax import Argmax
 from .attention import Attention
 from .attention_merge import AttentionMerge
 from .base import TaskKind
+from .block_rows import BlockRows
 from .elementwise import Elementwise
 from .embedding import Embedding
 from .expert_sum import ExpertSum
@@ -20,18 +21,22 @@ from .grouped_linear import GroupedLinear
 from .index_copy import IndexCopy
 from .join import Join
 from .kv_append import KvAppend
+from .last_rows import LastRows
 from .linear import Linear
 from .map import Map
 from .matmul import Matmul
 from .normalize import Normalize
+from .prompt_attention import PromptAttention
 from .push import Push
 from .rank_sum import RankSum
 from .reduce import Reduce
 from .rms_norm import RmsNorm
 from .rope import Rope
+from .rope_append import RopeAppend
 from .select import Select
 from .shard_embedding import ShardEmbedding
 from .top_k_gate import TopKGate
+from .wide_linear import WideLinear
 
 EXTENSION_GROUP = "mpk_ir.extensions"
 
@@ -60,6 +65,11 @@ BUILTIN_KINDS: tuple[TaskKind[Any], ...] = (
     TopKGate(),
     GroupedLinear(),
     ExpertSum(),
+    WideLinear(),
+    BlockRows(),
+    RopeAppend(),
+    PromptAttention(),
+    LastRows(),
 )
 
 _registered: dict[str, TaskKind[Any]] = {kind.name: kind for kind in BUILTIN_KINDS}

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..core.requests import RequestColumn, advance_requests
+from ..core.requests import RequestColumn, advance_requests, by_row
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 
 
 @dataclass(frozen=True)
 class AdvanceParams(Params):
-    """Meaning: `core.requests.advance_requests`."""
+    """Meaning: `core.requests.advance_requests`. ``by_request``: a token is chosen for each request that has rows, else
+    for each row."""
 
     batch: int
     rows: int
     max_length: int
     stop_tokens: tuple[int, ...]
+    by_request: bool = False
 
 
 class Advance(TaskKind[AdvanceParams]):
@@ -34,7 +36,7 @@ class Advance(TaskKind[AdvanceParams]):
     )
 
     def signature(self, params: AdvanceParams) -> str:
-        shape = (params.batch, params.rows, params.max_length)
+        shape = (params.batch, params.rows, params.max_length, str(params.by_request).lower())
         return f"mpk::Advance<{', '.join(map(str, (*shape, *params.stop_tokens)))}>"
 
     def cost_us(self, params: AdvanceParams, target: Target) -> float:
@@ -44,5 +46,6 @@ class Advance(TaskKind[AdvanceParams]):
         return params.batch * len(RequestColumn) * 4
 
     def reference(self, params: AdvanceParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        state = (views[name] for name in ("history", "requests", "rows", "row_count"))
-        advance_requests(views["sampled"], *state, stop_tokens=params.stop_tokens)
+        history, requests, rows, row_count = (views[name] for name in ("history", "requests", "rows", "row_count"))
+        sampled = by_row(views["sampled"], requests, params.rows) if params.by_request else views["sampled"]
+        advance_requests(sampled, history, requests, rows, row_count, params.stop_tokens)

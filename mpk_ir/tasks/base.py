@@ -128,6 +128,12 @@ class TaskKind(ABC, Generic[P]):
         """Numbers passed to the body's `run` after the context: what need not be known to the C++ compiler's types."""
         return ()
 
+    def record_numbers(self, params: P) -> tuple[int, ...]:
+        """Numbers that each task's record carries in the places of operands that the kind does not have: what the body
+        is not compiled for at all, so that grids which differ only in them share a case of the switch, and its code."""
+        del params
+        return ()
+
     def scratch_bytes(self, params: P) -> int:
         """Shared memory the body needs beside the weight ring; the body asserts at compile time that it suffices."""
         del params

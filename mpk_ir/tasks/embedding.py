@@ -12,8 +12,8 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the table is in
-    `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
+    """``rows`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the
+    table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
 
     columns: int
     rows: int
@@ -22,7 +22,7 @@ class EmbeddingParams(Params):
 
 
 class Embedding(TaskKind[EmbeddingParams]):
-    """One task. A token outside the table is a bug of the caller: ids are checked there."""
+    """Grid index is the block of rows. A token outside the table is a bug of the caller: ids are checked there."""
 
     name = "embedding"
     params_type = EmbeddingParams
@@ -40,6 +40,6 @@ class Embedding(TaskKind[EmbeddingParams]):
         return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us
 
     def reference(self, params: EmbeddingParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        ids = views["ids"].reshape(params.rows, params.stride)[:, RowColumn.TOKEN]
-        count = int(views["row_count"][0]) if "row_count" in views else params.rows
+        ids = views["ids"].reshape(-1, params.stride)[:, RowColumn.TOKEN]
+        count = max(0, int(views["row_count"][0]) - index[0] * params.rows) if "row_count" in views else params.rows
         views["y"][:count] = views["table"][ids[:count]]

@@ -11,28 +11,32 @@ from typing import Any
 
 import numpy as np
 
+from ..core.memory import STAGE_BYTES
 from ..core.target import Costs, Target
 from .argmax import ArgmaxParams
 from .attention import MMA_HEADS, SPLIT_BLOCK, AttentionParams
 from .attention_merge import AttentionMergeParams
-from .base import CONSUMER_WARPS, Array, TaskKind
+from .base import Array, TaskKind
+from .block_rows import BlockRowsParams
 from .elementwise import ElementwiseParams
 from .embedding import EmbeddingParams
 from .expert_sum import ExpertSumParams
 from .grouped_linear import GroupedLinearParams
 from .kv_append import KvAppendParams
+from .last_rows import LastRowsParams
 from .linear import TILE_ROWS, LinearParams, x_segments
+from .prompt_attention import ATTENTION_SHARE, TASK_ROWS, PromptAttentionParams
 from .push import PushParams
 from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams
 from .rope import RopeParams
+from .rope_append import RopeAppendParams
 from .shard_embedding import ShardEmbeddingParams
 from .top_k_gate import TopKGateParams
+from .wide_linear import WideLinearParams, wide_linear_us
 
 BF16_BYTES = 2
 F32_BYTES = 4
-ATTENTION_ROUND = 16 * CONSUMER_WARPS
-"""Positions that the warps of a task of attention take at once."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Work:
     ``compute_us``: what follows, if all weights are in shared memory, of which ``tail_us`` comes after the last of
     them. ``cache_bytes``: device memory read besides boxes of weights: caches, and weights of experts. They are read
     after the wait, or if ``prefetched`` by the loader ahead of it, though not before the step begins.
+    ``reread_bytes``: activations that are loaded again, from the second-level cache, while weights stream.
     """
 
     compute_us: Array | float
@@ -58,6 +63,7 @@ class Work:
     cache_bytes: Array | float = 0.0
     tail_us: float = 0.0
     prefetched: bool = False
+    reread_bytes: Array | float = 0.0
 
 
 def work_of(kind: TaskKind[Any], params: Any, indices: Array, load: Load, target: Target) -> Work:
@@ -102,21 +108,29 @@ def _linear(params: LinearParams, indices: Array, load: Load, costs: Costs) -> W
     weights_us = BF16_BYTES * TILE_ROWS * params.k / costs.weights_bytes_per_us
     tail_us = costs.pass_us + costs.tile_us + rows * costs.tile_row_us
     passes, segments = -(-tiles // params.pass_tiles), x_segments(params)
-    load_us = costs.activation_us + BF16_BYTES * rows * params.k / segments / costs.activation_bytes_per_us
-    loads = passes * segments if segments > 1 else 1
+    load_bytes = BF16_BYTES * rows * params.k / segments
+    load_us = costs.activation_us + load_bytes / costs.activation_bytes_per_us
+    loads_again = passes * segments - 1 if segments > 1 else 0 * tiles
     tiles_us = tiles * (weights_us + costs.tile_us + rows * costs.tile_row_us)
-    return Work(passes * costs.pass_us + tiles_us + (loads - 1) * load_us, activation_us=load_us, tail_us=tail_us)
+    return Work(
+        passes * costs.pass_us + tiles_us + loads_again * load_us,
+        activation_us=load_us,
+        tail_us=tail_us,
+        reread_bytes=loads_again * load_bytes,
+    )
 
 
 def _attention(params: AttentionParams, indices: Array, load: Load, costs: Costs) -> Work:
     length = min(load.context, params.max_pages * params.page_size - 1) + 1
     chunk = _ceil(_ceil(length, params.splits), SPLIT_BLOCK) * SPLIT_BLOCK
     positions = np.clip(length - indices[:, 2] * chunk, 0, chunk)
-    passes, rounds = _ceil(params.group, MMA_HEADS), -(-positions // ATTENTION_ROUND)
+    cache_bytes = 2.0 * BF16_BYTES * positions * params.head_dim
+    passes = _ceil(params.group, MMA_HEADS)
     return Work(
-        np.where(positions > 0, costs.attention_us, costs.small_us) + passes * rounds * costs.attention_round_us,
-        cache_bytes=2.0 * BF16_BYTES * positions * params.head_dim,
-        tail_us=costs.attention_round_us,
+        np.where(positions > 0, costs.attention_us, costs.small_us)
+        + passes * cache_bytes / costs.attention_bytes_per_us,
+        cache_bytes=cache_bytes,
+        tail_us=STAGE_BYTES / costs.attention_bytes_per_us,
         prefetched=passes == 1,
     )
 
@@ -126,13 +140,15 @@ def _small(costs: Costs, moved_bytes: float, cache_bytes: float = 0.0) -> Work:
 
 
 def _attention_merge(params: AttentionMergeParams, indices: Array, load: Load, costs: Costs) -> Work:
-    rows = min(load.rows, params.rows)
-    return _small(costs, rows * params.splits * params.group * (params.head_dim + 2) * F32_BYTES)
+    """A row after another, each with its own trip to memory."""
+    return Work(min(load.rows, params.rows) * costs.small_us)
 
 
 def _embedding(params: EmbeddingParams | ShardEmbeddingParams, indices: Array, load: Load, costs: Costs) -> Work:
-    moved = BF16_BYTES * min(load.rows, params.rows) * params.columns
-    return _small(costs, 2 * moved, cache_bytes=moved)
+    """A row after another, too."""
+    rows = min(load.rows, params.rows)
+    moved = BF16_BYTES * rows * params.columns
+    return Work(rows * costs.small_us + 2 * moved / costs.small_bytes_per_us, cache_bytes=moved)
 
 
 def _argmax(params: ArgmaxParams, indices: Array, load: Load, costs: Costs) -> Work:
@@ -186,6 +202,34 @@ def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Cost
     return _small(costs, (params.slots + 1) * BF16_BYTES * min(load.rows, params.rows) * params.columns)
 
 
+def _wide_linear(params: WideLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
+    """Of the tasks that have active rows."""
+    active = indices[:, 1] * params.rows < load.rows
+    return Work(np.where(active, wide_linear_us(params.k, params.rows, costs), costs.small_us))
+
+
+def _block_rows(params: BlockRowsParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.columns)
+
+
+def _rope_append(params: RopeAppendParams, indices: Array, load: Load, costs: Costs) -> Work:
+    columns = (params.heads + 2 * params.kv_heads) * params.head_dim
+    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * columns)
+
+
+def _prompt_attention(params: PromptAttentionParams, indices: Array, load: Load, costs: Costs) -> Work:
+    """As if the step's rows were the latest of one request's ``context`` positions."""
+    end = np.minimum((params.blocks - indices[:, 0]) * params.rows, load.rows)
+    positions = np.maximum(0, load.context - load.rows + end)
+    active = end > (params.blocks - 1 - indices[:, 0]) * params.rows
+    flops = np.where(active, 4.0 * TASK_ROWS * params.head_dim * positions, 0.0)
+    return Work(costs.small_us + ATTENTION_SHARE * flops / costs.wgmma_flops_per_us)
+
+
+def _last_rows(params: LastRowsParams, indices: Array, load: Load, costs: Costs) -> Work:
+    return _small(costs, 2 * BF16_BYTES * params.batch * params.columns)
+
+
 def _fixed(params: Any, indices: Array, load: Load, costs: Costs) -> Work:
     return _small(costs, 0.0)
 
@@ -210,6 +254,11 @@ _MODELS: dict[str, Callable[[Any, Array, Load, Costs], Work]] = {
     "top_k_gate": _top_k_gate,
     "grouped_linear": _grouped_linear,
     "expert_sum": _expert_sum,
+    "wide_linear": _wide_linear,
+    "block_rows": _block_rows,
+    "rope_append": _rope_append,
+    "prompt_attention": _prompt_attention,
+    "last_rows": _last_rows,
     "select": _fixed,
     "advance": _fixed,
     "join": _nothing,

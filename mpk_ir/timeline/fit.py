@@ -2,14 +2,16 @@
 
 All models of a task (`mpk_ir.tasks.work`) are linear in their times and in the reciprocals of their rates. So what a
 constant contributes to each task is found by setting it to one and the others to nothing, and the constants that
-explain the measured times best, none of them negative, by linear least squares. Each observation is the lower quartile
-of many like tasks, since most of what disturbs a task makes it longer, and is weighted by its own length: the error is
-relative. Bandwidth is read off where tasks stream more than the ring holds, and then varied a little.
+explain the measured times best, none of them negative, by linear least squares. An observation is how long a grid of
+tasks takes from the end of the last that it waits for to its own last end: it holds how unevenly SMs end, and over the
+grids of a step such times add up to it. Each is weighted by its own length: the error is relative. Bandwidth is read
+off where tasks stream more than the ring holds, and then varied a little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -18,26 +20,29 @@ from ..codegen.program import Program
 from ..core.errors import UsageError
 from ..core.target import Costs
 from ..tasks.work import Load
-from .analysis import Analysis
 from .simulate import predict
 from .trace import FloatArray, Trace
 from .traffic import demand
 
-BANDWIDTH = ("stream_efficiency", "stream_bytes_per_us", "signal_us")
-"""Not in the models of tasks: searched for, or read off."""
-WAITS = ("handoff_us", "handoff_loaded_us", "poll_us")
-TASKS = tuple(one.name for one in fields(Costs) if one.name not in (*BANDWIDTH, *WAITS))
+OTHERS = (
+    *("stream_efficiency", "stream_bytes_per_us", "stream_spread", "cached_share"),
+    *("handoff_loaded_us", "poll_us", "signal_us"),
+)
+"""Not in the models of tasks: searched for, read off, or as they were."""
+WAITS = ("handoff_us",)
+TASKS = tuple(one.name for one in fields(Costs) if one.name not in (*OTHERS, *WAITS))
 RATE = "bytes_per_us"
 MOST_RATE = 1e6
 """Bytes a microsecond: more than any SM moves; what the least squares call infinite."""
-SEARCHED = ("stream_efficiency", "stream_bytes_per_us")
-FACTORS = (0.85, 0.93, 0.97, 1.03, 1.07, 1.15)
-ROUNDS = 3
-QUANTILE = 0.25
-LEAST_TASKS = 8
-"""Of a group of like tasks."""
+SEARCHED = ("stream_efficiency", "handoff_loaded_us", "cached_share", "stream_spread")
+FACTORS = (0.94, 1.06)
+ROUNDS = 2
 LEAST_RINGS = 4
 """How often a task must fill the ring to show at what rate weights stream."""
+LOADED = 1.2
+"""How much longer a hand-off takes under load, to begin with."""
+LEAST_REREAD = 0.05
+"""The part of a task's traffic from which on activations count."""
 SETTLED_US = 2.0
 """An event that arrived this long before a task began had become visible everywhere."""
 
@@ -100,11 +105,15 @@ def fit(samples: Sequence[Sample], start: Costs, on_round: Callable[[float, Cost
     return costs
 
 
-def leave_one_out(samples: Sequence[Sample], start: Costs) -> Iterator[float]:
-    """For each sample the step that constants predict which were fitted to the others."""
-    for number, sample in enumerate(samples):
-        others = [*samples[:number], *samples[number + 1 :]]
-        yield sample.predicted_us(fit(others, start))
+def leave_one_out(samples: Sequence[Sample], start: Costs) -> list[float]:
+    """For each sample the step that constants predict which were fitted to the others, on all cores."""
+    tasks = [([*samples[:number], *samples[number + 1 :]], sample, start) for number, sample in enumerate(samples)]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(_left_out, *zip(*tasks, strict=True)))
+
+
+def _left_out(others: Sequence[Sample], sample: Sample, start: Costs) -> float:
+    return sample.predicted_us(fit(others, start))
 
 
 def error(samples: Sequence[Sample], costs: Costs) -> float:
@@ -125,25 +134,37 @@ def observed(samples: Sequence[Sample]) -> dict[str, float]:
         if column.any()
     }
     signals = np.concatenate([sample.measured.signalled - sample.measured.computed for sample in samples])
+    polls = np.concatenate([_polls(sample) for sample in samples])
+    constants["handoff_loaded_us"] = max(constants["handoff_us"], LOADED * constants["handoff_us"])
     constants["signal_us"] = round(float(np.median(signals)), 3)
-    if rates := [rate for sample in samples for rate in _stream_rates(sample)]:
+    if len(polls):
+        constants["poll_us"] = round(float(np.median(polls)), 3)
+    if rates := [rate for sample in samples if (rate := _stream_rate(sample)) is not None]:
         constants["stream_efficiency"] = round(min(1.0, float(np.median(rates))), 3)
     return constants
 
 
-def _stream_rates(sample: Sample) -> list[float]:
-    """Of each grid whose tasks stream more than the ring holds: the part of bandwidth at which its weights came, those
-    left out that could be there before."""
+def _polls(sample: Sample) -> FloatArray:
+    """How long tasks waited for what had arrived long before they began."""
+    trace, told = sample.measured, _arrivals(sample)
+    settled = (told >= 0.0) & (told < trace.begin - SETTLED_US)
+    return (trace.ready - trace.begin)[settled]
+
+
+def _stream_rate(sample: Sample) -> float | None:
+    """The part of bandwidth at which weights come to grids whose tasks stream far more than the ring holds, what the
+    ring can hold before left out; the median over the grids. None if there are none, or activations stream, too."""
     trace, program = sample.measured, sample.program
-    streamed = demand(program, trace.facts.load).streamed_bytes
+    asked = demand(program, trace.facts.load)
     rates: list[float] = []
     for grid in range(len(program.grids)):
         mine = trace.grid == grid
-        left = streamed[mine] - program.launch.ring_bytes
-        if (left > LEAST_RINGS * program.launch.ring_bytes).all() and len(left) > program.target.num_sms // 2:
-            took_us = trace.computed[mine].max() - trace.ready[mine].min()
-            rates.append(float(left.sum() / took_us / program.target.bytes_per_us))
-    return rates
+        left = asked.streamed_bytes[mine] - program.launch.ring_bytes
+        many = (left > LEAST_RINGS * program.launch.ring_bytes).all() and len(left) > program.target.num_sms // 2
+        if many and (asked.reread_bytes[mine] < LEAST_REREAD * asked.streamed_bytes[mine]).all():
+            took_us = trace.computed[mine] - trace.ready[mine]
+            rates.append(float((left / took_us).sum() / program.target.bytes_per_us))
+    return float(np.median(rates)) if rates else None
 
 
 def least_squares(features: FloatArray, times: FloatArray) -> FloatArray:
@@ -180,34 +201,35 @@ class _Observations:
 
     @staticmethod
     def of(sample: Sample) -> _Observations:
-        trace = sample.measured
         load_us, work_us = _unit_costs(sample)
-        streamed = demand(sample.program, trace.facts.load).streamed_bytes
-        prefetched = streamed <= sample.program.launch.ring_bytes
-        nothing = np.zeros((len(trace.sm), len(WAITS)))
         told = _arrivals(sample)
-        busy = Analysis(trace).bandwidth_fraction
-        handoff, poll = nothing.copy(), nothing.copy()
-        handoff[:, 0], handoff[:, 1], poll[:, 2] = 1.0 - busy, busy, 1.0
-        parts = [
-            (prefetched, np.concatenate([nothing, work_us], axis=1), trace.computed - trace.ready),
-            (told > trace.begin, np.concatenate([handoff, load_us], axis=1), trace.ready - told),
-            (told < trace.begin - SETTLED_US, np.concatenate([poll, load_us], axis=1), trace.ready - trace.begin),
-        ]
-        rows = [_quartiles(features[mask], times[mask]) for mask, features, times in parts]
-        return _Observations(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+        return _Observations(*_grouped(*_hand_overs(sample, told, load_us + work_us)))
 
 
-def _quartiles(features: FloatArray, times: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The lower quartile of the times of all tasks with the same features, and these."""
-    rows, group = np.unique(features, axis=0, return_inverse=True)
+def _hand_overs(sample: Sample, told: FloatArray, task_us: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of each grid whose weights can be there before it begins: from when the last of what it waits for has arrived
+    until its last task has computed, which is what the next grid waits for."""
+    trace, program = sample.measured, sample.program
+    streamed = demand(program, trace.facts.load).streamed_bytes
+    features, times = list[FloatArray](), list[float]()
+    for grid in range(len(program.grids)):
+        mine = np.flatnonzero(trace.grid == grid)
+        alone = len(np.unique(trace.sm[mine])) == len(mine)
+        if (
+            alone
+            and streamed[mine].max() <= program.launch.ring_bytes
+            and (told[mine] > trace.begin[mine]).mean() > 0.5
+        ):
+            features.append(np.concatenate([[1.0], task_us[mine].max(axis=0)]))
+            times.append(float(trace.computed[mine].max() - told[mine].max()))
+    return np.array(features).reshape(-1, len(WAITS) + len(TASKS)), np.array(times)
+
+
+def _grouped(features: FloatArray, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of all observations with the same features the median of their times."""
+    rows, group = np.unique(features.round(9), axis=0, return_inverse=True)
     group = group.reshape(-1)
-    order = np.lexsort((times, group))
-    first = np.searchsorted(group[order], np.arange(len(rows) + 1))
-    count = np.diff(first)
-    kept = (count >= LEAST_TASKS) & rows.any(axis=1)
-    place = first[:-1] + (QUANTILE * count).astype(np.int64)
-    return rows[kept], times[order][place[kept]]
+    return rows, np.array([np.median(times[group == number]) for number in range(len(rows))])
 
 
 def _arrivals(sample: Sample) -> FloatArray:
@@ -223,7 +245,7 @@ def _arrivals(sample: Sample) -> FloatArray:
 
 def _unit_costs(sample: Sample) -> tuple[FloatArray, FloatArray]:
     """([tasks, constants], [tasks, constants]): what one unit of each of `TASKS` adds to a task's loads, and work."""
-    nothing = Costs(**{name: float("inf") if name.endswith(RATE) else 0.0 for name in (*WAITS, *BANDWIDTH, *TASKS)})
+    nothing = Costs(**{name: float("inf") if name.endswith(RATE) else 0.0 for name in (*WAITS, *OTHERS, *TASKS)})
     load = sample.measured.facts.load
     columns = [demand(with_costs(sample.program, replace(nothing, **{name: 1.0})), load) for name in TASKS]
     parts = ("activation_us", "compute_us")

@@ -4,7 +4,9 @@ What is modelled, per SM: a loader that streams the weights and caches of its qu
 consumers as the ring holds, and caches not before the step begins; consumers that run one task after another, each
 waiting for its events, then for its activations, then for the last of its weights. Polled data is there when it is
 computed, other data when its event is signalled. What the SMs share is memory bandwidth: all streams get the same
-rate, at most what one SM can take. A hand-off takes longer the more memory is in use.
+rate, at most what one SM can take, give or take some luck that is drawn for each task, the same each time. What a task
+loads from the second-level cache while its weights stream takes a share of that. A hand-off takes longer the more
+memory is in use.
 
 Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
 and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
@@ -96,7 +98,9 @@ class _Machine:
         self._order = 0
         self.sm: list[int] = tasks["sm"].tolist()
         self.end: list[int] = program.queue_begin[1:].tolist()
-        self.streamed, self.cached = asked.streamed_bytes.tolist(), asked.cache_bytes.tolist()
+        reread = np.where(asked.streamed_bytes > 0, self.costs.cached_share * asked.reread_bytes, 0.0)
+        luck = 1.0 + self.costs.stream_spread * np.random.default_rng(0).standard_normal(len(tasks)).clip(-3, 3)
+        self.streamed, self.cached = ((asked.streamed_bytes + reread) * luck).tolist(), asked.cache_bytes.tolist()
         self.occupied, self.of_this_step = asked.ring_bytes.tolist(), asked.of_this_step.tolist()
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
         self.tail = asked.tail_us.tolist()

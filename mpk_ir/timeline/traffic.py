@@ -21,7 +21,7 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 class Demand:
     """Per task: bytes that the loader streams ahead of the wait, and how many of the ring they occupy; whether it waits
     for the begin of the step with that; what the consumers then need (see `Work`), with the stores to other ranks;
-    bytes that links carry of these, which are as many if one store reaches all."""
+    bytes that links carry of these, which are as many if one store reaches all; activations loaded again meanwhile."""
 
     streamed_bytes: FloatArray
     ring_bytes: FloatArray
@@ -31,12 +31,13 @@ class Demand:
     compute_us: FloatArray
     tail_us: FloatArray
     pushed_bytes: FloatArray
+    reread_bytes: FloatArray
 
     @staticmethod
     def none(tasks: int) -> Demand:
         """Of ``tasks`` that ask for nothing."""
-        a, b, c, d, e, f, g = (np.zeros(tasks) for _ in range(7))
-        return Demand(a, b, np.zeros(tasks, np.bool_), c, d, e, f, g)
+        a, b, c, d, e, f, g, h = (np.zeros(tasks) for _ in range(8))
+        return Demand(a, b, np.zeros(tasks, np.bool_), c, d, e, f, g, h)
 
 
 def demand(program: Program, load: Load) -> Demand:
@@ -51,6 +52,7 @@ def demand(program: Program, load: Load) -> Demand:
         work = work_of(kind, kind.params_from(grid.params), tasks["index"][mine], load, program.target)
         found.compute_us[mine], found.activation_us[mine] = work.compute_us, work.activation_us
         found.tail_us[mine], found.of_this_step[mine] = work.tail_us, work.prefetched
+        found.reread_bytes[mine] = work.reread_bytes
         (found.streamed_bytes if work.prefetched else found.cache_bytes)[mine] = work.cache_bytes
         for slot, operand in enumerate(grid.operands):
             buffer = program.buffers[operand.buffer]

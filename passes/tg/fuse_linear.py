@@ -39,12 +39,17 @@ class LinearForm:
 
 
 class FuseNorm(RewritePattern):
-    """linear(rms_norm(x)) -> fused_linear(x, norm), if all users of the norm are linears that can take it."""
+    """linear(rms_norm(x)) -> fused_linear(x, norm), if all users of the norm are linears that can take it. Of many rows
+    recomputing the norm in each task costs more than a hand-off."""
+
+    MOST_ROWS = 64
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: tg.RmsNormOp, rewriter: PatternRewriter, /) -> None:
         users = [use.operation for use in op.result.uses]
         linears = [user for user in users if isinstance(user, AnyLinear) and _can_norm(user, op.result)]
+        if tg.shape_of(op.result)[0] > self.MOST_ROWS:
+            return
         if not users or len(linears) != len(users) or isinstance(op.weight.owner, tg.TgOp):
             return  # a weight that the step computes is not there yet when the linear's task begins
         for linear in linears:

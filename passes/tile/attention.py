@@ -19,6 +19,7 @@ from ...tasks.base import Access
 from ...tasks.kv_append import KvAppend, KvAppendParams
 from ...tasks.rope import Rope, RopeParams
 from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
+from .prompt_attention import takes_prompts, tile_prompts
 
 MAX_SPLITS = 32
 INDICES = 3
@@ -58,6 +59,9 @@ def _update_in_place(builder: GraphBuilder, cache: SSAValue, result: SSAValue) -
 def tile_fused_attention(op: Operation, builder: GraphBuilder) -> None:
     """Norm, rotation, append and attention in one grid, and a merge if positions are split."""
     assert isinstance(op, FusedAttentionOp)
+    if takes_prompts(op):
+        tile_prompts(op, builder)
+        return
     heads, kv_heads, dim = (int(p.value.data) for p in (op.heads, op.kv_heads, op.head_dim))
     qkv = builder.view(op.qkv)
     group_columns = heads // kv_heads * dim

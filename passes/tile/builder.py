@@ -105,6 +105,8 @@ class GraphBuilder:
         """Elementwise results that their one user may compute itself; called, it gives one memory after all."""
         self.absorbed: set[Operation] = set()
         """Ops whose result the rule of another op computed in passing."""
+        self.blocked: dict[SSAValue, View] = {}
+        """Activations in the layout that products on wgmma take (`blocks`)."""
         self.copy: Callable[[SSAValue, View], None] | None = None
         self._names: dict[type, set[str]] = {BufferOp: set(), GridOp: set()}
         self._weights: dict[tuple[Any, ...], SSAValue] = {}

@@ -17,8 +17,10 @@ from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
 from ...tasks.base import Access
 from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams
+from .blocks import is_wide
 from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .expand import streams_weight, tile_expanded
+from .wide import tile_wide
 
 KIND = Linear()
 
@@ -40,6 +42,9 @@ class LinearForm:
 def tile_linear(op: Operation, builder: GraphBuilder) -> None:
     """A product alone."""
     assert isinstance(op, LinearOp)
+    if is_wide(op):
+        tile_wide(op, builder)
+        return
     if not streams_weight(op):
         tile_expanded(op, builder)
         return
@@ -51,6 +56,9 @@ def tile_linear(op: Operation, builder: GraphBuilder) -> None:
 def tile_fused_linear(op: Operation, builder: GraphBuilder) -> None:
     """A product with its norm, bias, gate and residual."""
     assert isinstance(op, FusedLinearOp)
+    if is_wide(op):
+        tile_wide(op, builder)
+        return
     if not streams_weight(op):
         tile_expanded(op, builder)
         return

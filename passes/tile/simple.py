@@ -18,10 +18,13 @@ from ...tasks.argmax import Argmax, ArgmaxParams
 from ...tasks.base import Access
 from ...tasks.elementwise import Elementwise, ElementwiseParams
 from ...tasks.embedding import Embedding, EmbeddingParams
+from ...tasks.last_rows import LastRows, LastRowsParams
 from ...tasks.linear import Linear
 from ...tasks.rms_norm import RmsNorm, RmsNormParams
 from ...tasks.select import Select, SelectParams
+from .blocks import row_box, rows_of_task, tile_blocks, wants_blocks
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
+from .expand import MAX_ROWS
 from .general import tile_strided_rms_norm
 from .linear import add_best
 from .map import NAMES, tile_map
@@ -32,19 +35,20 @@ LEAST_COLUMNS = 64
 
 @tile_rule(tg.EmbeddingOp.name)
 def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
-    """One task: it follows `advance` on the same SM."""
+    """One task, which follows `advance` on the same SM; of many rows, a task an SM."""
     assert isinstance(op, tg.EmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
     packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
     shape = tensor_shape(op.ids)
-    params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=shape[0], stride=prod(shape[1:]), packed=packed)
+    rows = shape[0] if shape[0] <= MAX_ROWS else rows_of_task(shape[0], builder.target)
+    params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=rows, stride=prod(shape[1:]), packed=packed)
     operands = [
         GridOperand("table", table.buffer, table.whole(Access.READ, 1)),
-        GridOperand("ids", ids.buffer, ids.whole(Access.READ, 1)),
-        GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
+        GridOperand("ids", ids.buffer, row_box(ids, Access.READ, rows)),
+        GridOperand("y", y.buffer, row_box(y, Access.WRITE, rows)),
     ]
-    builder.grid("embedding", Embedding(), params, (1,), operands)
+    builder.grid("embedding", Embedding(), params, (ceil(shape[0] / rows),), operands)
 
 
 @tile_rule(tg.RmsNormOp.name)
@@ -52,6 +56,9 @@ def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
     """Groups of columns, as few a task as the SMs allow."""
     assert isinstance(op, tg.RmsNormOp)
     shape = tensor_shape(op.x)
+    if wants_blocks(op.results[0]):
+        builder.views[op.results[0]] = tile_blocks(op.x, builder, op.weight, float(op.eps.value.data))
+        return
     if not isinstance(element_type(op.x), BFloat16Type) or "row_count" not in builder.states:
         tile_strided_rms_norm(op, builder)
         return
@@ -177,6 +184,20 @@ def _select(builder: GraphBuilder, chunks: tuple[View, View], rows: int, y: View
     builder.grid("select", Select(), SelectParams(value.columns, rows), (1,), operands)
 
 
+@tile_rule(tg.LastRowsOp.name)
+def tile_last_rows(op: Operation, builder: GraphBuilder) -> None:
+    """One task."""
+    assert isinstance(op, tg.LastRowsOp)
+    batch, columns = tensor_shape(op.results[0])
+    x, requests, y = builder.view(op.x), builder.view(op.requests), builder.result(op.results[0], "last_rows.out")
+    operands = [
+        GridOperand("x", x.buffer, x.whole(Access.READ, 1)),
+        GridOperand("requests", requests.buffer, requests.whole(Access.READ, 1)),
+        GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
+    ]
+    builder.grid("last_rows", LastRows(), LastRowsParams(columns, batch), (1,), operands)
+
+
 @tile_rule(tg.AdvanceOp.name)
 def tile_advance(op: Operation, builder: GraphBuilder) -> None:
     """One task; the request state is updated in place."""
@@ -188,8 +209,8 @@ def tile_advance(op: Operation, builder: GraphBuilder) -> None:
         builder.views[new] = view
         operands.append(GridOperand(name, view.buffer, view.whole(Access.READ_WRITE, 1)))
     batch, max_length = tensor_shape(op.history)
-    rows = tensor_shape(op.rows)[0]
+    rows, by_request = tensor_shape(op.rows)[0], op.by_request is not None
     if batch > rows:
         raise PlanError(f"advance: {batch} requests need as many rows a step, found {rows}", advice="raise `rows`")
     stops = tuple(tg.int_list(op.stop_tokens))
-    builder.grid("advance", Advance(), AdvanceParams(batch, rows, max_length, stops), (1,), operands)
+    builder.grid("advance", Advance(), AdvanceParams(batch, rows, max_length, stops, by_request), (1,), operands)

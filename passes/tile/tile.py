@@ -30,6 +30,7 @@ from ...dialects.tg import (
 from ...tasks import load_extensions
 from ..base import MpkPass
 from . import attention, experts, general, linear, ranks, shaping, simple
+from .blocks import is_wide
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
 from .decisions import OVERRIDE, Decision
 from .expand import streams_weight
@@ -176,7 +177,7 @@ def _bind_results(op: Operation, builder: GraphBuilder, outputs: list[tuple[SSAV
 
 def _is_linear_weight(value: SSAValue) -> bool:
     users = [use.operation for use in value.uses if isinstance(use.operation, LinearOp | FusedLinearOp)]
-    return any(user.weight is value and streams_weight(user) for user in users)
+    return any(user.weight is value and (streams_weight(user) or is_wide(user)) for user in users)
 
 
 def _check_updates(ops: list[Operation]) -> None:

@@ -47,6 +47,9 @@ GENERAL_KINDS = frozenset({"map", "reduce", "normalize", "matmul", "gather", "in
 EXPERT_KINDS = frozenset({"top_k_gate", "grouped_linear", "expert_sum"})
 """What only decoders with experts are made of."""
 
+PROMPT_KINDS = frozenset({"wide_linear", "block_rows", "rope_append", "prompt_attention", "last_rows"})
+"""What only steps of many rows are made of."""
+
 RANK_KINDS = frozenset({"push", "rank_sum", "shard_embedding"})
 """What only decoders for several ranks are made of."""
 

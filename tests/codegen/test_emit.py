@@ -17,7 +17,7 @@ from mpk_ir.core.target import H200
 from mpk_ir.runtime.nvrtc import compile_source
 from mpk_ir.tasks import BUILTIN_KINDS
 
-from .models import EXPERT_KINDS, FAMILIES, GENERAL_KINDS, RANK_KINDS, program_of
+from .models import EXPERT_KINDS, FAMILIES, GENERAL_KINDS, PROMPT_KINDS, RANK_KINDS, program_of
 
 CASES = [(family, batch, fused) for family in FAMILIES for batch in (1, 4) for fused in (True, False)]
 QUICK = {("qwen3", 1, True), ("qwen2", 4, False), ("qwen3_moe", 4, True)}
@@ -68,7 +68,7 @@ def test_another_batch_is_another_program() -> None:
 def test_fused_and_unfused_graphs_use_every_kind_of_a_decoder() -> None:
     kinds = {grid.kind for fused in (True, False) for grid in program_of("qwen3", fused=fused).grids}
     # an argmax behind a linear is part of it: one of its own is tested below
-    others = {"join", "argmax"} | GENERAL_KINDS | RANK_KINDS | EXPERT_KINDS
+    others = {"join", "argmax"} | GENERAL_KINDS | RANK_KINDS | EXPERT_KINDS | PROMPT_KINDS
     assert kinds == {kind.name for kind in BUILTIN_KINDS} - others
 
 

@@ -43,6 +43,11 @@ inline void fence_proxy_alias() {}
 inline void add_release_sys(unsigned* pointer) { ++*pointer; }
 inline void add_release_gpu(unsigned* pointer) { ++*pointer; }
 inline unsigned add_acquire_release_block(unsigned* counter) { return (*counter)++; }
+inline void store_release_block(unsigned* pointer, unsigned value) { *pointer = value; }
+inline unsigned load_acquire_block(const unsigned* pointer) {
+  emulation::yield();
+  return load(pointer);
+}
 inline void store_shared(void* pointer, const Vector16& value) { std::memcpy(pointer, &value, sizeof value); }
 
 template <int kCount>
@@ -97,6 +102,8 @@ template <int kPending>
 inline void async_copy_wait() {}
 
 inline unsigned long long evict_first_policy() { return 0; }
+inline unsigned long long evict_normal_policy() { return 0; }
+inline bool elect_one() { return emulation::lane() == 0; }
 inline void bulk_load(void* shared, const void* global, unsigned bytes, unsigned long long* barrier,
                       unsigned long long) {
   if (bytes % 16 || reinterpret_cast<size_t>(global) % 16 || reinterpret_cast<size_t>(shared) % 16) {

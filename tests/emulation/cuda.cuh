@@ -46,6 +46,7 @@ struct Meeting {
 struct Warp {
   Meeting meeting;
   unsigned in[kWarpLanes][8], out[kWarpLanes][8];  // operands and results of what a warp does together
+  unsigned in_all[kWarpLanes][8];                  // operands, once all are there
 };
 
 struct Block {

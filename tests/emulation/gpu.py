@@ -27,6 +27,8 @@ from tests.pytorch.fake_gpu import FakeGpu, at_address
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 _FLAGS = ("-std=c++20", "-O2", "-w", "-fno-strict-aliasing", "-shared", "-fPIC", "-x", "c++")
+_REPLACED = ("atoms.cuh", "matrix.cuh")
+"""Headers of the device library that are PTX."""
 _IN_WORDS_OF_THE_HOST = {
     'asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));': (
         "packed = emulation::pack_bf16(low, high);"
@@ -39,7 +41,7 @@ _IN_WORDS_OF_THE_HOST = {
     "if (shared_address(dynamic_shared) != kSharedBase) __trap();": "",
     "extern __shared__ char dynamic_shared[];": "",
 }
-"""What the device library says outside atoms.cuh that a host compiler does not know, or a fiber would never leave."""
+"""What the device library says elsewhere that a host compiler does not know, or a fiber would never leave."""
 
 
 class EmulatedGpu(FakeGpu):
@@ -67,9 +69,10 @@ def build(program: Program, folder: Path) -> Any:
     target = folder / hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:16]
     library = target / "kernel.so"
     if not library.exists():
-        for name, text in (texts | {"mpk/atoms.cuh": (HERE / "atoms.cuh").read_text()}).items():
-            for word, ours in _IN_WORDS_OF_THE_HOST.items():
-                text = text.replace(word, ours)
+        ours = {f"mpk/{name}": (HERE / name).read_text() for name in _REPLACED}
+        for name, text in (texts | ours).items():
+            for word, instead in _IN_WORDS_OF_THE_HOST.items():
+                text = text.replace(word, instead)
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

@@ -87,8 +87,13 @@ def test_list_scheduling_uses_sms_that_exist_and_says_why(drawn: GraphPlan, targ
 
 def test_list_scheduling_spreads_tasks_of_equal_cost_evenly(plan_decoder: PlanDecoder) -> None:
     module = plan_decoder("h200")
-    # Events first: they are made for the new order, not for what an old one elided.
-    for one in (SynthesizeEvents(), ScheduleList(), ElideWaits(), Pipeline(), Verify()):
+    for one in (
+        SynthesizeEvents(),
+        ScheduleList(),
+        ElideWaits(),
+        Pipeline(),
+        Verify(),
+    ):  # events that no old schedule made elide
         one.apply(Context(), module)
     for grid in graph_of(module).grids:
         if grid.kind.data == "linear":

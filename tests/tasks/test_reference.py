@@ -19,6 +19,7 @@ from mpk_ir.tasks.advance import Advance, AdvanceParams
 from mpk_ir.tasks.argmax import Argmax, ArgmaxParams
 from mpk_ir.tasks.attention import Attention, AttentionParams, split_range
 from mpk_ir.tasks.attention_merge import AttentionMerge, AttentionMergeParams
+from mpk_ir.tasks.block_rows import BlockRows
 from mpk_ir.tasks.elementwise import BINARY, FUNCTIONS, Elementwise, ElementwiseParams
 from mpk_ir.tasks.embedding import Embedding, EmbeddingParams
 from mpk_ir.tasks.expert_sum import ExpertSum, ExpertSumParams
@@ -27,18 +28,22 @@ from mpk_ir.tasks.grouped_linear import GroupedLinear, GroupedLinearParams, item
 from mpk_ir.tasks.index_copy import IndexCopy
 from mpk_ir.tasks.join import Join, JoinParams
 from mpk_ir.tasks.kv_append import KvAppend, KvAppendParams
+from mpk_ir.tasks.last_rows import LastRows
 from mpk_ir.tasks.linear import Linear, LinearParams
 from mpk_ir.tasks.map import Map
 from mpk_ir.tasks.matmul import Matmul
 from mpk_ir.tasks.normalize import Normalize
+from mpk_ir.tasks.prompt_attention import PromptAttention
 from mpk_ir.tasks.push import Push, PushParams
 from mpk_ir.tasks.rank_sum import RankSum, RankSumParams
 from mpk_ir.tasks.reduce import Reduce
 from mpk_ir.tasks.rms_norm import RmsNorm, RmsNormParams
 from mpk_ir.tasks.rope import Rope, RopeParams
+from mpk_ir.tasks.rope_append import RopeAppend
 from mpk_ir.tasks.select import Select, SelectParams
 from mpk_ir.tasks.shard_embedding import ShardEmbedding, ShardEmbeddingParams
 from mpk_ir.tasks.top_k_gate import TopKGate, TopKGateParams
+from mpk_ir.tasks.wide_linear import WideLinear
 
 Array = np.ndarray[Any, Any]
 SEEDS = st.integers(0, 2**32)
@@ -69,7 +74,8 @@ def test_every_kind_is_tested_here() -> None:
     tested += (Join, KvAppend, Linear, Push, RankSum, RmsNorm, Rope, Select, ShardEmbedding)
     tested += (TopKGate, GroupedLinear, ExpertSum)
     general = (Map, Reduce, Normalize, Matmul, Gather, IndexCopy)  # in test_general_kinds.py
-    assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general}
+    prompts = (WideLinear, BlockRows, RopeAppend, PromptAttention, LastRows)  # in test_prompt_kinds.py
+    assert {type(kind) for kind in BUILTIN_KINDS} == {*tested, *general, *prompts}
 
 
 @given(SEEDS, st.integers(0, 2))

@@ -105,6 +105,24 @@ __device__ __forceinline__ unsigned add_acquire_release_block(unsigned* counter)
   return before;
 }
 
+// Whether this lane is the one of its warp that is chosen, always the same: as the assembler knows that there is one,
+// it makes no loop over lanes of what one lane does alone. All lanes call it together.
+__device__ __forceinline__ bool elect_one() {
+  unsigned chosen;
+  asm volatile("{ .reg .pred p; elect.sync _|p, 0xFFFFFFFF; selp.u32 %0, 1, 0, p; }" : "=r"(chosen));
+  return chosen != 0;
+}
+
+// From thread to thread of a block, by way of shared memory.
+__device__ __forceinline__ void store_release_block(unsigned* pointer, unsigned value) {
+  asm volatile("st.release.cta.shared::cta.u32 [%0], %1;" ::"r"(shared_address(pointer)), "r"(value) : "memory");
+}
+__device__ __forceinline__ unsigned load_acquire_block(const unsigned* pointer) {
+  unsigned value;
+  asm volatile("ld.acquire.cta.shared::cta.u32 %0, [%1];" : "=r"(value) : "r"(shared_address(pointer)) : "memory");
+  return value;
+}
+
 // One store of 16 bytes to shared memory, not to be moved.
 __device__ __forceinline__ void store_shared(void* pointer, const Vector16& value) {
   asm volatile("st.volatile.shared::cta.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(pointer)),
@@ -192,6 +210,12 @@ __device__ __forceinline__ void async_copy_wait() {
 __device__ __forceinline__ unsigned long long evict_first_policy() {
   unsigned long long policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ unsigned long long evict_normal_policy() {
+  unsigned long long policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
 

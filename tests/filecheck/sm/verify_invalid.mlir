@@ -190,3 +190,41 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 8), [8, 8]>, #sm.box<write, (d0) -> (0, d0 * 8), [8, 8]>]
     signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
+
+// -----
+
+// More stages are said to be filled while a task of @v waits than the ring has.
+// expected-error@unknown {{ring: while @v[0, 0] (SM 0, position 1) waits 12 stages from its first on are said to be filled, the ring has 11: the next would overwrite one that is not given back}}
+sm.graph @step target "sim" arena_bytes 8192 polled_bytes 0 shared_memory <ring 11 x 16384, scratch 2 x 17664> {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 512], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[256, 512], bf16>
+  %v = sm.buffer @v <weight> layout <mma_rows_16> sources ["v"] : !sm.buffer<[256, 256], bf16>
+  %y = sm.buffer @y <scratch> offset 0 : !sm.buffer<[8, 256], bf16>
+  %z = sm.buffer @z <scratch> offset 4096 : !sm.buffer<[8, 256], bf16>
+  %out = sm.buffer @out <output> : !sm.buffer<[8, 256], bf16>
+  %0 = sm.event @"w->v" dense<4> : tensor<1xi32> : !sm.event<1>
+  %1 = sm.event @"v->a" dense<1> : tensor<4xi32> : !sm.event<4>
+  %2 = sm.event @step step dense<4> : tensor<1xi32> : !sm.event<1>
+  sm.grid @w "linear" {n = 256 : i64, k = 512 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.000000e+00 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64} over [4, 1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 512], bf16>, !sm.buffer<[256, 512], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 512]>, #sm.box<read, (d0, d1) -> ((d0 * 64), 0), [64, 512]>, #sm.box<write, (d0, d1) -> (0, (d0 * 64)), [8, 64]>] signals(%0 : !sm.event<1>) [affine_map<(d0, d1) -> (0)>] stream <keeps 4, ahead 11>
+  sm.grid @v "linear" {n = 256 : i64, k = 256 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.000000e+00 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64} over [4, 1] operands ["x", "weight", "y"](%y, %v, %z : !sm.buffer<[8, 256], bf16>, !sm.buffer<[256, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 256]>, #sm.box<read, (d0, d1) -> ((d0 * 64), 0), [64, 256]>, #sm.box<write, (d0, d1) -> (0, (d0 * 64)), [8, 64]>] waits(%0 : !sm.event<1>) [affine_map<(d0, d1) -> (0)>] signals(%1 : !sm.event<4>) [affine_map<(d0, d1) -> (d0)>] stream <keeps 4, ahead 12>
+  sm.grid @a "elementwise" {function = "silu", columns = 64 : i64, rows = 8 : i64, total = 256 : i64} over [4] operands ["a", "y"](%z, %out : !sm.buffer<[8, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0) -> (0, (d0 * 64)), [8, 64]>, #sm.box<write, (d0) -> (0, (d0 * 64)), [8, 64]>] waits(%1 : !sm.event<4>) [affine_map<(d0) -> (d0)>] signals(%2 : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// Boxes that begin 8 columns further on: the last reaches beyond the buffer, and is no block from its begin.
+// expected-error@unknown {{bounds: @a[3] (SM 3, position 2) touches by operand a the box [0:8, 200:264], which is not inside buffer @z of shape [8, 256]}}
+sm.graph @step target "sim" arena_bytes 8192 polled_bytes 0 shared_memory <ring 11 x 16384, scratch 2 x 17664> {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 512], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[256, 512], bf16>
+  %v = sm.buffer @v <weight> layout <mma_rows_16> sources ["v"] : !sm.buffer<[256, 256], bf16>
+  %y = sm.buffer @y <scratch> offset 0 : !sm.buffer<[8, 256], bf16>
+  %z = sm.buffer @z <scratch> offset 4096 : !sm.buffer<[8, 256], bf16>
+  %out = sm.buffer @out <output> : !sm.buffer<[8, 256], bf16>
+  %0 = sm.event @"w->v" dense<4> : tensor<1xi32> : !sm.event<1>
+  %1 = sm.event @"v->a" dense<1> : tensor<4xi32> : !sm.event<4>
+  %2 = sm.event @step step dense<4> : tensor<1xi32> : !sm.event<1>
+  sm.grid @w "linear" {n = 256 : i64, k = 512 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.000000e+00 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64} over [4, 1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 512], bf16>, !sm.buffer<[256, 512], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 512]>, #sm.box<read, (d0, d1) -> ((d0 * 64), 0), [64, 512]>, #sm.box<write, (d0, d1) -> (0, (d0 * 64)), [8, 64]>] signals(%0 : !sm.event<1>) [affine_map<(d0, d1) -> (0)>] stream <keeps 4, ahead 11>
+  sm.grid @v "linear" {n = 256 : i64, k = 256 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.000000e+00 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64} over [4, 1] operands ["x", "weight", "y"](%y, %v, %z : !sm.buffer<[8, 256], bf16>, !sm.buffer<[256, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 256]>, #sm.box<read, (d0, d1) -> ((d0 * 64), 0), [64, 256]>, #sm.box<write, (d0, d1) -> (0, (d0 * 64)), [8, 64]>] waits(%0 : !sm.event<1>) [affine_map<(d0, d1) -> (0)>] signals(%1 : !sm.event<4>) [affine_map<(d0, d1) -> (d0)>] stream <keeps 4, ahead 11>
+  sm.grid @a "elementwise" {function = "silu", columns = 64 : i64, rows = 8 : i64, total = 256 : i64} over [4] operands ["a", "y"](%z, %out : !sm.buffer<[8, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0) -> (0, ((d0 * 64) + 8)), [8, 64]>, #sm.box<write, (d0) -> (0, (d0 * 64)), [8, 64]>] waits(%1 : !sm.event<4>) [affine_map<(d0) -> (d0)>] signals(%2 : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}

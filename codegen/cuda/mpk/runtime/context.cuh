@@ -57,6 +57,7 @@ struct alignas(128) Shared {
   int stop[2];                // by parity of the step: whether the launch ends before it
   int rows[4];                // by step: its active rows; warps still in the step before read the one before that
   int steps_loaded;           // steps that the loader has walked through to their end
+  unsigned fetchable;         // the latest task whose operands the loader may fetch (fetch.cuh)
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
   Failure failure;            // a wait of this block that ran out, if there is one
   Arrivals arrivals;          // of its event
@@ -395,21 +396,27 @@ struct Loader {
   int task_number = 0;
   int step = 0;
   int seen_step = -1;
+  int fetched_step = -1, fetched_grid = -1;  // of the latest task whose operands it fetched (fetch.cuh)
 
   // Waits until the next stage is free, and announces `bytes` of it; null: the launch is being stopped.
   __device__ __forceinline__ char* begin_stage(unsigned bytes) {
+    return claim_stage(bytes) ? ring_stage(position.stage) : nullptr;
+  }
+
+  // The same, without the stage's address; false: the launch is being stopped.
+  __device__ __forceinline__ bool claim_stage(unsigned bytes) {
     Shared& shared = block_shared();
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
     if (!mbarrier_try_wait(empty, parity)) {
       const long long begin = clock64();
       while (!mbarrier_try_wait(empty, parity)) {
-        if (shared_stop()) return nullptr;
+        if (shared_stop()) return false;
         if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
     if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
-    return ring_stage(position.stage);
+    return true;
   }
 
   // Starts a copy of `bytes`, a multiple of 16, to somewhere in the stage.
@@ -431,9 +438,8 @@ struct Loader {
 
   // Streams `bytes` (at most kStageBytes, a multiple of 16) into the next stage. False: the launch is being stopped.
   __device__ __forceinline__ bool load_stage(const char* source, unsigned bytes) {
-    char* stage = begin_stage(bytes);
-    if (stage == nullptr) return false;
-    copy(stage, source, bytes);
+    if (!claim_stage(bytes)) return false;
+    copy(ring_stage(position.stage), source, bytes);
     end_stage();
     return true;
   }
@@ -454,7 +460,6 @@ struct Loader {
     }
   }
 
- private:
   __device__ __forceinline__ bool shared_stop() const {
     const volatile int* stop = block_shared().stop;
     return stop[0] || stop[1];

@@ -135,9 +135,9 @@ __device__ __forceinline__ void load(Loader& loader, const Task* queue, int firs
       __syncwarp();
       bool goes_on = true;
       jitter(Moment::kBeforeLoad, loader.task_number, step);
-      if (lane < kLoaderLanes) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
+      if (kLoaderLanes > 1 || elect_one()) goes_on = Bodies::load(loader, shared.ahead[number % kRecordsAhead]);
       if (!__all_sync(0xFFFFFFFFu, goes_on)) {
-        if (lane < kLoaderLanes) loader.drain();
+        if (kLoaderLanes > 1 || elect_one()) loader.drain();
         return;
       }
     }
@@ -203,6 +203,7 @@ __device__ __forceinline__ void initialize(const Launch& launch) {
   }
   shared.stop[0] = shared.stop[1] = 0;
   shared.steps_loaded = 0;
+  shared.fetchable = 0;
   shared.aborted = 0;
   shared.failure = {};
   shared.roles_ended = 0;

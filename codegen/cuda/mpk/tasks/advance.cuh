@@ -5,13 +5,14 @@
 
 namespace mpk {
 
-template <int kBatch, int kRows, int kMaxLength, int... kStopTokens>
+template <int kBatch, int kRows, int kMaxLength, bool kByRequest, int... kStopTokens>
 struct Advance {
   enum Operand { kSampled, kHistory, kRequests, kRowState, kRowCount };
 
   struct Scratch {
     int requests[kBatch][RequestColumn::kCount];
   };
+  static constexpr int kSampledRows = kByRequest ? kBatch : kRows;
   static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
@@ -48,15 +49,24 @@ struct Advance {
     return request[RequestColumn::kFirstRow] + request[RequestColumn::kNumRows] - 1;
   }
 
+  // Where the token of request `b` stands: in its last row, or behind those of the requests before it that have rows.
+  static __device__ int sampled_row(const Task& task, int b) {
+    if constexpr (!kByRequest) return last_row(task, b);
+    int before = 0;
+    for (int i = 0; i < b; ++i)
+      before += operand<const int>(task, kRequests)[i * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
+    return before;
+  }
+
   // What was chosen for the last row of request `b`; all lanes of a warp wait together. The threads see all rows among
   // them: then nobody reads what this task writes any more.
   static __device__ int load_sampled(const Context& context, const Task& task, int b) {
     const bool active =
         b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
     const unsigned* sampled = context.current<const unsigned>(task, kSampled);
-    const int rows = context.rows_from(0, kRows), last = active ? last_row(task, b) : 0;
+    const int rows = context.rows_from(0, kSampledRows), last = active ? sampled_row(task, b) : 0;
     auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : last; };
-    unsigned token[1 + ceil_div(kRows, kConsumers)];
+    unsigned token[1 + ceil_div(kSampledRows, kConsumers)];
     context.load(
         task, kSampled, token,
         Places{[&](int i) { return i > 0 ? row_of(i) < rows : active; }, [&](int i) { return sampled + row_of(i); }});

@@ -13,7 +13,8 @@ struct Embedding {
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.wait(task);
     context.sync();  // all warps have left the tasks before: what is published here tells so
-    const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
+    const int first = task.index[0] * kRows;
+    const int rows = context.rows_from(first, kRows), touched = context.touched_rows_from(first, kRows);
     for (int i = context.thread; i < touched * (kColumns / 8); i += kConsumers) {
       const int row = i / (kColumns / 8), column = i % (kColumns / 8) * 8;
       Vector16 values = {};

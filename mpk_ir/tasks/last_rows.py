@@ -1,0 +1,42 @@
+"""`last_rows`: of each request that has rows in the step, the last one: from it the next token is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.requests import last_rows
+from ..core.target import Target
+from .base import Access, Array, Operand, Params, TaskKind
+
+
+@dataclass(frozen=True)
+class LastRowsParams(Params):
+    """``columns`` of ``batch`` requests."""
+
+    columns: int
+    batch: int
+
+
+class LastRows(TaskKind[LastRowsParams]):
+    """One task. Row i of y is the last row of the i-th request that has any; rows behind those are zero."""
+
+    name = "last_rows"
+    params_type = LastRowsParams
+    operands = (
+        Operand("x"),
+        Operand("requests"),
+        Operand("row_count", optional=True, early=True),
+        Operand("y", Access.WRITE),
+    )
+
+    def signature(self, params: LastRowsParams) -> str:
+        return f"mpk::LastRows<{params.columns}, {params.batch}>"
+
+    def cost_us(self, params: LastRowsParams, target: Target) -> float:
+        return 4 * params.batch * params.columns / target.sm_bytes_per_us + target.task_overhead_us
+
+    def reference(self, params: LastRowsParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        chosen = last_rows(views["requests"])
+        views["y"][...] = 0.0
+        views["y"][: len(chosen)] = views["x"][chosen]

@@ -1,0 +1,97 @@
+"""`wide_linear`: many rows of activations times 128 rows of a weight, on tensor cores by warpgroups (wgmma)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.memory import BLOCK_COLUMNS, BLOCK_ROWS
+from ..core.target import Costs, Target
+from .base import Access, Array, Operand, Params, TaskKind
+from .linear import GATE_BLOCK
+from .math import gelu_tanh, silu
+
+FEATURES = 128
+"""Weight rows of a task: two warpgroups, each M = 64 of wgmma."""
+ROW_CHOICES = (BLOCK_ROWS, 2 * BLOCK_ROWS)
+"""Rows of activations of a task: one or two products of N = 128, whose sums are 64 or 128 registers of a thread."""
+STEP_COLUMNS = 2 * BLOCK_COLUMNS
+"""That K is a multiple of: two blocks take turns in registers."""
+END_US = 3.0
+"""Of a task, chosen and not measured: from its first load to its first product, and its epilogue."""
+
+
+@dataclass(frozen=True)
+class WideLinearParams(Params):
+    """y[rows, n] = act(x[rows, k] · Wᵀ + bias) + residual, for ``rows`` of ``total_rows`` and 128 rows of W a task.
+
+    Grid index is (block of weight rows, block of rows). x is in `Layout.K_BLOCKS_64`, and y if it is ``blocked``.
+    ``activation`` as in `LinearParams`.
+    """
+
+    n: int
+    k: int
+    rows: int
+    total_rows: int
+    bias: bool
+    residual: bool
+    activation: str
+    blocked: bool
+
+    @property
+    def gated(self) -> bool:
+        return self.activation != "none"
+
+    @property
+    def columns_per_task(self) -> int:
+        return FEATURES // (2 if self.gated else 1)
+
+
+def wide_linear_us(k: int, rows: int, costs: Costs) -> float:
+    """Microseconds of a task of ``rows``: products, or what they read from L2, whichever takes longer."""
+    flops = 2 * FEATURES * rows * k
+    moved_bytes = 2 * k * (FEATURES + rows)
+    return max(flops / costs.wgmma_flops_per_us, moved_bytes / costs.l2_bytes_per_us) + END_US
+
+
+class WideLinear(TaskKind[WideLinearParams]):
+    """Weights and activations go through the ring, 64 columns at a time; the loader fetches activations behind the
+    task's events (codegen/cuda/mpk/runtime/fetch.cuh)."""
+
+    name = "wide_linear"
+    params_type = WideLinearParams
+    stages_at_once = 6
+    operands = (
+        Operand("x"),
+        Operand("weight", streamed=True),
+        Operand("bias", optional=True),
+        Operand("residual", optional=True),
+        Operand("row_count", optional=True, early=True),
+        Operand("y", Access.WRITE),
+    )
+
+    def signature(self, params: WideLinearParams) -> str:
+        return f"mpk::WideLinear<{params.total_rows}>"
+
+    def record_numbers(self, params: WideLinearParams) -> tuple[int, ...]:
+        """In the order of the body's `enum Number`. One body computes all products of a program: ptxas has no registers
+        for wgmma's sums in flight at more than a few places of a kernel."""
+        activation = ("none", "silu_mul", "gelu_mul").index(params.activation)
+        return (params.n, params.k, params.rows, 2 * activation + int(params.blocked))
+
+    def cost_us(self, params: WideLinearParams, target: Target) -> float:
+        return wide_linear_us(params.k, params.rows, target.costs)
+
+    def reference(self, params: WideLinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
+        y = views["x"] @ views["weight"].T
+        if params.bias:
+            y = y + views["bias"]
+        if params.gated:
+            pairs = y.reshape(y.shape[0], -1, 2, GATE_BLOCK)
+            gate, up = pairs[:, :, 0].reshape(y.shape[0], -1), pairs[:, :, 1].reshape(y.shape[0], -1)
+            y = (silu(gate) if params.activation == "silu_mul" else gelu_tanh(gate)) * up
+        if params.residual:
+            y = y + views["residual"]
+        views["y"][...] = y.astype(np.float32)
