@@ -125,7 +125,7 @@ class SymmetricPeers:
 
         if not torch.cuda.is_available():
             raise RankError("ranks on several GPUs need a torch built with CUDA", advice="pip install torch")
-        torch.cuda.init()  # symmetric memory does not: its first use of the allocator would fail
+        torch.cuda.init()  # the memory asked for below is not of the calls that do this at need
         torch.cuda.set_device(self._group.local_rank)
         name = dist.group.WORLD.group_name  # pyright: ignore[reportOptionalMemberAccess]
         device = torch.device("cuda", self._group.local_rank)

@@ -1,5 +1,5 @@
 """`python -m mpk_ir.bench.fit RECORDING...`: the timeline's constants from measured steps and traces of well-known
-shapes, and how well they predict each point: fitted to all of them, and fitted to all but it. Needs no GPU."""
+shapes, and how well they predict each point: read off all traces, and off all but the point's. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         samples = [sample_of(point) for point in load_all(options.recordings)]
-        start = costs = samples[0].measured.facts.target.costs
+        costs = samples[0].measured.facts.target.costs
         _tell(f"error before {error(samples, costs):.3f}")
         if not options.as_is:
             costs = fit(samples, costs, lambda found, _: _tell(f"error {found:.3f}"))
-        left_out = None if options.as_is or options.no_leave_one_out else leave_one_out(samples, start)
+        left_out = None if options.as_is or options.no_leave_one_out else leave_one_out(samples, costs)
         rows = evaluate(samples, costs, left_out)
     except MpkError as failure:
         print(f"error: {failure}", file=sys.stderr)

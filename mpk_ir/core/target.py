@@ -25,8 +25,8 @@ class Source(StrEnum):
 class Costs:
     """What the parts of a task cost on one SM: the constants of the timeline, fitted to traces of the kernel.
 
-    ``handoff_us``: from a producer's release, or for polled data from its end, until a task that waits can begin to
-    load it, while memory is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
+    ``handoff_us``: of polled data, from its producer's end until a task that waits can begin to load it, while memory
+    is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
     if all has arrived before. ``signal_us``: from computed to released. ``stream_efficiency``: the part of read
     bandwidth that weights reach behind a ring; ``stream_bytes_per_us``: the most one SM receives when others don't;
     ``stream_spread``: how unequally weights come to SMs, a standard deviation over the mean.
@@ -35,28 +35,27 @@ class Costs:
     that a byte of them takes from weights, because it comes from the second-level cache. ``pass_us``: the end of a
     pass, its barrier and results; ``tile_us`` + rows * ``tile_row_us``: that of a 16-row tile. ``attention_us`` + bytes
     of keys and values / ``attention_bytes_per_us``: a split of attention. ``small_us`` + bytes /
-    ``small_bytes_per_us``: any other task. ``prompt_attention_flops_per_us``: of an
-    SM, attention of many rows.
+    ``small_bytes_per_us``: any other task. ``prompt_attention_flops_per_us``: attention of many rows.
     """
 
-    handoff_us: float = 0.522
-    handoff_loaded_us: float = 0.626
+    handoff_us: float = 0.508
+    handoff_loaded_us: float = 0.449
     poll_us: float = 1.44
     signal_us: float = 0.16
-    stream_efficiency: float = 0.94
+    stream_efficiency: float = 0.955
     stream_bytes_per_us: float = 60e3
-    stream_spread: float = 0.1
-    weights_bytes_per_us: float = 66.4e3
+    stream_spread: float = 0.106
+    weights_bytes_per_us: float = 65.8e3
     activation_us: float = 0.0
-    activation_bytes_per_us: float = 41.2e3
-    cached_share: float = 0.5
+    activation_bytes_per_us: float = 41.1e3
+    cached_share: float = 0.562
     pass_us: float = 0.0
-    tile_us: float = 0.242
-    tile_row_us: float = 0.0238
-    attention_us: float = 2.08
-    attention_bytes_per_us: float = 30e3
+    tile_us: float = 0.244
+    tile_row_us: float = 0.0236
+    attention_us: float = 3.01
+    attention_bytes_per_us: float = 38.3e3
     prompt_attention_flops_per_us: float = 0.9e6
-    small_us: float = 0.747
+    small_us: float = 0.759
     small_bytes_per_us: float = 40e3
 
 

@@ -104,6 +104,10 @@ class _Machine:
         self.occupied, self.of_this_step = asked.ring_bytes.tolist(), asked.of_this_step.tolist()
         self.activation, self.compute = asked.activation_us.tolist(), asked.compute_us.tolist()
         self.tail = asked.tail_us.tolist()
+        # By counters, and by polled data: while memory is idle, and while it streams.
+        polled = self.costs.handoff_us, self.costs.handoff_loaded_us
+        counted = max(target.handoff_idle_us, polled[0]), max(target.handoff_loaded_us, polled[1])
+        self.handoffs_us = counted, polled
         self.signals = _rows(tasks["signal_event"], tasks["num_signals"])
         self.polled: list[bool] = program.event_polled.tolist()
         waits = _rows(tasks["wait_event"], tasks["num_waits"])
@@ -219,7 +223,7 @@ class _Machine:
     def _arrived(self, event: int) -> None:
         if event == self.program.step_event:
             self.step_over = self.now
-        idle, loaded = self.costs.handoff_us, self.costs.handoff_loaded_us
+        idle, loaded = self.handoffs_us[self.polled[event]]
         ready = self.now + idle + (loaded - idle) * self.bus.utilization()
         for task in self.waiters[event]:
             self.missing[task] -= 1

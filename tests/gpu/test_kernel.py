@@ -22,7 +22,16 @@ from mpk_ir.runtime.driver import find_device
 from mpk_ir.runtime.executor import GpuExecutor
 from mpk_ir.runtime.simulator import Simulator, SimulatorOptions
 from mpk_ir.tasks import BUILTIN_KINDS
-from tests.codegen.models import EXPERT_KINDS, FAMILIES, GENERAL_KINDS, RANK_KINDS, Limits, family_config, program_of
+from tests.codegen.models import (
+    EXPERT_KINDS,
+    FAMILIES,
+    GENERAL_KINDS,
+    PROMPT_KINDS,
+    RANK_KINDS,
+    Limits,
+    family_config,
+    program_of,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -157,5 +166,5 @@ def test_capped_scores_and_windows_are_the_simulators(fused: bool, limits: Limit
 def test_fused_and_unfused_graphs_exercise_every_body_of_a_decoder() -> None:
     kinds = {grid.kind for fused in (True, False) for grid in executable("qwen3", 1, fused).program.grids}
     # an argmax behind a linear is part of it: tests/gpu/test_general_kinds.py runs one of its own
-    others = {"join", "argmax"} | GENERAL_KINDS | RANK_KINDS | EXPERT_KINDS
+    others = {"join", "argmax"} | GENERAL_KINDS | RANK_KINDS | EXPERT_KINDS | PROMPT_KINDS
     assert kinds == {kind.name for kind in BUILTIN_KINDS} - others

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
 PROMPT = "One day, "
 EXAMPLE = ROOT / "examples" / "tiny_qwen3" / "checkpoint"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from tests.codegen.ranked import ranked_config, ranked_program
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "tiny_qwen3" / "checkpoint"
 PROMPTS = [[3, 1, 4, 1, 5], [7]]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
 
 
 class ThreadGroup:

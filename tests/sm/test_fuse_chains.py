@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -82,7 +84,8 @@ NORMS = GraphPlan(64, tuple(Layer(kind, n, 0, 64) for n, kind in enumerate(("lin
 @pytest.mark.parametrize("drawn", [CHAIN, NORMS])
 def test_the_timeline_agrees_that_chains_gain(drawn: GraphPlan) -> None:
     apart, chained = (program_of(scheduled(drawn, "h200", chains=chains)) for chains in (False, True))
-    times = [predict(program, Load(ROWS, 1)).facts.step_us for program in (apart, chained)]
+    loaded = replace(apart.target, handoff_idle_us=apart.target.handoff_loaded_us)  # what the pass reckons with
+    times = [predict(replace(one, target=loaded), Load(ROWS, 1)).facts.step_us for one in (apart, chained)]
     assert times[1] <= times[0]
 
 

@@ -67,8 +67,7 @@ def test_a_decoder_keeps_the_order_too(program: Program) -> None:
 def test_polled_data_need_not_be_signalled(program: Program) -> None:
     counted = replace(program, event_polled=np.zeros_like(program.event_polled))
     polled_us, counted_us = (predict(one, Load(1, 64)).facts.step_us for one in (program, counted))
-    hand_offs = 2 * 5  # of a layer: products, attention and its merge wait for each other
-    assert counted_us - polled_us > hand_offs * H200.costs.signal_us / 2
+    assert counted_us > polled_us + H200.costs.signal_us
 
 
 def test_the_same_program_has_the_same_timeline(program: Program, tmp_path_factory: pytest.TempPathFactory) -> None:
