@@ -35,8 +35,7 @@ class Costs:
     that a byte of them takes from weights, because it comes from the second-level cache. ``pass_us``: the end of a
     pass, its barrier and results; ``tile_us`` + rows * ``tile_row_us``: that of a 16-row tile. ``attention_us`` + bytes
     of keys and values / ``attention_bytes_per_us``: a split of attention. ``small_us`` + bytes /
-    ``small_bytes_per_us``: any other task. ``wgmma_flops_per_us``: products in bf16 on an SM; ``l2_bytes_per_us``: what
-    it reads of data that is in L2, while all do; these two are chosen after published figures, not measured.
+    ``small_bytes_per_us``: any other task. ``prompt_attention_flops_per_us``: attention of many rows.
     """
 
     handoff_us: float = 0.508
@@ -55,8 +54,7 @@ class Costs:
     tile_row_us: float = 0.0236
     attention_us: float = 3.01
     attention_bytes_per_us: float = 38.3e3
-    wgmma_flops_per_us: float = 5.0e6
-    l2_bytes_per_us: float = 55e3
+    prompt_attention_flops_per_us: float = 0.9e6
     small_us: float = 0.759
     small_bytes_per_us: float = 40e3
 

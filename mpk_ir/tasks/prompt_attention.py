@@ -17,8 +17,6 @@ TASK_ROWS = CONSUMER_WARPS * WARP_ROWS
 """Of all query heads of a task together."""
 HEAD_SIZES = (32, 64, 128)
 """What its registers hold, and whose 32 columns are whole chunks of the output's layout."""
-ATTENTION_SHARE = 3.0
-"""How much longer its products take than wgmma's; chosen, not measured."""
 MOST_POSITIONS, MOST_ELEMENTS = 64, 4096
 """Of keys in a half of scratch; as many of values."""
 
@@ -75,7 +73,7 @@ class PromptAttention(TaskKind[PromptAttentionParams]):
 
     def cost_us(self, params: PromptAttentionParams, target: Target) -> float:
         flops = 4 * TASK_ROWS * params.head_dim * (params.total_rows / 2)
-        return ATTENTION_SHARE * flops / target.costs.wgmma_flops_per_us + target.task_overhead_us
+        return flops / target.costs.prompt_attention_flops_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: PromptAttentionParams) -> int:
         return 2 * 2 * min(MOST_POSITIONS * params.head_dim, MOST_ELEMENTS)

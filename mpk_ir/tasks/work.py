@@ -25,7 +25,7 @@ from .grouped_linear import GroupedLinearParams
 from .kv_append import KvAppendParams
 from .last_rows import LastRowsParams
 from .linear import TILE_ROWS, LinearParams, x_segments
-from .prompt_attention import ATTENTION_SHARE, TASK_ROWS, PromptAttentionParams
+from .prompt_attention import TASK_ROWS, PromptAttentionParams
 from .push import PushParams
 from .rank_sum import RankSumParams
 from .rms_norm import RmsNormParams
@@ -205,7 +205,7 @@ def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Cost
 def _wide_linear(params: WideLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
     """Of the tasks that have active rows."""
     active = indices[:, 1] * params.rows < load.rows
-    return Work(np.where(active, wide_linear_us(params.k, params.rows, costs), costs.small_us))
+    return Work(np.where(active, wide_linear_us(params.k, params.rows), costs.small_us))
 
 
 def _block_rows(params: BlockRowsParams, indices: Array, load: Load, costs: Costs) -> Work:
@@ -223,7 +223,7 @@ def _prompt_attention(params: PromptAttentionParams, indices: Array, load: Load,
     positions = np.maximum(0, load.context - load.rows + end)
     active = end > (params.blocks - 1 - indices[:, 0]) * params.rows
     flops = np.where(active, 4.0 * TASK_ROWS * params.head_dim * positions, 0.0)
-    return Work(costs.small_us + ATTENTION_SHARE * flops / costs.wgmma_flops_per_us)
+    return Work(costs.small_us + flops / costs.prompt_attention_flops_per_us)
 
 
 def _last_rows(params: LastRowsParams, indices: Array, load: Load, costs: Costs) -> Work:

@@ -27,7 +27,6 @@ struct WideLinear {
   static constexpr int kTileStepBytes = kStepBlocks * kProducts * kProductBytes;     // of a tile of W in a step
   static constexpr int kWarpgroups = 2, kStageTiles = kConsumerWarps / kWarpgroups;  // a warp has a tile
   static constexpr int kBlockRows = round_up(kTotalRows, kRowsOfStage);              // of a block of x or y
-  static constexpr int kGroup = 4;  // of eight rows, whose residuals are loaded together
   static_assert(kStageBytes == kRowsOfStage * kRowBytesOfBlock, "WideLinear: a stage holds rows of a block");
   static_assert(kStageBytes == kStageTiles * kTileStepBytes, "WideLinear: a stage holds a step of a warpgroup's tiles");
 
@@ -104,7 +103,7 @@ struct WideLinear {
     multiply<kHalves>(context, steps_of(task), has_tile, sums);
     if (!has_tile) return;
 #pragma unroll
-    for (int h = 0; h < kHalves; ++h) finish(context, task, h * kRowsOfStage, rows, sums[h]);
+    for (int h = 0; h < kHalves; ++h) finish<kHalves == 1 ? 16 : 4>(context, task, h * kRowsOfStage, rows, sums[h]);
     fence_proxy_async_global();  // the copy engine may read it
   }
 
@@ -207,7 +206,9 @@ struct WideLinear {
     return form;
   }
 
-  // 128 rows of y, from `first` of the task on, of which those before `rows` are there.
+  // 128 rows of y, from `first` of the task on, of which those before `rows` are there. Residuals of kGroup times eight
+  // rows are loaded together: as many as registers hold.
+  template <int kGroup>
   static __device__ __forceinline__ void finish(const Context& context, const Task& task, int first, int rows,
                                                 const Sums& sums) {
     const Form form = form_of(context, task);
@@ -248,6 +249,7 @@ struct WideLinear {
     return context.warp() * form.columns() + 8 * octet + context.lane() % 4 * 2;
   }
 
+  template <int kGroup>
   static __device__ __forceinline__ void load_residual(const Context& context, const Task& task, const Form& form,
                                                        int first, int rows, unsigned (&residual)[kGroup][2]) {
 #pragma unroll
