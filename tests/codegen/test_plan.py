@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
-from xdsl.dialects.builtin import AffineMapAttr, ModuleOp
+from xdsl.dialects.builtin import AffineMapAttr, DenseIntOrFPElementsAttr, ModuleOp
 
 from mpk_ir.codegen.abi import TaskFlag
 from mpk_ir.codegen.plan import Tables, expand
@@ -48,8 +48,6 @@ def naive_rows(graph: GraphOp) -> list[list[Row]]:
 
 
 def _row(grid: GridOp, flat: int, index: tuple[int, ...], numbers: dict[tuple[Any, int], int]) -> Row:
-    rule = grid.placement
-    assert isinstance(rule, CyclicAttr)
     boxes = []
     for value, box in zip(grid.data, grid.boxes, strict=True):
         assert isinstance(value.type, BufferType)
@@ -58,12 +56,21 @@ def _row(grid: GridOp, flat: int, index: tuple[int, ...], numbers: dict[tuple[An
         boxes.append((list(low), [b - a for a, b in zip(low, high, strict=True)]))
     keys = {role: _keys(uses, flat, index) for role, uses in (("waits", grid.wait_uses), ("signals", grid.signal_uses))}
     return {
-        "sm": lambda sms: (rule.first.data + flat) % sms,
+        "sm": lambda sms: _sm(grid, flat, sms),
         "index": index,
         "boxes": boxes,
         "waits": [(numbers[use.event, e], _count(use, e)) for use, e in keys["waits"]],
         "signals": [numbers[use.event, e] for use, e in keys["signals"]],
     }
+
+
+def _sm(grid: GridOp, flat: int, sms: int) -> int:
+    """Dealt in turn, or listed task by task: where chains put them."""
+    rule = grid.placement
+    if isinstance(rule, CyclicAttr):
+        return (rule.first.data + flat) % sms
+    assert isinstance(rule, DenseIntOrFPElementsAttr)
+    return int(list(rule.get_values())[flat])
 
 
 def _keys(uses: list[EventUse], flat: int, index: tuple[int, ...]) -> list[tuple[EventUse, int]]:
