@@ -70,7 +70,7 @@ def _sm(grid: GridOp, flat: int, sms: int) -> int:
     if isinstance(rule, CyclicAttr):
         return (rule.first.data + flat) % sms
     assert isinstance(rule, DenseIntOrFPElementsAttr)
-    return int(list(rule.get_values())[flat])
+    return int(np.frombuffer(rule.data.data, dtype="<i4")[flat])
 
 
 def _keys(uses: list[EventUse], flat: int, index: tuple[int, ...]) -> list[tuple[EventUse, int]]:

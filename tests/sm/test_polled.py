@@ -113,7 +113,9 @@ def test_writing_what_an_idle_request_may_still_read_is_a_race(plan_decoder: Pla
     """Attention of a request without rows publishes nothing, so only its SM's later tasks tell that it is done."""
     plan = plan_of(graph_of(plan_decoder("h200", 4)))
     check(plan)
-    attention = next(grid for grid in reversed(plan.grids) if grid.name.startswith("attention") and "merge" not in grid.name)
+    attention = next(
+        grid for grid in reversed(plan.grids) if grid.name.startswith("attention") and "merge" not in grid.name
+    )
     task = attention.first
     queue, position = plan.queue.copy(), plan.position.copy()
     position[(queue == queue[task]) & (position > position[task])] -= 1
