@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     parser.add_argument("--png", type=Path, help="draw them (needs matplotlib)")
     options = parser.parse_args()
+    if options.png and find_spec("matplotlib") is None:
+        parser.error("--png needs matplotlib: pip install 'mpk-ir[plot]'")
     load, counts = Load(options.batch, options.context), [int(count) for count in options.ranks.split(",")]
     rows: list[Predicted] = []
     try:
