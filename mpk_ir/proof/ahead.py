@@ -20,24 +20,25 @@ def check_ahead(plan: Plan, ring: PlanRing) -> None:
     """No grid is said to have more stages filled while a task waits than loaders fill. Raises Rejection, rule ring."""
     said = np.repeat(np.array(ring.ahead, np.int64), [len(grid.index) for grid in plan.grids])
     if (over := np.flatnonzero(said > ring.stages)).size:
-        task = plan.task(int(over[0]))
-        raise Rejection(
-            "ring",
-            f"while {task} waits {said[over[0]]} stages from its first on are said to be filled, the ring has "
-            f"{ring.stages}: the next would overwrite one that is not given back",
-            tasks=(task,),
-            advice="sm-pipeline says how far loads run ahead",
-        )
+        why = f"the ring has {ring.stages}: the next would overwrite one that is not given back"
+        raise _rejection(plan, said, int(over[0]), why)
     filled = filled_ahead(plan, ring)
     if (late := np.flatnonzero(said > filled)).size:
-        task = plan.task(int(late[0]))
-        raise Rejection(
-            "ring",
-            f"while {task} waits {said[late[0]]} stages from its first on are said to be filled, its SM's loader is "
-            f"only sure to fill {filled[late[0]]}: then the step ends, and the next streams what this one writes",
-            tasks=(task,),
-            advice="sm-pipeline says how far loads run ahead",
+        why = (
+            f"its SM's loader is only sure to fill {filled[late[0]]}: then the step ends, and the next streams what "
+            f"this one writes"
         )
+        raise _rejection(plan, said, int(late[0]), why)
+
+
+def _rejection(plan: Plan, said: IntArray, number: int, why: str) -> Rejection:
+    task = plan.task(number)
+    return Rejection(
+        "ring",
+        f"while {task} waits {said[number]} stages from its first on are said to be filled, {why}",
+        tasks=(task,),
+        advice="sm-pipeline says how far loads run ahead",
+    )
 
 
 def filled_ahead(plan: Plan, ring: PlanRing) -> IntArray:

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.requests import RequestColumn
 from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
-from .math import rms_scale, rope
+from .math import prepared_heads
 
 SPLIT_BLOCK = 16
 """Positions a split is a multiple of."""
@@ -110,10 +110,10 @@ class Attention(TaskKind[AttentionParams]):
         if params.append:
             new = (positions >= begin) & (positions < end)
             target = pages[positions[new] - begin], slots[positions[new] - begin]
-            k_cache[target] = self._prepare(params, views, views["k"][rows][new, None], "k_norm", positions[new])[:, 0]
+            k_cache[target] = prepared_heads(params, views, views["k"][rows][new, None], "k_norm", positions[new])[:, 0]
             v_cache[target] = views["v"][rows][new]
         q = views["q"][rows].reshape(count, params.group, params.head_dim)
-        q = self._prepare(params, views, q, "q_norm", positions)
+        q = prepared_heads(params, views, q, "q_norm", positions)
         scores = np.einsum("rgd,pd->rgp", q, k_cache[pages, slots]) * np.float32(params.scale)
         if params.softcap:
             scores = np.float32(params.softcap) * np.tanh(scores / np.float32(params.softcap))
@@ -125,13 +125,6 @@ class Attention(TaskKind[AttentionParams]):
     def _slots(self, params: AttentionParams, views: Mapping[str, Array], positions: Array) -> tuple[Array, Array]:
         page_of = views["page_table"][0]
         return page_of[positions // params.page_size], positions % params.page_size
-
-    def _prepare(
-        self, params: AttentionParams, views: Mapping[str, Array], x: Array, norm: str, positions: Array
-    ) -> Array:
-        if params.norm:
-            x = x * rms_scale(x, params.eps) * views[norm]
-        return rope(x, positions, views["inv_freq"], params.rotary_scaling) if params.rotary else x
 
     def _store(
         self, params: AttentionParams, views: Mapping[str, Array], rows: slice, scores: Array, values: Array

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
+from .math import active_rows
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
     def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         head, block = index
         first = block * params.rows
-        active = int(views["row_count"][0]) - first if "row_count" in views else params.rows
-        count = min(max(active, 0), params.rows)
+        count = max(active_rows(views, first + params.rows) - first, 0)
         partial = views["partial"][:count].reshape(count, params.splits, params.group, params.head_dim)[
             :, :, head % params.group
         ]

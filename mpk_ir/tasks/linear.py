@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -71,6 +72,31 @@ def x_segments(params: LinearParams) -> int:
     return -(-stages // most)
 
 
+class ProductParams(Protocol):
+    """What a product of activations and weights adds to the sums."""
+
+    @property
+    def bias(self) -> bool: ...
+
+    @property
+    def residual(self) -> bool: ...
+
+    @property
+    def activation(self) -> str: ...
+
+
+def product(params: ProductParams, views: Mapping[str, Array], x: Array) -> Array:
+    """``x`` times the weight, plus bias, through the gate (its rows in blocks of `GATE_BLOCK`), plus residual."""
+    y = x @ views["weight"].T
+    if params.bias:
+        y = y + views["bias"]
+    if params.activation != "none":
+        pairs = y.reshape(y.shape[0], -1, 2, GATE_BLOCK)
+        gate, up = pairs[:, :, 0].reshape(y.shape[0], -1), pairs[:, :, 1].reshape(y.shape[0], -1)
+        y = (silu(gate) if params.activation == "silu_mul" else gelu_tanh(gate)) * up
+    return y + views["residual"] if params.residual else y
+
+
 class Linear(TaskKind[LinearParams]):
     """Weights stream through the shared-memory ring; activations are read once a pass."""
 
@@ -118,15 +144,7 @@ class Linear(TaskKind[LinearParams]):
         x = views["x"]
         if params.norm:
             x = x * rms_scale(x, params.eps) * views["norm_weight"]
-        y = x @ views["weight"].T
-        if params.bias:
-            y = y + views["bias"]
-        if params.gated:
-            pairs = y.reshape(y.shape[0], -1, 2, GATE_BLOCK)
-            gate, up = pairs[:, :, 0].reshape(y.shape[0], -1), pairs[:, :, 1].reshape(y.shape[0], -1)
-            y = (silu(gate) if params.activation == "silu_mul" else gelu_tanh(gate)) * up
-        if params.residual:
-            y = y + views["residual"]
+        y = product(params, views, x)
         views["y"][...] = y.astype(np.float32)
         if params.best:
             column = y.argmax(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +32,29 @@ def rope(x: Array, positions: Array, inv_freq: Array, scaling: float, interleave
     low, high = (x[..., ::2], x[..., 1::2]) if interleaved else np.split(x, 2, axis=-1)
     turned = [low * cos - high * sin, high * cos + low * sin]
     return np.stack(turned, axis=-1).reshape(x.shape) if interleaved else np.concatenate(turned, axis=-1)
+
+
+class HeadParams(Protocol):
+    """What is done to queries and keys before attention: RMS norm per head with ``eps``, rotation by position."""
+
+    @property
+    def norm(self) -> bool: ...
+
+    @property
+    def eps(self) -> float: ...
+
+    @property
+    def rotary(self) -> bool: ...
+
+    @property
+    def rotary_scaling(self) -> float: ...
+
+
+def prepared_heads(params: HeadParams, views: Mapping[str, Array], x: Array, norm: str, positions: Array) -> Array:
+    """``x`` [rows, heads, D] as attention takes it; its norm's weight is ``views[norm]``."""
+    if params.norm:
+        x = x * rms_scale(x, params.eps) * views[norm]
+    return rope(x, positions, views["inv_freq"], params.rotary_scaling) if params.rotary else x
 
 
 def active_rows(views: Mapping[str, Array], capacity: int) -> int:

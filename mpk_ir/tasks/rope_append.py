@@ -10,7 +10,7 @@ import numpy as np
 from ..core.requests import RowColumn
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
-from .math import rms_scale, rope
+from .math import prepared_heads
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,8 @@ class RopeAppend(TaskKind[RopeAppendParams]):
         total = params.heads + 2 * params.kv_heads
         heads = views["qkv"][active].reshape(len(active), total, params.head_dim)
         q, k, v = np.split(heads, [params.heads, params.heads + params.kv_heads], axis=1)
-        q, k = (self._prepared(params, views, *one, position) for one in ((q, "q_norm"), (k, "k_norm")))
+        q, k = (prepared_heads(params, views, *one, position) for one in ((q, "q_norm"), (k, "k_norm")))
         views["qkv"][active, : params.heads * params.head_dim] = q.reshape(len(active), params.heads * params.head_dim)
         page = views["page_table"][request, position // params.page_size]
         for name, new in (("k_cache", k), ("v_cache", v)):
             views[name][page, :, position % params.page_size] = new
-
-    def _prepared(
-        self, params: RopeAppendParams, views: Mapping[str, Array], x: Array, norm: str, position: Array
-    ) -> Array:
-        if params.norm:
-            x = x * rms_scale(x, params.eps) * views[norm]
-        return rope(x, position, views["inv_freq"], params.rotary_scaling) if params.rotary else x

@@ -10,8 +10,7 @@ import numpy as np
 from ..core.memory import BLOCK_COLUMNS, BLOCK_ROWS
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
-from .linear import GATE_BLOCK
-from .math import gelu_tanh, silu
+from .linear import product
 
 FEATURES = 128
 """Weight rows of a task: two warpgroups, each M = 64 of wgmma."""
@@ -86,13 +85,4 @@ class WideLinear(TaskKind[WideLinearParams]):
         return wide_linear_us(params.k, params.rows)
 
     def reference(self, params: WideLinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        y = views["x"] @ views["weight"].T
-        if params.bias:
-            y = y + views["bias"]
-        if params.gated:
-            pairs = y.reshape(y.shape[0], -1, 2, GATE_BLOCK)
-            gate, up = pairs[:, :, 0].reshape(y.shape[0], -1), pairs[:, :, 1].reshape(y.shape[0], -1)
-            y = (silu(gate) if params.activation == "silu_mul" else gelu_tanh(gate)) * up
-        if params.residual:
-            y = y + views["residual"]
-        views["y"][...] = y.astype(np.float32)
+        views["y"][...] = product(params, views, views["x"]).astype(np.float32)

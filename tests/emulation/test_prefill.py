@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mpk_ir.bench.accuracy import wrong_tokens
-from mpk_ir.bench.prefill import check_prompts
+from mpk_ir.bench.prefill import PromptAccuracy, check_prompts
 from mpk_ir.bench.reference import Decoder
 from mpk_ir.bench.shapes import random_weights
 from mpk_ir.compiler import compile_step
@@ -59,6 +59,12 @@ def prompts_of(*lengths: int) -> list[list[int]]:
     return [generator.integers(0, 1000, length).tolist() for length in lengths]
 
 
+def require_exact(found: PromptAccuracy) -> None:
+    assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
+    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
+    assert found.wrong == 0, found
+
+
 @pytest.mark.parametrize(
     ("family", "rows", "lengths"),
     [
@@ -77,9 +83,7 @@ def test_keys_and_values_are_as_exact_as_torchs(
     program = compile_prefill(config_of(family), SIM, options, rows)
     engine = executor(program, weights_of(family))
     found = check_prompts(program, engine, decoders_of(family), prompts_of(*lengths))
-    assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
-    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
-    assert found.wrong == 0, found
+    require_exact(found)
     one_step = sum(lengths) <= rows
     assert one_step == (found.logits_error is not None)
     assert found.logits_error is None or found.logits_error <= RATIO_LIMIT * found.torch_logits_error, found

@@ -14,7 +14,7 @@ from mpk_ir.prefill import Prefill, compile_prefill
 from mpk_ir.runtime.driver import find_device
 from mpk_ir.runtime.executor import GpuExecutor
 from mpk_ir.runtime.weight_pool import WeightPool
-from tests.emulation.test_prefill import RATIO_LIMIT, config_of, decoders_of, prompts_of, weights_of
+from tests.emulation.test_prefill import config_of, decoders_of, prompts_of, require_exact, weights_of
 
 pytestmark = pytest.mark.gpu
 
@@ -34,10 +34,7 @@ def test_keys_and_values_are_as_exact_as_torchs(family: str, rows: int, lengths:
     options = StepOptions(batch=len(lengths), rows=rows, max_length=320, page_size=16)
     program = compile_prefill(config_of(family), H200, options, rows)
     engine = GpuExecutor(program, weights_of(family))
-    found = check_prompts(program, engine, decoders_of(family), prompts_of(*lengths))
-    assert found.mean_torch_error > 0, "the yardstick is torch's own rounding"
-    assert found.mean_error <= RATIO_LIMIT * found.mean_torch_error, found
-    assert found.wrong == 0, found
+    require_exact(check_prompts(program, engine, decoders_of(family), prompts_of(*lengths)))
 
 
 def test_decoding_goes_on_from_what_the_prefill_left() -> None:
