@@ -87,7 +87,7 @@ def _prefill(arguments: argparse.Namespace, models: list[str], target: Target) -
 
     from ..bench.prefill import COLUMNS, measure_prefill
 
-    rows = list[PrefillRow]()
+    rows: list[PrefillRow] = []
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     for row in measure_prefill(models, arguments.prefill, target, arguments.baseline):
         rows.append(row)
