@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,10 +27,12 @@ class Decision:
 
 
 class Decisions:
-    """All decisions of one function, in the order in which rules made them."""
+    """All decisions of one function, in the order in which rules made them. ``given``: values by name, for all ops, in
+    place of what the cost model says."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[str, int] | None = None) -> None:
         self.made: list[Decision] = []
+        self._given = given or {}
         self._op: Operation | None = None
         self._overrides: dict[str, Attribute] = {}
         self._reasons: dict[str, str] = {}
@@ -50,8 +52,14 @@ class Decisions:
         self._op = None
 
     def choose(self, name: str, choices: Sequence[int], default: int, reason: str) -> int:
-        """``default``, or what the op's attribute says. Raises PlanError if that is not among ``choices``."""
+        """``default``, or what the op's attribute says, or else the greatest choice up to what is given for all ops.
+
+        Raises PlanError if the attribute's is not among ``choices``.
+        """
         assert self._op is not None, "rules decide about an op"
+        if name in self._given:
+            default = max((one for one in choices if one <= self._given[name]), default=default)
+            reason = f"{name} = {default}, given for all ops"
         chosen, given = default, self._overrides.get(name)
         if given is not None:
             chosen = _integer(name, given)
