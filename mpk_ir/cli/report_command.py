@@ -38,7 +38,7 @@ def parser() -> Parser:
     parser.add_argument("--target", type=target_name, default="h200", help=f"{', '.join(TARGETS)} (default: h200)")
     parser.add_argument("--batch", type=positive_int, metavar="N", help="requests that decode (1; a program's own)")
     parser.add_argument("--context", type=positive_int, metavar="N", help=f"positions in a cache ({DEFAULT_CONTEXT})")
-    parser.add_argument("--compare", type=Path, metavar="TRACE", help="a measured trace to hold the prediction against")
+    parser.add_argument("--compare", type=Path, metavar="TRACE", help="a measured trace to hold it against")
     parser.add_argument("--search", action="store_true", help="of a model: search for tiles first, show the trials")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the predicted trace, .npz")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw SMs by time as a page to zoom in")
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH_IN_FILES)
     print_report(console, analyses[0])
-    print_comparison(console, comparison)
+    print_comparison(console, comparison, trace.facts.origin)
     print_trials(console, trials)
     return 0
 
@@ -159,4 +159,4 @@ def _draw(arguments: argparse.Namespace, analyses: list[Analysis]) -> None:
     if arguments.perfetto:
         write_perfetto(analyses, arguments.perfetto)
     if arguments.png:
-        draw_png(analyses[0], arguments.png, arguments.window)
+        draw_png(analyses, arguments.png, arguments.window)

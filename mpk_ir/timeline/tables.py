@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .analysis import Analysis, ComparedOperator, Link, operator_name
+from .trace import Origin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,11 +37,13 @@ def print_report(console: Console, analysis: Analysis) -> None:
     console.print(_operators(analysis), _critical_path(analysis), _waits(analysis), _choices(analysis.trace))
 
 
-def print_comparison(console: Console, rows: Sequence[ComparedOperator]) -> None:
-    """Predicted beside measured time of each operator and of the step; nothing for no rows."""
+def print_comparison(console: Console, rows: Sequence[ComparedOperator], origin: Origin) -> None:
+    """Times of each operator and of the step, of a trace of ``origin`` beside a measured one; nothing for no rows."""
     if not rows:
         return
-    table = _table("Predicted and measured", "operator", "predicted us", "measured us", "error")
+    predicted = ("Predicted and measured", "operator", "predicted us", "measured us", "error")
+    measured = ("Measured and compared", "operator", "us", "compared us", "longer by")
+    table = _table(*(predicted if origin is Origin.PREDICTED else measured))
     for row in rows:
         error = "-" if row.error is None else f"{row.error:+.1%}"
         table.add_row(row.name, f"{row.predicted_us:.1f}", f"{row.measured_us:.1f}", error)
