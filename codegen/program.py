@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -176,9 +176,11 @@ class Program:
         raise UsageError(f"program '{self.name}' has no buffer '{name}'")
 
     def digest(self) -> str:
-        """Equal for programs that may run as ranks of one another: the same tables, source and headers."""
+        """Equal for programs that may run as ranks of one another: the same tables, source and headers, whatever the
+        reasons for them."""
         hashed = hashlib.sha256()
-        parts = [repr((self.buffers, self.grids, self.bodies, self.ranks, self.arena_bytes, self.polled_bytes))]
+        grids = [replace(grid, reason="", placement_reason="") for grid in self.grids]
+        parts = [repr((self.buffers, grids, self.bodies, self.ranks, self.arena_bytes, self.polled_bytes))]
         parts += [self.source, *(f"{name}\n{text}" for name, text in sorted(self.headers.items()))]
         for data in (*(part.encode() for part in parts), *(getattr(self, name).tobytes() for name in _TABLES)):
             hashed.update(len(data).to_bytes(8, "little") + data)

@@ -34,7 +34,6 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "residual in linears": ("tg-fuse{residual=false}",),
     "activation in linears": ("tg-fuse{activation=false}",),
     "rotation and cache in attention": ("tg-fuse{attention=false}",),
-    "as many tiles a task as SMs need": ("tile{tiles=1}",),
     "split positions": ("tile{splits=1}",),
     "rows merged one a task": ("tile{merge_rows=8}",),
     "16 rows a read of the weights": ("tile{rows=8}",),
