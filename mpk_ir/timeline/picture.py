@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core.errors import UsageError
 from ..core.lazy import load
-from .analysis import Analysis, operator_name
+from ..core.names import operator_name
+from .analysis import Analysis
 from .trace import Trace
 
 INCHES = (16.0, 8.0)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .analysis import Analysis, ComparedOperator, Link, operator_name
+from ..core.names import operator_name
+from .analysis import Analysis, ComparedOperator, Link
 from .trace import Origin
 
 if TYPE_CHECKING:

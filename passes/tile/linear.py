@@ -129,10 +129,9 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
 
 def _rows_of_task(builder: GraphBuilder, rows: int) -> int:
     """Of x: as many as two products hold beside one read of the weights. The simulator takes all at once."""
-    if builder.target is SIM:
+    if builder.target is SIM or rows <= MAX_ROWS // 2:
         return rows
-    most = min(rows, MAX_ROWS)
-    choices = sorted({min(rows, MAX_ROWS // 2), most})
+    most, choices = min(rows, MAX_ROWS), (MAX_ROWS // 2, min(rows, MAX_ROWS))
     return builder.decisions.choose("rows", choices, most, f"{most} rows a task: its weights are read once for them")
 
 

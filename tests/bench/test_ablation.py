@@ -56,7 +56,7 @@ class FakeBench:
 
 def test_what_is_no_plan_the_same_plan_or_fails_costs_only_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "Bench", FakeBench)
-    monkeypatch.setitem(ablation.SWITCHES, "nothing", ("tile{rows=16}",))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(ablation.SWITCHES, "nothing", ('tile{decide="rows=16"}',))  # pyright: ignore[reportArgumentType]
     monkeypatch.setitem(ablation.SWITCHES, "misspelt", ("no sm-pol-data",))  # pyright: ignore[reportArgumentType]
     monkeypatch.setattr(ablation, "compile_each", compile_here)
     switches = ["polled data", "nothing", "misspelt", "elided waits"]
