@@ -46,11 +46,15 @@ class Plan:
     def rank_target(self) -> Target:
         return self.target if self.whole_gpus else part_of(self.target, self.ranks)
 
+    @property
+    def options(self) -> StepOptions:
+        """Raises UsageError for an unknown model."""
+        length = min(self.context + ROOM, shape_config(self.model).max_positions)
+        return StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
+
     def compile(self) -> Program:
         """Raises UsageError for an unknown model or a pass that no edit can mean, and what `compile_module` raises."""
-        config = shape_config(self.model)
-        length = min(self.context + ROOM, config.max_positions)
-        module = step_module(config, StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE))
+        module = step_module(shape_config(self.model), self.options)
         return compile_edited(module, self.rank_target, self.edits, self.parallel).program
 
 

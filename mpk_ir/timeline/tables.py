@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from ..program_cache import Tuned
     from .search import Trial
     from .trace import Trace, TracedGrid
 
@@ -83,6 +84,23 @@ def print_trials(console: Console, trials: Sequence[Trial]) -> None:
         note = ", ".join(word for word, is_so in (("before", trial.before), ("kept", trial.kept)) if is_so)
         table.add_row(trial.operator, trial.decision, str(trial.value), f"{trial.step_us:.1f}", note)
     console.print(table)
+
+
+def print_tuned(console: Console, tuned: Tuned | None) -> None:
+    """What `mpk tune` timed, the fastest first; nothing for None."""
+    if tuned is None:
+        return
+    table = _table(f"Tuned on {tuned.device}", "plan", "predicted us", "measured us", " ")
+    for trial in sorted(tuned.trials, key=lambda one: one.measured_us):
+        kept = "kept" if trial.edits == tuned.edits else ""
+        name = "; ".join(trial.edits) or "as the cost model says"
+        table.add_row(name, f"{trial.predicted_us:.0f}", f"{trial.measured_us:.0f}", kept)
+    console.print(table)
+
+
+def tuned_data(tuned: Tuned | None) -> dict[str, Any]:
+    """What was timed as plain data; nothing for None."""
+    return {"tuned": asdict(tuned)} if tuned else {}
 
 
 def trials_data(trials: Sequence[Trial]) -> dict[str, Any]:
