@@ -111,7 +111,7 @@ def _cell(bench: Bench, plan: Plan, program: Program | MpkError, seen: dict[str,
         return SAME
     try:
         seen[digest] = bench.measure(plan, program)
-    except MpkError as error:
+    except (MpkError, RuntimeError) as error:  # the second: torch, where a kernel took the context with it
         seen[digest] = f"failed: {error}".splitlines()[0]
     return seen[digest]
 
