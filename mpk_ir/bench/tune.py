@@ -42,14 +42,14 @@ BASE: Edits = ()
 def best_predicted(plan: Plan, most: int) -> list[tuple[Edits, float]]:
     """The plan of the cost model, then up to ``most`` others that may be faster, with their predicted microseconds.
 
-    They are: each choice of tiles beside the one made that is predicted to be near it or better, the better ones
-    together; each with every schedule.
+    They are: each choice of tiles beside the one made that is predicted to be near it or better, and the best two,
+    three and so on together; each with every schedule.
     """
     alone = predicted(plan, [BASE, *choices(plan)])
     base_us = _time_of(BASE, alone, plan)
     near = [edits for edits, time in alone if edits != BASE and time <= NEAR * base_us]
     better = [edits for edits, time in alone if time < base_us]
-    together = [_joined(better)] if len(better) > 1 else []
+    together = [_joined(better[:count]) for count in range(2, len(better) + 1)]
     tried = [(*one, *schedule) for one in (BASE, *together, *near) for schedule in SCHEDULES]
     times = dict(alone) | dict(predicted(plan, [edits for edits in tried if edits not in dict(alone)]))
     ranked = sorted((edits for edits in tried if edits != BASE and edits in times), key=times.__getitem__)
