@@ -24,6 +24,8 @@ sm.graph @step target "sim" {
 // CHECK:      cuda.source @step.cuda from @step target "sim" {
 // CHECK-NEXT:   cuda.include "mpk/tasks/elementwise.cuh"
 // CHECK-NEXT:   cuda.constant @kRingStages 13
+// CHECK-NEXT:   cuda.constant @kStagesInFlight 3
+// CHECK-NEXT:   cuda.constant @kMostStagesInFlight 5
 // CHECK-NEXT:   cuda.constant @kStageBytes 16384
 // CHECK-NEXT:   cuda.constant @kScratchBytes 0
 // CHECK-NEXT:   cuda.constant @kBlockThreads 384
