@@ -38,6 +38,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "rows merged one a task": ('tile{decide="merge_rows=8"}',),
     "16 rows a read of the weights": ('tile{decide="rows=8"}',),
     "loading far ahead": ("sm-pipeline{ring_kib=64}",),
+    "few copies under way": ("sm-pipeline{in_flight=0}",),
     "bulk loads": ("lower-to-cuda{bulk_loads=false}",),
     "early weights": ("lower-to-cuda{early_weights=false}",),
 }
