@@ -86,6 +86,7 @@ def _measure(name: str, row: dict[str, Any]) -> dict[str, Any]:
     from .timing import kernel_ms
 
     choice = choose_target("auto")
+    model_of(PUBLISHED[name], "meta")  # imports all that it needs: nobody shall wait for that
     with _worker.gpu:
         model = model_of(PUBLISHED[name])
     row["device"] = choice.reason
@@ -97,7 +98,7 @@ def _measure(name: str, row: dict[str, Any]) -> dict[str, Any]:
     row["resources"] = {name: vars(one) for name, one in kernel.resources.items()}
     read = step_bytes(model, program, CONTEXT)
     row |= {"gigabytes_a_step": round(read / 1e9, 3), "floor_ms": round(floor_ms(read, _worker.reads_tb_s), 3)}
-    with _worker.gpu, torch.inference_mode():
+    with _worker.gpu, torch.no_grad():
         executable = bind_decoder(program, tensors, _device(choice.device))
         given = prompts(step.vocab_size)
         continued = [executable.generate([prompt], NEW_TOKENS).tokens[0] for prompt in given]
