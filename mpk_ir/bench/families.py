@@ -1,11 +1,11 @@
 """Transformers' decoders at the sizes people run them: `python -m mpk_ir.bench.families`.
 
-Needs a GPU and transformers. One JSON object a line for each model of `PUBLISHED`, weights drawn at random: greedy tokens
-of its one kernel against eager's logits in bf16 and fp32, also where the window of a layer is full; how far its logits
-are from fp32's, beside eager's; milliseconds a step at batch 1, of eager too, and the least that its bytes take.
+Needs a GPU and transformers. One JSON object a line for each model of `PUBLISHED`, weights drawn at random: greedy
+tokens of its one kernel against eager's logits in bf16 and fp32, also where the window of a layer is full; how far its
+logits are from fp32's, beside eager's; milliseconds a step at batch 1, of eager too, and the least that its bytes take.
 
-Models are exported and planned side by side in ``--jobs`` processes; the GPU is one model's at a time. Eager's time is the
-host's, so it is disturbed by those that still export, ours is not.
+Models are exported and planned side by side in ``--jobs`` processes; the GPU is one model's at a time. Eager's time is
+the host's, so it is disturbed by those that still export, ours is not.
 """
 
 from __future__ import annotations
@@ -148,9 +148,10 @@ def against_eager(
     import torch
 
     ids = torch.tensor([given[0][: len(found)]], device=model.device)
-    rounded = model(input_ids=ids, use_cache=False).logits[0].float()
-    agreed = agreement(model, given, continued)  # makes it float32
-    exact = model(input_ids=ids, use_cache=False).logits[0]
+    with torch.no_grad():
+        rounded = model(input_ids=ids, use_cache=False).logits[0].float()
+        agreed = agreement(model, given, continued)  # makes it float32
+        exact = model(input_ids=ids, use_cache=False).logits[0]
     errors = [round(float((one.to(exact.device) - exact).abs().mean()), 5) for one in (found, rounded)]
     spread = round(float(exact.std()), 3)
     return {"agreement": vars(agreed), "mean_error": errors[0], "eager_mean_error": errors[1], "logits_std": spread}
