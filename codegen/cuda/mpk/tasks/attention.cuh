@@ -40,11 +40,10 @@ struct Attention {
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes;
+  static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes / kBlock * kBlock;  // blocks are whole
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
-  static_assert(kLanes >= 2 && kLanes <= 32 && (kLanes & (kLanes - 1)) == 0, "Attention: head size must be 16..256");
-  static_assert(kStagePositions % kBlock == 0, "Attention: a block must not cross stages");
+  static_assert(kHeadDim % 16 == 0 && kLanes >= 2 && kLanes <= 32, "Attention: head size must be 16, 32, 48, .. 256");
 
   static constexpr int kNewHeads = kGroup + (kAppend ? 2 : 0);  // of a row: its queries, then its key and value
 
@@ -327,8 +326,9 @@ struct Attention {
     return used;
   }
 
+  // cap * tanh(score / cap), as exact as a score needs: tanhf, exact for small ratios too, takes too many registers.
   static __device__ __forceinline__ float capped(float score, float cap) {
-    return kCapped ? cap * tanhf(score / cap) : score;
+    return kCapped ? cap - 2.0f * cap / (1.0f + exp2f(2.0f * kLog2E * score / cap)) : score;
   }
 
   // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
