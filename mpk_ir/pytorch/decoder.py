@@ -14,10 +14,10 @@ from ..compiler import Compilation, attach_metadata, compile_module
 from ..core.errors import CheckpointError, UnsupportedError, UsageError
 from ..core.target import Target
 from ..executable import Executable
+from ..frontend import StepOptions
 from ..frontend.aten.decoder import TRANSPOSED, Decoder, canonical_names, raise_decoder
 from ..frontend.aten.emitter import tg_shape
 from ..frontend.aten.importer import Roles, import_graph
-from ..frontend.step import StepOptions
 from ..passes.tg.canonicalize import TgCanonicalize
 from ..passes.tg.raise_ops import TgRaise
 from .module import decomposed, export, roles_of

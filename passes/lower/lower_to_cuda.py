@@ -39,12 +39,14 @@ class LowerToCuda(MpkPass):
     ```
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
     the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
+    ``early_weights=false`` takes no weights into registers while a task waits for its x.
     ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
     that in. Statistics: ``signatures``, distinct bodies; ``shared_bytes`` of a block.
     """
 
     name = "lower-to-cuda"
     bulk_loads: bool = True
+    early_weights: bool = True
     profile: bool = False
     jitter_ns: int = 0
 
@@ -75,6 +77,7 @@ class LowerToCuda(MpkPass):
             "kStepCounterOffset": step_counter_offset(graph.arena_bytes.value.data if graph.arena_bytes else 0),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
+            "kEarlyWeights": int(self.early_weights),
             "kProfile": int(self.profile),
             "kJitterNs": self.jitter_ns,
         }
