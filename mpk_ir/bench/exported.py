@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -41,27 +41,21 @@ class Agreement:
     wrong: int
 
 
-def model_of(name: str) -> Any:
-    """The transformers model of shape ``name`` on the GPU in bf16, weights drawn at random."""
+def model_of(facts: Mapping[str, Any], device: str = "cuda") -> Any:
+    """The transformers model for causal language modelling of these values of a config.json, in bf16: matrices, norms
+    and biases are drawn at random, and no token ends a text."""
     import torch
-    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from .shapes import SHAPES
-
-    facts = {key: value for key, value in SHAPES[name].items() if key not in ("architectures", "torch_dtype")}
-    family = SHAPES[name]["architectures"][0]
-    config = getattr(transformers, family.replace("ForCausalLM", "Config"))(**facts)
+    rest = {key: value for key, value in facts.items() if key not in ("architectures", "model_type", "torch_dtype")}
+    config = AutoConfig.for_model(facts["model_type"], **rest)
     torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("cuda"), torch.no_grad():
-            model = getattr(transformers, family)(config).eval()
-            for parameter in model.parameters():
-                one = parameter.dim() == 1
-                parameter.normal_(float(one), 0.1 if one else parameter.shape[-1] ** -0.5)
-    finally:
-        torch.set_default_dtype(before)
+    with torch.device(device), torch.no_grad():
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+        for name, parameter in model.named_parameters():
+            is_norm = parameter.dim() == 1 and not name.endswith("bias")
+            parameter.normal_(float(is_norm), 0.1 if parameter.dim() == 1 else parameter.shape[-1] ** -0.5)
+    model.generation_config.eos_token_id = None
     return model
 
 
@@ -95,14 +89,15 @@ def compare(name: str, target: Target, device: Device, options: StepOptions) -> 
     """One line's facts."""
     import torch
 
+    from .shapes import SHAPES
     from .timing import kernel_ms
 
     begin = time.perf_counter()
-    model = model_of(name)
-    row: dict[str, Any] = {"model": name, "device": device.name, "build_s": _since(begin)}
+    model = model_of(SHAPES[name])
+    row: dict[str, Any] = {"model": name, "device": device.name, "build_s": seconds_since(begin)}
     begin = time.perf_counter()
     exported = _exported(model, target, device, options)
-    row["export_s"] = _since(begin)
+    row["export_s"] = seconds_since(begin)
     continued = exported.generate(PROMPTS[: options.batch], 32).tokens
     row["exported_ms"] = round(median(kernel_ms(_gpu(exported), CONTEXT)), 4)
     program = exported.program
@@ -110,7 +105,7 @@ def compare(name: str, target: Target, device: Device, options: StepOptions) -> 
     torch.cuda.empty_cache()
     begin = time.perf_counter()
     driven = _config_driven(name, model, target, device, options)
-    row["config_s"] = _since(begin)
+    row["config_s"] = seconds_since(begin)
     row["config_ms"] = round(median(kernel_ms(_gpu(driven), CONTEXT)), 4)
     row["same_tokens"] = driven.generate(PROMPTS[: options.batch], 32).tokens == continued
     row["same_program"] = same_program(program, driven.program)
@@ -153,7 +148,8 @@ def _gpu(executable: Executable) -> Any:
     return executable.engine
 
 
-def _since(begin: float) -> float:
+def seconds_since(begin: float) -> float:
+    """On `time.perf_counter`, to a tenth."""
     return round(time.perf_counter() - begin, 1)
 
 

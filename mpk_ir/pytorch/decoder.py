@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
+    from ..codegen.program import Program
     from ..frontend import Tokenizer
     from ..runtime.driver import Device
 
@@ -42,7 +43,13 @@ def compile_decoder(
     """
     options = replace(options, stop_tokens=options.stop_tokens or _stop_tokens(model))
     raised, tensors = decoder_step(model, options)
-    program = plan_decoder(raised, target, options).program
+    return bind_decoder(plan_decoder(raised, target, options).program, tensors, device, tokenizer)
+
+
+def bind_decoder(
+    program: Program, tensors: Mapping[str, torch.Tensor], device: Device | None, tokenizer: Tokenizer | None = None
+) -> Executable:
+    """``program``, a decoder's step, with the parameters ``tensors`` on ``device``, or on the simulator."""
 
     def load(name: str) -> torch.Tensor:
         plain = tensors[name.removesuffix(TRANSPOSED)].detach()

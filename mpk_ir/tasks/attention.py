@@ -12,6 +12,8 @@ from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import prepared_heads
 
+HEAD_SIZES = range(16, 257, 16)
+"""Columns of a head: whole tensor-core products, in a warp's lanes of 8."""
 SPLIT_BLOCK = 16
 """Positions a split is a multiple of."""
 MMA_HEADS = 8

@@ -13,7 +13,7 @@ from ...core.memory import Space
 from ...dialects.sm import BoxAttr
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp, Scores
-from ...tasks.attention import SPLIT_BLOCK, Attention, AttentionParams
+from ...tasks.attention import HEAD_SIZES, SPLIT_BLOCK, Attention, AttentionParams
 from ...tasks.attention_merge import AttentionMerge, AttentionMergeParams
 from ...tasks.base import Access
 from ...tasks.kv_append import KvAppend, KvAppendParams
@@ -103,8 +103,8 @@ def _plain_params(
 ) -> AttentionParams:
     """Params of attention alone, ``heads`` being (query heads, KV heads, head size)."""
     query_heads, kv_heads, dim = heads
-    if dim not in (16, 32, 64, 128, 256):
-        raise UnsupportedError(f"attention: expected a head size of 16, 32, 64, 128 or 256, found {dim}")
+    if dim not in HEAD_SIZES:
+        raise UnsupportedError(f"attention: expected heads of 16, 32, 48, .. {HEAD_SIZES[-1]} columns, found {dim}")
     batch, max_pages = tensor_shape(form.page_table)
     page_size = tensor_shape(form.caches[0])[2]
     blocks = max_pages * page_size // SPLIT_BLOCK

@@ -46,7 +46,7 @@ FAMILIES = {
     "qwen2.5": Family("Qwen2ForCausalLM", "Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config"),
     "mistral": Family("MistralForCausalLM", "MistralConfig", {"sliding_window": 6}),
-    "phi3": Family("Phi3ForCausalLM", "Phi3Config"),
+    "phi3": Family("Phi3ForCausalLM", "Phi3Config", {"head_dim": 48}),
     "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config", GEMMA | {"sliding_window": 6} | CAPS),
     "gemma3": Family(
         "Gemma3ForCausalLM", "Gemma3TextConfig", GEMMA | {"sliding_window": 6, "num_hidden_layers": 3} | PATTERN

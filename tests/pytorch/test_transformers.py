@@ -16,12 +16,13 @@ import mpk_ir
 from mpk_ir.cli.main import main
 from mpk_ir.core.dtype import BF16
 from mpk_ir.core.errors import UnsupportedError, UsageError
+from mpk_ir.core.target import SIM
 from mpk_ir.dialects import tg
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import StepOptions, build_step, config_from
 from mpk_ir.frontend.aten.decoder import raise_decoder
 from mpk_ir.pytorch import decoder
-from mpk_ir.pytorch.decoder import decoder_step, export_decoder
+from mpk_ir.pytorch.decoder import decoder_step, export_decoder, plan_decoder
 from mpk_ir.verification import structurally_equal
 
 from .hugging_face import FAMILIES, SIZES, greedy, tiny, transformers
@@ -142,6 +143,13 @@ def test_what_does_not_raise_says_why_and_where() -> None:
     assert "modeling_phi.py" in (caught.value.where or "")
     assert "found concat(" in str(caught.value), "a formula of what is there"
     assert "mpk_ir.compile(model, example_inputs)" in (caught.value.advice or "")
+
+
+def test_heads_that_fill_no_tensor_core_product_are_refused() -> None:
+    config = transformers.LlamaConfig(**(SIZES | {"head_dim": 24}))
+    step, _ = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
+    with pytest.raises(UnsupportedError, match=r"expected heads of 16, 32, 48, .. 256 columns, found 24"):
+        plan_decoder(step, SIM, OPTIONS)
 
 
 def test_one_row_is_refused() -> None:

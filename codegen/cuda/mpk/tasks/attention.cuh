@@ -40,11 +40,10 @@ struct Attention {
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes;
+  static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes / kBlock * kBlock;  // blocks are whole
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
-  static_assert(kLanes >= 2 && kLanes <= 32 && (kLanes & (kLanes - 1)) == 0, "Attention: head size must be 16..256");
-  static_assert(kStagePositions % kBlock == 0, "Attention: a block must not cross stages");
+  static_assert(kHeadDim % 16 == 0 && kLanes >= 2 && kLanes <= 32, "Attention: head size must be 16, 32, 48, .. 256");
 
   static constexpr int kNewHeads = kGroup + (kAppend ? 2 : 0);  // of a row: its queries, then its key and value
 
@@ -327,8 +326,9 @@ struct Attention {
     return used;
   }
 
+  // cap * tanh(score / cap), as exact as a score needs: tanhf, exact for small ratios too, takes too many registers.
   static __device__ __forceinline__ float capped(float score, float cap) {
-    return kCapped ? cap * tanhf(score / cap) : score;
+    return kCapped ? cap - 2.0f * cap / (1.0f + exp2f(2.0f * kLog2E * score / cap)) : score;
   }
 
   // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
@@ -425,20 +425,27 @@ struct Attention {
   }
 
   // Merges the warps in order; one split writes the output, several write what attention_merge needs. A thread makes
-  // two neighbouring elements.
+  // two neighbouring elements. What a warp without a part has is not looked at, but loaded like the others', at once.
   static __device__ void write(Context& context, const Scratch& scratch, const Task& task, int row, int head,
                                int warps) {
     const int heads = min(kPass, kGroup - head);
     for (int i = context.thread; i < heads * kHeadDim / 2; i += kConsumers) {
       const int h = i / (kHeadDim / 2), d = i % (kHeadDim / 2) * 2;
+      float highs[kConsumerWarps], totals[kConsumerWarps];
+      float2 parts[kConsumerWarps];
       float highest = kNegativeInfinity, total = 0.0f;
       float2 sum = {};
-      for (int w = 0; w < warps; ++w) highest = fmaxf(highest, scratch.highest[w][h]);
-      for (int w = 0; w < warps; ++w) {
-        const float weight = exp2f(scratch.highest[w][h] - highest);
-        const float2 part = *reinterpret_cast<const float2*>(&scratch.sum[w][h][d]);
-        total += weight * scratch.total[w][h];
-        sum = {sum.x + weight * part.x, sum.y + weight * part.y};
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        highs[w] = scratch.highest[w][h], totals[w] = scratch.total[w][h];
+        parts[w] = *reinterpret_cast<const float2*>(&scratch.sum[w][h][d]);
+        if (w < warps) highest = fmaxf(highest, highs[w]);
+      }
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        const float weight = w < warps ? exp2f(highs[w] - highest) : 0.0f;
+        if (w < warps) total += weight * totals[w];
+        if (w < warps) sum = {sum.x + weight * parts[w].x, sum.y + weight * parts[w].y};
       }
       publish_pair(context, task, row, head + h, d, sum, highest, total);
     }
