@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -126,8 +127,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Program:
-    """A planned step. Saved to and loaded from a folder: `program.json`, `tables.npz`, `constants.npz`,
-    `kernel.cu`, `include/`."""
+    """A planned step. Saved to and loaded from a folder of the `files` that hold all of it."""
 
     name: str
     target: Target
@@ -176,17 +176,19 @@ class Program:
         raise UsageError(f"program '{self.name}' has no buffer '{name}'")
 
     def digest(self) -> str:
-        """Equal for programs that may run as ranks of one another: the same tables, source and headers."""
+        """Equal for programs that may run as ranks of one another: the same tables, source and headers, whatever the
+        reasons for them."""
         hashed = hashlib.sha256()
-        parts = [repr((self.buffers, self.grids, self.bodies, self.ranks, self.arena_bytes, self.polled_bytes))]
+        grids = [replace(grid, reason="", placement_reason="") for grid in self.grids]
+        parts = [repr((self.buffers, grids, self.bodies, self.ranks, self.arena_bytes, self.polled_bytes))]
         parts += [self.source, *(f"{name}\n{text}" for name, text in sorted(self.headers.items()))]
         for data in (*(part.encode() for part in parts), *(getattr(self, name).tobytes() for name in _TABLES)):
             hashed.update(len(data).to_bytes(8, "little") + data)
         return hashed.hexdigest()
 
-    def save(self, folder: Path) -> None:
-        """Write the program to ``folder`` (made if missing)."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def files(self) -> dict[str, bytes]:
+        """The whole program as the contents of files by name: `program.json`, `tables.npz`, `constants.npz`,
+        `kernel.cu`, `include/...`."""
         facts = {
             "name": self.name,
             "target": self.target.name,
@@ -201,46 +203,57 @@ class Program:
             "launch": asdict(self.launch),
             "metadata": self.metadata,
         }
-        (folder / "program.json").write_text(json.dumps(facts, indent=1) + "\n")
         tables = {name: getattr(self, name) for name in _TABLES}
-        _save_arrays(folder / "tables.npz", tables)
-        _save_arrays(folder / "constants.npz", self.constants)
-        (folder / "kernel.cu").write_text(self.source)
-        for name, text in self.headers.items():
-            path = folder / "include" / name
+        files = {
+            "program.json": (json.dumps(facts, indent=1) + "\n").encode(),
+            "tables.npz": _array_file(tables),
+            "constants.npz": _array_file(self.constants),
+            "kernel.cu": self.source.encode(),
+        }
+        return files | {f"{_INCLUDE}{name}": text.encode() for name, text in self.headers.items()}
+
+    @staticmethod
+    def of_files(files: Mapping[str, bytes]) -> Program:
+        """The program of which `files` made ``files``. Raises KeyError, ValueError or BadZipFile for anything else."""
+        facts = json.loads(files["program.json"])
+        with np.load(BytesIO(files["tables.npz"])) as tables:
+            arrays = {name: tables[name] for name in _TABLES}
+        with np.load(BytesIO(files["constants.npz"])) as constants:
+            values = dict(constants.items())
+        headers = {name.removeprefix(_INCLUDE): files[name] for name in sorted(files) if name.startswith(_INCLUDE)}
+        return Program(
+            name=facts["name"],
+            target=target_of(facts["target"]),
+            buffers=tuple(_buffer_from(row) for row in facts["buffers"]),
+            grids=tuple(_grid_from(row) for row in facts["grids"]),
+            bodies=tuple(facts["bodies"]),
+            event_names=tuple(facts["event_names"]),
+            step_event=facts["step_event"],
+            constants=values,
+            arena_bytes=facts["arena_bytes"],
+            polled_bytes=facts["polled_bytes"],
+            ranks=facts["ranks"],
+            source=files["kernel.cu"].decode(),
+            headers={name: text.decode() for name, text in headers.items()},
+            launch=Launch(**facts["launch"]),
+            metadata=facts["metadata"],
+            **arrays,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the program to ``folder`` (made if missing)."""
+        for name, data in self.files().items():
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(data)
 
     @staticmethod
     def load(folder: Path) -> Program:
         """Read what ``save`` wrote. Raises UsageError if ``folder`` holds no whole program."""
+        headers = sorted((folder / _INCLUDE).rglob("*.cuh"))
+        paths = [*(folder / name for name in ("program.json", "tables.npz", "constants.npz", "kernel.cu")), *headers]
         try:
-            facts = json.loads((folder / "program.json").read_text())
-            with np.load(folder / "tables.npz") as tables:
-                arrays = {name: tables[name] for name in _TABLES}
-            with np.load(folder / "constants.npz") as constants:
-                values = dict(constants.items())
-            source = (folder / "kernel.cu").read_text()
-            include = folder / "include"
-            headers = {str(p.relative_to(include)): p.read_text() for p in sorted(include.rglob("*.cuh"))}
-            return Program(
-                name=facts["name"],
-                target=target_of(facts["target"]),
-                buffers=tuple(_buffer_from(row) for row in facts["buffers"]),
-                grids=tuple(_grid_from(row) for row in facts["grids"]),
-                bodies=tuple(facts["bodies"]),
-                event_names=tuple(facts["event_names"]),
-                step_event=facts["step_event"],
-                constants=values,
-                arena_bytes=facts["arena_bytes"],
-                polled_bytes=facts["polled_bytes"],
-                ranks=facts["ranks"],
-                source=source,
-                headers=headers,
-                launch=Launch(**facts["launch"]),
-                metadata=facts["metadata"],
-                **arrays,
-            )
+            return Program.of_files({str(path.relative_to(folder)): path.read_bytes() for path in paths})
         except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise UsageError(
                 f"no readable program: {error}", where=str(folder), advice="write one with `mpk compile --emit program`"
@@ -248,10 +261,13 @@ class Program:
 
 
 _TABLES = ("tasks", "queue_begin", "event_count", "event_polled", "event_shared")
+_INCLUDE = "include/"
 
 
-def _save_arrays(file: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def _array_file(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    file = BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
 
 
 def _buffer_from(row: dict[str, Any]) -> Buffer:

@@ -85,14 +85,14 @@ def _compile_checkpoint(
     page_size: int = 16,
 ) -> Executable:
     from .cli.run_command import choose_target
-    from .compiler import compile_model
-    from .frontend import StepOptions, open_checkpoint, tokenizer
+    from .frontend import StepOptions, load_config, open_checkpoint, tokenizer
+    from .program_cache import ProgramCache
 
     if not folder.is_dir():
         raise UsageError("no such folder", where=str(folder), advice="name the folder that holds config.json")
     options = StepOptions(batch, rows or max(8, batch), max_length, page_size)
     choice = choose_target(target)
-    program = compile_model(folder, choice.target, options).program
+    program = ProgramCache().step(load_config(folder), choice.target, options)
     parameters = open_checkpoint(folder).tensor
     if choice.device is None:
         from .runtime.simulator import Simulator

@@ -43,11 +43,11 @@ def compile_prefill(config: ModelConfig, target: Target, options: StepOptions, r
 
     Raises UnsupportedError for a model whose products or attention have no task kind of many rows.
     """
-    from .compiler import compile_step
+    from .program_cache import ProgramCache
 
     prompts = replace(options, rows=max(rows, options.batch), last_rows=True)
     try:
-        program = compile_step(config, target, prompts).program
+        program = ProgramCache().step(config, target, prompts)
     except MpkError as error:
         raise UnsupportedError(f"no prefill program: {error}") from error
     kinds = {grid.kind for grid in program.grids}

@@ -222,10 +222,7 @@ class GpuExecutor:
 
     def _failed(self) -> bool:
         """Whether a kernel gave up and nobody has raised it."""
-        for code in self._codes:  # a generator would take as long as all else of a run
-            if code[0]:
-                return True
-        return False
+        return 0 != sum([code[0] for code in self._codes])  # a generator would take as long as all else of a run
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,

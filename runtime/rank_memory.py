@@ -16,7 +16,7 @@ from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_de
 from .driver import DeviceMemory, MappedMemory, Stream
 from .peers import Arena
 from .weight_pool import WeightPool
-from .weights import Parameters, logical_weight, packed_weight, torch_dtype, weights_of
+from .weights import Parameters, logical_weight, pack_into, packed_weight, torch_dtype, weights_of
 
 Array = np.ndarray[Any, Any]
 
@@ -109,11 +109,10 @@ class RankMemory:
             if buffer.name in self._packed:
                 continue
             weight = logical_weight(self.program, buffer, parameters, rank, place)
-            packed = packed_weight(buffer, weight).contiguous()
-            if packed.is_cuda:
-                self.tensor(buffer).view(-1).copy_(packed)
+            if weight.is_cuda:
+                pack_into(self.tensor(buffer).view(-1), buffer, weight)
             else:
-                self.memory[buffer.name].write(packed.view(torch.uint8).numpy())
+                self.memory[buffer.name].write(packed_weight(buffer, weight).view(torch.uint8).numpy())
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             torch.cuda.empty_cache()  # what packing took; torch would keep it

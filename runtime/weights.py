@@ -6,6 +6,7 @@ Tensors are torch's (they carry bf16 and files are read as such); torch is impor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -56,37 +57,61 @@ def logical_weight(
     shards = buffer.pack.shards or (WHOLE,) * len(buffer.pack.sources)
     named = zip(buffer.pack.sources, shards, strict=True)
     parts = [_parameter(parameters, name, shard, rank).to(place) for name, shard in named]
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    if tuple(whole.shape) != buffer.shape:
+    first = tuple(parts[0].shape)
+    shape = first if len(parts) == 1 else (sum(part.shape[0] for part in parts), *first[1:])
+    if shape != buffer.shape:
         raise CheckpointError(
-            f"weight '{buffer.name}': {' and '.join(buffer.pack.sources)} make shape {list(whole.shape)}, "
+            f"weight '{buffer.name}': {' and '.join(buffer.pack.sources)} make shape {list(shape)}, "
             f"expected {list(buffer.shape)}"
         )
-    return interleave_halves(whole, buffer.pack.interleave) if buffer.pack.interleave else whole
+    if not buffer.pack.interleave:
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    pair = len(parts) == 2 and parts[0].shape == parts[1].shape
+    halves = parts if pair else torch.cat(parts).chunk(2)
+    return interleave(halves[0], halves[1], buffer.pack.interleave)
 
 
-def interleave_halves(weight: torch.Tensor, rows: int) -> torch.Tensor:
-    """The two halves along dimension 0 dealt in turn: ``rows`` rows of the first, then as many of the second.
+def interleave(first: torch.Tensor, second: torch.Tensor, rows: int) -> torch.Tensor:
+    """Two tensors of equal shape dealt in turn along dimension 0: ``rows`` rows of the first, then as many of the
+    second. Raises CheckpointError unless each divides into blocks of ``rows``."""
+    import torch
 
-    Raises CheckpointError if the halves don't divide into blocks of ``rows``.
-    """
-    if weight.shape[0] % (2 * rows):
+    if first.shape != second.shape or first.shape[0] % rows:
         raise CheckpointError(
-            f"a weight of {weight.shape[0]} rows cannot be interleaved in blocks of {rows}",
-            advice=f"both halves must be multiples of {rows} rows",
+            f"weights of shapes {list(first.shape)} and {list(second.shape)} cannot be interleaved in blocks of {rows}",
+            advice=f"both must be of one shape, a multiple of {rows} rows",
         )
-    return weight.reshape(2, -1, rows, *weight.shape[1:]).transpose(0, 1).reshape(weight.shape)
+    blocks = [half.reshape(-1, rows, *half.shape[1:]) for half in (first, second)]
+    return torch.stack(blocks, dim=1).reshape(-1, *first.shape[1:])
 
 
 def packed_weight(buffer: Buffer, weight: torch.Tensor) -> torch.Tensor:
     """``weight`` as device memory holds ``buffer``: its dtype, padded with zeros, flat in the order of its layout."""
-    padded = padded_weight(weight.to(torch_dtype(buffer)), buffer.padded_shape or buffer.shape)
+    packed = weight.new_empty(prod(buffer.padded_shape or buffer.shape), dtype=torch_dtype(buffer))
+    pack_into(packed, buffer, weight)
+    return packed
+
+
+def pack_into(memory: torch.Tensor, buffer: Buffer, weight: torch.Tensor) -> None:
+    """Write ``weight`` to ``memory``, all of ``buffer`` flat and in its dtype. On one device each element is read once
+    and written once, with nothing in between, unless it must be padded."""
+    padded = padded_weight(weight, buffer.padded_shape or buffer.shape)
     if buffer.layout is Layout.ROW_MAJOR:
-        return padded.reshape(-1)
+        memory.view(padded.shape).copy_(padded)
+        return
     n, k = padded.shape
-    halves, rows, quads, products, words, pair = 2, 8, 4, 2, 2, 2
-    tiles = padded.reshape(n // TILE_ROWS, halves, rows, k // BLOCK_COLUMNS, quads, products, words, pair)
-    return tiles.permute(0, 3, 5, 2, 4, 6, 1, 7).reshape(-1)
+    halves, rows, quads, products, words = 2, 8, 4, 2, 2
+    pairs = _pairs(padded.to(memory.dtype).contiguous())
+    tiles = pairs.view(n // TILE_ROWS, halves, rows, k // BLOCK_COLUMNS, quads, products, words)
+    ordered = tiles.permute(0, 3, 5, 2, 4, 6, 1)
+    _pairs(memory).view(ordered.shape).copy_(ordered)
+
+
+def _pairs(elements: torch.Tensor) -> torch.Tensor:
+    """Two neighbours of a row, of 2 bytes each, as one number: a layout never parts them."""
+    import torch
+
+    return elements.view(torch.int32)
 
 
 def padded_weight(weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -266,12 +266,25 @@ class CyclicAttr(ParametrizedAttribute):
 class SharedMemoryAttr(ParametrizedAttribute):
     """How a block's shared memory is split, beside what the runtime keeps there: `#sm.shared_memory<ring 13 x 16384,
     scratch 2 x 640>`, a ring of stages that weights stream through, and two halves of scratch that bodies use in turn.
+
+    `ring 13 x 16384 in_flight 3 to 5` says of how many stages the copies are under way at once: 3, or 5 while no more
+    than 5 are under way or full; without it, as many as are free.
     """
 
     name = "sm.shared_memory"
     stages: IntAttr
     stage_bytes: IntAttr
     scratch_bytes: IntAttr
+    in_flight: IntAttr
+    most_in_flight: IntAttr
+
+    @staticmethod
+    def of(
+        stages: int, stage_bytes: int, scratch_bytes: int, in_flight: tuple[int, int] | None = None
+    ) -> SharedMemoryAttr:
+        """``in_flight``: stages whose copies are under way at once, and the same of an SM that is behind; None: all."""
+        numbers = (stages, stage_bytes, scratch_bytes, *(in_flight or (stages, stages)))
+        return SharedMemoryAttr(*map(IntAttr, numbers))
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -280,18 +293,25 @@ class SharedMemoryAttr(ParametrizedAttribute):
             stages = parser.parse_integer()
             parser.parse_keyword("x")
             stage_bytes = parser.parse_integer()
+            few = most = stages
+            if parser.parse_optional_keyword("in_flight"):
+                few = parser.parse_integer()
+                parser.parse_keyword("to")
+                most = parser.parse_integer()
             parser.parse_punctuation(",")
             parser.parse_keyword("scratch")
             halves = parser.parse_integer()
             if halves != SCRATCH_HALVES:
                 parser.raise_error(f"expected {SCRATCH_HALVES} halves of scratch, found {halves}")
             parser.parse_keyword("x")
-            return [IntAttr(stages), IntAttr(stage_bytes), IntAttr(parser.parse_integer())]
+            return [*map(IntAttr, (stages, stage_bytes, parser.parse_integer(), few, most))]
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
+            few, most = self.in_flight.data, self.most_in_flight.data
+            limit = f" in_flight {few} to {most}" if few < self.stages.data else ""
             printer.print_string(
-                f"ring {self.stages.data} x {self.stage_bytes.data}, "
+                f"ring {self.stages.data} x {self.stage_bytes.data}{limit}, "
                 f"scratch {SCRATCH_HALVES} x {self.scratch_bytes.data}"
             )
 
@@ -304,6 +324,11 @@ class SharedMemoryAttr(ParametrizedAttribute):
             raise VerifyException(
                 f"sm.shared_memory: expected stages that hold something, found {self.stages.data} of "
                 f"{self.stage_bytes.data} bytes and {self.scratch_bytes.data} bytes of scratch"
+            )
+        if not 1 <= self.in_flight.data <= self.most_in_flight.data <= self.stages.data:
+            raise VerifyException(
+                f"sm.shared_memory: expected copies of 1 to {self.stages.data} stages in flight, found "
+                f"{self.in_flight.data} to {self.most_in_flight.data}"
             )
 
 

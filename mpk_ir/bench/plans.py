@@ -8,22 +8,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from xdsl.passes import ModulePass
-
 from ..codegen.program import Program
-from ..compiler import compile_module, step_module
-from ..core.errors import UsageError, did_you_mean
+from ..compiler import step_module
+from ..core.errors import MpkError
 from ..core.ranks import ALONE, Parallel
 from ..core.target import H200, Target, part_of
+from ..edits import compile_edited
 from ..frontend import StepOptions
-from ..pipeline import pipeline
-from ..pipeline_spec import parse_pipeline
 from .shapes import shape_config
 
 PAGE_SIZE = 64
 ROOM = 128
 """Positions beyond the context that a measurement may fill."""
-DROPPED = "no "
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Plan:
     """A model shape's step with ``batch`` requests at ``context`` positions, on each of ``parallel``'s ranks. A rank
     has a part of ``target``, or with ``whole_gpus`` all of one.
 
-    ``edits`` change the pipeline: `no sm-poll-data` drops a pass, `lower-to-cuda{ring_kib=64}` gives it options.
+    ``edits`` change the pipeline (`mpk_ir.edits`).
     """
 
     model: str
@@ -50,32 +46,30 @@ class Plan:
     def rank_target(self) -> Target:
         return self.target if self.whole_gpus else part_of(self.target, self.ranks)
 
+    @property
+    def options(self) -> StepOptions:
+        """Raises UsageError for an unknown model."""
+        length = min(self.context + ROOM, shape_config(self.model).max_positions)
+        return StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
+
     def compile(self) -> Program:
         """Raises UsageError for an unknown model or a pass that no edit can mean, and what `compile_module` raises."""
-        config = shape_config(self.model)
-        length = min(self.context + ROOM, config.max_positions)
-        module = step_module(config, StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE))
-        change = Edits(self.edits, self.rank_target, self.ranks)
-        return compile_module(module, self.rank_target, parallel=self.parallel, change=change).program
-
-
-class Edits:
-    """Edits of the pipeline of ``ranks`` as a change of a level's passes. Raises UsageError for an unknown pass."""
-
-    def __init__(self, edits: Sequence[str], target: Target, ranks: int) -> None:
-        self.dropped = {edit.removeprefix(DROPPED) for edit in edits if edit.startswith(DROPPED)}
-        given = [parse_pipeline(edit) for edit in edits if not edit.startswith(DROPPED)]
-        self.given = {one.name: one for passes in given for one in passes}
-        known = {one.name for one in pipeline(target, ranks)}
-        for name in (self.dropped | self.given.keys()) - known:
-            raise UsageError(f"the pipeline has no pass '{name}' to change", advice=did_you_mean(name, known))
-
-    def __call__(self, passes: tuple[ModulePass, ...]) -> list[ModulePass]:
-        return [self.given.get(one.name, one) for one in passes if one.name not in self.dropped]
+        module = step_module(shape_config(self.model), self.options)
+        return compile_edited(module, self.rank_target, self.edits, self.parallel).program
 
 
 def compile_all(plans: Sequence[Plan]) -> list[Program]:
     """The program of each plan; its kernel is in the cache then. Raises what the first that fails raises."""
+    programs: list[Program] = []
+    for made in compile_each(plans):
+        if isinstance(made, MpkError):
+            raise made
+        programs.append(made)
+    return programs
+
+
+def compile_each(plans: Sequence[Plan]) -> list[Program | MpkError]:
+    """As `compile_all`, with its error in the place of a plan that fails."""
     if len(plans) < 2:
         return [_compile(plan) for plan in plans]
     workers = min(len(plans), os.cpu_count() or 1)
@@ -83,9 +77,12 @@ def compile_all(plans: Sequence[Plan]) -> list[Program]:
         return list(pool.map(_compile, plans))
 
 
-def _compile(plan: Plan) -> Program:
+def _compile(plan: Plan) -> Program | MpkError:
     from ..runtime.cache import KernelCache
 
-    program = plan.compile()
-    KernelCache().compile(program.source, program.headers, program.target.arch)
+    try:
+        program = plan.compile()
+        KernelCache().compile(program.source, program.headers, program.target.arch)
+    except MpkError as error:
+        return error
     return program

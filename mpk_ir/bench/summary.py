@@ -58,6 +58,10 @@ class Row:
         wrong = bool(self.accuracy and self.accuracy["wrong"]) or self.identical is False
         return not wrong and not any(one["differing"] for one in (self.soak or {}).values())
 
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Report:

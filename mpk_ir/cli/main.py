@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.errors import MpkError, UsageError, did_you_mean
-from . import bench_command, compile_command, report_command, run_command, trace_command, verify_command
+from . import bench_command, compile_command, report_command, run_command, trace_command, tune_command, verify_command
 
 COMMANDS = {
     "run": run_command,
@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": bench_command,
     "report": report_command,
     "trace": trace_command,
+    "tune": tune_command,
     "verify": verify_command,
 }
 INTERNAL_ERROR = 70

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from .arguments import Parser, positive_int, target_name
 
 if TYPE_CHECKING:
     from ..codegen.program import Program
-    from ..compiler import Compilation
+    from ..program_cache import Tuned
     from ..timeline.analysis import Analysis
     from ..timeline.search import Trial
     from ..timeline.trace import Trace
@@ -38,7 +39,7 @@ def parser() -> Parser:
     parser.add_argument("--target", type=target_name, default="h200", help=f"{', '.join(TARGETS)} (default: h200)")
     parser.add_argument("--batch", type=positive_int, metavar="N", help="requests that decode (1; a program's own)")
     parser.add_argument("--context", type=positive_int, metavar="N", help=f"positions in a cache ({DEFAULT_CONTEXT})")
-    parser.add_argument("--compare", type=Path, metavar="TRACE", help="a measured trace to hold the prediction against")
+    parser.add_argument("--compare", type=Path, metavar="TRACE", help="a measured trace to hold it against")
     parser.add_argument("--search", action="store_true", help="of a model: search for tiles first, show the trials")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the predicted trace, .npz")
     parser.add_argument("--html", type=Path, metavar="FILE", help="draw SMs by time as a page to zoom in")
@@ -59,12 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
         print_comparison,
         print_report,
         print_trials,
+        print_tuned,
         report_data,
         trials_data,
+        tuned_data,
     )
     from ..timeline.trace import Trace
 
-    trace, trials = _trace(arguments)
+    trace, chosen = _trace(arguments)
     measured = Trace.load(arguments.compare) if arguments.compare else None
     if arguments.save:
         trace.save(arguments.save)
@@ -72,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     _draw(arguments, analyses)
     comparison = compare(trace, measured) if measured else []
     if arguments.json:
-        print(json.dumps(report_data(analyses[0]) | comparison_data(comparison) | trials_data(trials)))
+        searched = trials_data(chosen.trials) | tuned_data(chosen.tuned)
+        print(json.dumps(report_data(analyses[0]) | comparison_data(comparison) | searched))
         return 0
     from rich.console import Console
 
@@ -80,8 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH_IN_FILES)
     print_report(console, analyses[0])
-    print_comparison(console, comparison)
-    print_trials(console, trials)
+    print_comparison(console, comparison, trace.facts.origin)
+    print_trials(console, chosen.trials)
+    print_tuned(console, chosen.tuned)
     return 0
 
 
@@ -96,8 +101,16 @@ def _window(text: str) -> tuple[float, float]:
     return window
 
 
-def _trace(arguments: argparse.Namespace) -> tuple[Trace, Sequence[Trial]]:
-    """The trace that was asked for, and what a search for its tiles tried."""
+@dataclass(frozen=True)
+class _Chosen:
+    """How a plan's choices were made beyond the cost model: by a search now, or by what was tuned before."""
+
+    trials: Sequence[Trial] = ()
+    tuned: Tuned | None = None
+
+
+def _trace(arguments: argparse.Namespace) -> tuple[Trace, _Chosen]:
+    """The trace that was asked for, and what else decided its plan."""
     from ..timeline.trace import Trace
 
     path: Path | None = arguments.input
@@ -106,27 +119,32 @@ def _trace(arguments: argparse.Namespace) -> tuple[Trace, Sequence[Trial]]:
     if arguments.search and (is_trace or is_program):
         raise UsageError("--search: found a plan that is made, expected a model", advice="name the model it came from")
     if path is not None and is_trace:
-        return Trace.load(path), ()
+        return Trace.load(path), _Chosen()
     from ..codegen.program import Program
 
     if path is not None and is_program:
-        return _predict(arguments, Program.load(path)), ()
-    compilation = _compile(arguments)
-    return _predict(arguments, compilation.program), compilation.trials
+        return _predict(arguments, Program.load(path)), _Chosen()
+    program, chosen = _compile(arguments)
+    return _predict(arguments, program), chosen
 
 
-def _compile(arguments: argparse.Namespace) -> Compilation:
+def _compile(arguments: argparse.Namespace) -> tuple[Program, _Chosen]:
     from ..bench.shapes import shape_config
     from ..frontend import load_config
+    from ..program_cache import ProgramCache
     from ..timeline.record import Point
     from .progress import Progress
 
     config = shape_config(arguments.shape) if arguments.shape else load_config(arguments.input)
     context = arguments.context or min(DEFAULT_CONTEXT, config.max_positions - 1)
     point = Point(_name(arguments), config, arguments.batch or 1, context, target_of(arguments.target))
+    tuned = None if arguments.search else ProgramCache().tuned(config, point.target, point.options)
+    if tuned is not None:
+        point = replace(point, edits=tuned.edits)
     progress = Progress(quiet=arguments.json)
     with progress.stage("plan", "searching" if arguments.search else "planning"):
-        return point.compile(search=arguments.search)
+        compilation = point.compile(search=arguments.search)
+    return compilation.program, _Chosen(compilation.trials, tuned)
 
 
 def _predict(arguments: argparse.Namespace, program: Program) -> Trace:
@@ -159,4 +177,4 @@ def _draw(arguments: argparse.Namespace, analyses: list[Analysis]) -> None:
     if arguments.perfetto:
         write_perfetto(analyses, arguments.perfetto)
     if arguments.png:
-        draw_png(analyses[0], arguments.png, arguments.window)
+        draw_png(analyses, arguments.png, arguments.window)

@@ -133,9 +133,9 @@ def _load(
     progress: Progress,
     ranks: Ranks,
 ) -> Executable:
-    from ..compiler import compile_model
     from ..executable import Executable
     from ..frontend import StepOptions, open_checkpoint
+    from ..program_cache import ProgramCache
 
     with progress.stage("plan", "planning"):
         length = max(map(len, prompts)) + arguments.max_new_tokens
@@ -143,7 +143,7 @@ def _load(
         options = StepOptions(len(prompts), rows, length, arguments.page_size)
         checkpoint = open_checkpoint(arguments.model)
         target = choice.target if choice.device is None else ranks.part_of(choice.target)
-        program = compile_model(arguments.model, target, options, parallel=ranks.parallel).program
+        program = ProgramCache().step(checkpoint.config, target, options, ranks.parallel)
     if choice.device is None:
         from ..runtime.interleaving import RandomOrder
         from ..runtime.simulator import Simulator, SimulatorOptions

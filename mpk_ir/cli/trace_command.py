@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import DeviceError, UsageError
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("found neither or both of --model and --shape", advice="name one model to trace")
     from ..bench.shapes import random_weights, shape_config
     from ..frontend import load_config, open_checkpoint
+    from ..program_cache import ProgramCache
     from ..timeline.record import Point, record
     from .progress import Progress
     from .run_command import choose_target
@@ -48,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.ranks > 1:
         name += f", {arguments.ranks} ranks, overlap {arguments.overlap}"
     point = Point(name, config, arguments.batch, arguments.context, choice.target, parallel)
+    tuned = ProgramCache().tuned(config, point.part, point.options, parallel)
+    if tuned is not None:
+        point = replace(point, edits=tuned.edits)
     with progress.stage("trace", "recording"):
         trace = record(point, weights, choice.device, unprofiled=False)
     trace.save(arguments.output)

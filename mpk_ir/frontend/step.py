@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from xdsl.dialects.builtin import ModuleOp, f32, i32
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
@@ -12,36 +10,8 @@ from ..core.errors import UsageError
 from ..core.requests import RequestColumn, RowColumn
 from ..dialects import tg
 from .config import Experts, ModelConfig
+from .options import StepOptions
 from .weights import EMBEDDING, FINAL_NORM, LM_HEAD, ROUTER, expert_prefix, layer_prefix, weight_shapes
-
-
-@dataclass(frozen=True)
-class StepOptions:
-    """The capacity of a step: ``batch`` requests, ``rows`` tokens a step, ``max_length`` positions a request.
-
-    Caches are in pages of ``page_size`` positions. A token of ``stop_tokens`` ends its request. ``last_rows``: only the
-    last row of each request goes through the head, as suits a step whose rows are pieces of prompts.
-    """
-
-    batch: int = 1
-    rows: int = 16
-    max_length: int = 2048
-    page_size: int = 64
-    stop_tokens: tuple[int, ...] = ()
-    last_rows: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "rows", "max_length", "page_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}: found {getattr(self, name)}, expected 1 or more")
-
-    @property
-    def pages_per_request(self) -> int:
-        return -(-self.max_length // self.page_size)
-
-    @property
-    def pages(self) -> int:
-        return self.batch * self.pages_per_request
 
 
 def build_step(config: ModelConfig, options: StepOptions) -> ModuleOp:

@@ -14,9 +14,9 @@ from ..compiler import Compilation, attach_metadata, compile_module
 from ..core.errors import CheckpointError, UnsupportedError, UsageError
 from ..core.target import Target
 from ..executable import Executable
+from ..frontend import StepOptions
 from ..frontend.aten.decoder import Decoder, canonical_names, raise_decoder
 from ..frontend.aten.importer import Roles, import_graph
-from ..frontend.step import StepOptions
 from ..passes.tg.canonicalize import TgCanonicalize
 from ..passes.tg.raise_ops import TgRaise
 from .module import decomposed, export, roles_of

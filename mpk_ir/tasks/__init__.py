@@ -82,6 +82,11 @@ def register(kind: TaskKind[Any]) -> TaskKind[Any]:
     return kind
 
 
+def registered_kinds() -> tuple[TaskKind[Any], ...]:
+    """Every kind known so far."""
+    return tuple(_registered.values())
+
+
 @cache
 def load_extensions() -> None:
     """Call the function behind each `mpk_ir.extensions` entry point once: it registers kinds and tile rules."""
@@ -101,4 +106,4 @@ def task_kind(name: str) -> TaskKind[Any]:
 def all_kinds() -> tuple[TaskKind[Any], ...]:
     """Every kind known, extensions included."""
     load_extensions()
-    return tuple(_registered.values())
+    return registered_kinds()

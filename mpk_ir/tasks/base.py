@@ -83,6 +83,9 @@ class TaskKind(ABC, Generic[P]):
     """Of a kind that streams: the most stages of the ring that its body has taken and not given back at a time. It
     takes them in the order in which its `load` fills them and gives them back in that order, all by its end."""
 
+    fetches: ClassVar[bool] = False
+    """Of a kind that streams: whether the loader also brings activations, which its body then waits for in the ring."""
+
     dealt_because: ClassVar[str] = ""
     """Why the tasks of a grid deal its work among themselves at run time; empty: what each of them does is fixed. Which
     part of its boxes such a task touches is then not known before, so a box is the same for all of them; no two write

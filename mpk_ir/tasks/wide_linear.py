@@ -62,6 +62,7 @@ class WideLinear(TaskKind[WideLinearParams]):
     name = "wide_linear"
     params_type = WideLinearParams
     stages_at_once = 6
+    fetches = True
     operands = (
         Operand("x"),
         Operand("weight", streamed=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,14 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..core.names import operator_name
 from .trace import FloatArray, IntArray, Trace
-
-LAYER_NUMBER = re.compile(r"\.\d+(?=\.|$)")
-
-
-def operator_name(grid: str) -> str:
-    """The grids of all layers under one name: `layers.3.mlp.down_proj` and `attention.4` without their numbers."""
-    return LAYER_NUMBER.sub("", grid)
 
 
 @dataclass(frozen=True)

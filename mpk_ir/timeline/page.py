@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .analysis import Analysis, operator_name
+from ..core.names import operator_name
+from .analysis import Analysis
 from .picture import colors
 from .trace import NS_PER_US
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .analysis import Analysis, operator_name
+from ..core.names import operator_name
+from .analysis import Analysis
 
 SHORTEST_US = 0.05
 """Waits below it are not drawn: polls that succeed at once."""

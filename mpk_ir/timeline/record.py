@@ -10,9 +10,10 @@ import numpy as np
 
 from ..bench.timing import kernel_ms, set_context
 from ..codegen.program import Program
-from ..compiler import Compilation, compile_step
+from ..compiler import Compilation, compile_step, step_module
 from ..core.ranks import ALONE, Parallel
 from ..core.target import Target, part_of
+from ..edits import compile_edited
 from ..frontend import ModelConfig, StepOptions
 from ..passes.lower.lower_to_cuda import LowerToCuda
 from ..tasks.work import Load
@@ -34,7 +35,8 @@ ROOM = 128
 @dataclass(frozen=True)
 class Point:
     """What to trace: a model by name and config, how many requests decode at once, and how many positions each has in
-    its cache. ``target`` is the whole GPU, of which each rank of ``parallel`` has a part."""
+    its cache. ``target`` is the whole GPU, of which each rank of ``parallel`` has a part; ``edits`` change the pipeline
+    (`mpk_ir.edits`)."""
 
     name: str
     config: ModelConfig
@@ -42,6 +44,18 @@ class Point:
     context: int
     target: Target
     parallel: Parallel = ALONE
+    edits: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> StepOptions:
+        """With room for the steps that a measurement runs if the model has it."""
+        length = min(self.context + ROOM, self.config.max_positions)
+        return StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
+
+    @property
+    def part(self) -> Target:
+        """What one rank has of the GPU."""
+        return part_of(self.target, self.parallel.ranks)
 
     @property
     def load(self) -> Load:
@@ -51,12 +65,12 @@ class Point:
         return self.compile(profile=profile).program
 
     def compile(self, *, profile: bool = False, search: bool = False) -> Compilation:
-        """The step, with room for the steps that a measurement runs if the model has it."""
-        length = min(self.context + ROOM, self.config.max_positions)
-        options = StepOptions(self.batch, max(8, self.batch), length, PAGE_SIZE)
-        searched = self.load if search else None
-        part = part_of(self.target, self.parallel.ranks)
-        return compile_step(self.config, part, options, LowerToCuda(profile=profile), searched, self.parallel)
+        """The step; with ``search``, tiles are searched for on the timeline simulator."""
+        lowering = LowerToCuda(profile=profile)
+        if search:
+            return compile_step(self.config, self.part, self.options, lowering, self.load, self.parallel)
+        module = step_module(self.config, self.options)
+        return compile_edited(module, self.part, self.edits, self.parallel, lowering)
 
 
 def record(point: Point, weights: Parameters, device: Device | None = None, *, unprofiled: bool = True) -> Trace:

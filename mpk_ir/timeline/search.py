@@ -12,15 +12,13 @@ from xdsl.ir import Operation
 
 from ..codegen.emit import emit
 from ..core.target import Target
-from ..dialects.tg import ParamOp, shape_of
 from ..passes.lower.lower_to_cuda import LowerToCuda
 from ..passes.sm.verify import Verify
-from ..passes.tile.builder import weight_name
 from ..passes.tile.decisions import OVERRIDE, Decision
+from ..passes.tile.names import label
 from ..passes.tile.tile import Tile
 from ..pipeline import plan_passes
 from ..tasks.work import Load
-from .analysis import operator_name
 from .simulate import predict
 
 LEAST_GAIN = 0.002
@@ -74,14 +72,6 @@ def step_us(module: ModuleOp, target: Target, load: Load) -> float:
         if not isinstance(one, Verify):  # alternatives are proved when one of them is compiled
             one.apply(Context(), copy)
     return predict(emit(copy), load).facts.step_us
-
-
-def label(op: Operation) -> str:
-    """The op by its weight if it has one: what its grids are called."""
-    for operand in op.operands:
-        if isinstance(operand.owner, ParamOp) and len(shape_of(operand)) == 2:
-            return operator_name(weight_name(operand.owner.source_names))
-    return op.name.partition(".")[2]
 
 
 def candidates(decision: Decision) -> list[int]:

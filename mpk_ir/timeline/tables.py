@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .analysis import Analysis, ComparedOperator, Link, operator_name
+from ..core.names import operator_name
+from .analysis import Analysis, ComparedOperator, Link
+from .trace import Origin
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from ..program_cache import Tuned
     from .search import Trial
     from .trace import Trace, TracedGrid
 
@@ -36,11 +39,13 @@ def print_report(console: Console, analysis: Analysis) -> None:
     console.print(_operators(analysis), _critical_path(analysis), _waits(analysis), _choices(analysis.trace))
 
 
-def print_comparison(console: Console, rows: Sequence[ComparedOperator]) -> None:
-    """Predicted beside measured time of each operator and of the step; nothing for no rows."""
+def print_comparison(console: Console, rows: Sequence[ComparedOperator], origin: Origin) -> None:
+    """Times of each operator and of the step, of a trace of ``origin`` beside a measured one; nothing for no rows."""
     if not rows:
         return
-    table = _table("Predicted and measured", "operator", "predicted us", "measured us", "error")
+    predicted = ("Predicted and measured", "operator", "predicted us", "measured us", "error")
+    measured = ("Measured and compared", "operator", "us", "compared us", "longer by")
+    table = _table(*(predicted if origin is Origin.PREDICTED else measured))
     for row in rows:
         error = "-" if row.error is None else f"{row.error:+.1%}"
         table.add_row(row.name, f"{row.predicted_us:.1f}", f"{row.measured_us:.1f}", error)
@@ -79,6 +84,23 @@ def print_trials(console: Console, trials: Sequence[Trial]) -> None:
         note = ", ".join(word for word, is_so in (("before", trial.before), ("kept", trial.kept)) if is_so)
         table.add_row(trial.operator, trial.decision, str(trial.value), f"{trial.step_us:.1f}", note)
     console.print(table)
+
+
+def print_tuned(console: Console, tuned: Tuned | None) -> None:
+    """What `mpk tune` timed, the fastest first; nothing for None."""
+    if tuned is None:
+        return
+    table = _table(f"Tuned on {tuned.device}", "plan", "predicted us", "measured us", " ")
+    for trial in sorted(tuned.trials, key=lambda one: one.measured_us):
+        kept = "kept" if trial.edits == tuned.edits else ""
+        name = "; ".join(trial.edits) or "as the cost model says"
+        table.add_row(name, f"{trial.predicted_us:.0f}", f"{trial.measured_us:.0f}", kept)
+    console.print(table)
+
+
+def tuned_data(tuned: Tuned | None) -> dict[str, Any]:
+    """What was timed as plain data; nothing for None."""
+    return {"tuned": asdict(tuned)} if tuned else {}
 
 
 def trials_data(trials: Sequence[Trial]) -> dict[str, Any]:

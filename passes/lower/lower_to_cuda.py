@@ -13,7 +13,7 @@ from ...core.errors import PlanError
 from ...core.memory import RUNTIME_SHARED_BYTES, shared_bytes, step_counter_offset
 from ...core.target import Target, target_of
 from ...dialects.cuda import BodyOp, ConstantOp, IncludeOp, KernelOp, SourceOp
-from ...dialects.sm import GraphOp, GridOp
+from ...dialects.sm import GraphOp, GridOp, SharedMemoryAttr
 from ...dialects.sm.expansion import placement
 from ...tasks.base import TaskKind
 from ..base import MpkPass
@@ -39,12 +39,14 @@ class LowerToCuda(MpkPass):
     ```
     ``bulk_loads=false`` copies weights by ordinary loads and stores, slower, for tools that do not follow
     the copy engine. ``profile`` records when each task begins, is ready, has computed and signalled.
+    ``early_weights=false`` takes no weights into registers while a task waits for its x.
     ``jitter_ns`` lets warps sleep up to so long before tasks, signals and loads, as if by chance; 0 builds nothing of
     that in. Statistics: ``signatures``, distinct bodies; ``shared_bytes`` of a block.
     """
 
     name = "lower-to-cuda"
     bulk_loads: bool = True
+    early_weights: bool = True
     profile: bool = False
     jitter_ns: int = 0
 
@@ -56,9 +58,12 @@ class LowerToCuda(MpkPass):
         target = target_of(graph.target.data)
         bodies = distinct_bodies(graph)
         self.count("signatures", len(bodies))
-        stages, stage_bytes, scratch = _shared_memory(graph)
+        split = _shared_memory(graph)
+        stages, stage_bytes, scratch = split.stages.data, split.stage_bytes.data, split.scratch_bytes.data
         constants = {
             "kRingStages": stages,
+            "kStagesInFlight": split.in_flight.data,
+            "kMostStagesInFlight": split.most_in_flight.data,
             "kStageBytes": stage_bytes,
             "kScratchBytes": scratch,
             "kBlockThreads": KERNEL_THREADS,
@@ -72,6 +77,7 @@ class LowerToCuda(MpkPass):
             "kStepCounterOffset": step_counter_offset(graph.arena_bytes.value.data if graph.arena_bytes else 0),
             "kNumTasks": sum(grid.num_tasks for grid in graph.grids),
             "kBulkLoads": int(self.bulk_loads),
+            "kEarlyWeights": int(self.early_weights),
             "kProfile": int(self.profile),
             "kJitterNs": self.jitter_ns,
         }
@@ -125,11 +131,10 @@ def step_event(graph: GraphOp) -> int:
     raise PlanError("lower-to-cuda: the graph has no step event", advice="run sm-synthesize-events before")
 
 
-def _shared_memory(graph: GraphOp) -> tuple[int, int, int]:
-    """Stages of the ring, bytes of a stage, bytes of a half of scratch."""
+def _shared_memory(graph: GraphOp) -> SharedMemoryAttr:
     split = graph.shared_memory
     if split is None:
         raise PlanError(
             "lower-to-cuda: the graph does not say how blocks split shared memory", advice="run sm-pipeline before"
         )
-    return split.stages.data, split.stage_bytes.data, split.scratch_bytes.data
+    return split

@@ -27,7 +27,7 @@ class Pipeline(MpkPass):
 
     Before: `sm.grid @q "linear" ...` with a placement. After:
     ```mlir
-    sm.graph @step target "h200" shared_memory <ring 13 x 16384, scratch 2 x 5376> {
+    sm.graph @step target "h200" shared_memory <ring 13 x 16384 in_flight 3 to 5, scratch 2 x 5376> {
       sm.grid @q "linear" ... stream <keeps 4, ahead 13>
     ```
     *Scratch* gets what the largest body needs, the ring all the rest. *Release order*: a stage is live from when it is
@@ -37,6 +37,12 @@ class Pipeline(MpkPass):
     depend on no event, so while a task waits, its SM's loader goes on over the queue until the ring is full. The least
     of that over a grid's tasks is its `ahead`, in stages, caches being empty. Before the ring is full the loader stops
     only at the end of the step, at the first task of the next that streams a state: what that reads, the step writes.
+
+    *In flight*: copies that are under way beyond what keeps memory busy (Little's law: an SM's share of bandwidth times
+    the time a copy takes) only queue up in the memory system, and the stores and polls by which tasks hand over queue
+    behind them. So a loader lets ``in_flight`` stages be under way, and ``most_in_flight`` while no more than that are
+    under way or full: a block that is behind goes first. 0 for no such limit. There is none either where loaders bring
+    activations too (`TaskKind.fetches`): those come from the second-level cache, and nobody polls.
 
     ``ring_kib`` bounds the ring; 0 takes what scratch leaves. `sm-verify` proves that the ring goes round and that no
     more is loaded ahead than may be (rule ring), `lower-to-cuda` takes the split. Needs placements.
@@ -48,6 +54,8 @@ class Pipeline(MpkPass):
 
     name = "sm-pipeline"
     ring_kib: int = 0
+    in_flight: int = 3
+    most_in_flight: int = 5
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -70,7 +78,13 @@ class Pipeline(MpkPass):
         self.count("ring_bytes", stages * STAGE_BYTES)
         self.count("scratch_bytes", scratch)
         self.count("shared_bytes", shared_bytes(stages, STAGE_BYTES, scratch))
-        return SharedMemoryAttr(IntAttr(stages), IntAttr(STAGE_BYTES), IntAttr(scratch))
+        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, self._in_flight(graph, stages))
+
+    def _in_flight(self, graph: GraphOp, stages: int) -> tuple[int, int] | None:
+        if not self.in_flight or any(grid.task_kind.fetches for grid in graph.grids):
+            return None
+        few = min(self.in_flight, stages)
+        return few, max(few, min(self.most_in_flight, stages))
 
     def _streams(self, graph: GraphOp, split: SharedMemoryAttr) -> None:
         stages = split.stages.data

@@ -28,12 +28,11 @@ from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import ParamOp
 from ...tasks.base import Access, Params, TaskKind
 from .decisions import Decisions
+from .names import weight_name
 from .views import Axes, by_first, by_last, same_place
 
 WEIGHT_TILE = (16, 32)
 """Rows and columns that a weight in `Layout.MMA_ROWS_16` is padded to."""
-MOST_NAMED = 4
-"""Of the sources that a weight's name lists; of more, as experts are, it tells the first and the last."""
 VECTOR = 8
 """Elements the kernel moves at once: the last dimension of every row-major buffer is padded to it."""
 
@@ -262,18 +261,6 @@ class GraphBuilder:
         self.block.insert_op_before(new, old)
         old.detach()
         old.erase()
-
-
-def weight_name(sources: Sequence[str]) -> str:
-    """A readable name for a weight made of ``sources``: what they share, then what tells them apart."""
-    parts = [source.removeprefix("model.").removesuffix(".weight").split(".") for source in sources]
-    if len(parts) == 1:
-        return ".".join(parts[0])
-    shared = 0
-    while all(len(p) > shared + 1 and p[shared] == parts[0][shared] for p in parts):
-        shared += 1
-    rest = [".".join(p[shared:]) for p in parts]
-    return ".".join([*parts[0][:shared], "+".join(rest) if len(rest) <= MOST_NAMED else f"{rest[0]}...{rest[-1]}"])
 
 
 Rule = Callable[[Operation, GraphBuilder], None]

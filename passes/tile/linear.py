@@ -93,7 +93,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     num_tiles = ceil(n / TILE_ROWS)
     planned = choose_tiles(num_tiles, k, builder.target)
     tiles = builder.decisions.choose("tiles", range(1, num_tiles + 1), *planned)
-    block = min(rows, MAX_ROWS) if builder.target is not SIM else rows
+    block = _rows_of_task(builder, rows)
     params = LinearParams(
         n=n,
         k=k,
@@ -125,6 +125,14 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     ]
     grid = builder.grid(name, KIND, params, blocks.extent, operands)
     grid.reason = StringAttr(builder.decisions.reason("tiles"))
+
+
+def _rows_of_task(builder: GraphBuilder, rows: int) -> int:
+    """Of x: as many as two products hold beside one read of the weights. The simulator takes all at once."""
+    if builder.target is SIM or rows <= MAX_ROWS // 2:
+        return rows
+    most, choices = min(rows, MAX_ROWS), (MAX_ROWS // 2, min(rows, MAX_ROWS))
+    return builder.decisions.choose("rows", choices, most, f"{most} rows a task: its weights are read once for them")
 
 
 def _check_types(form: LinearForm) -> None:

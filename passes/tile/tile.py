@@ -32,7 +32,7 @@ from ..base import MpkPass
 from . import attention, experts, general, linear, ranks, shaping, simple
 from .blocks import is_wide
 from .builder import GraphBuilder, View, element_type, rule_of, tensor_shape
-from .decisions import OVERRIDE, Decision
+from .decisions import OVERRIDE, Decision, Decisions, read_given
 from .expand import streams_weight
 from .map import copy_into
 from .shaping import in_state
@@ -62,12 +62,15 @@ class Tile(MpkPass):
     a state is computed in that state's memory, or copied there at the end.
 
     What a rule decides, its grid's `reason` explains. An attribute of the op decides otherwise:
-    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `splits` and
-    `merge_rows` of attention. Statistics: ``grids``, ``tasks``, ``overrides``.
+    `tg.linear %x, %w {mpk.tile = {tiles = 2 : i64}}`, likewise `rows` of a product, `splits` and `merge_rows` of
+    attention. ``decide`` does so for all ops without the attribute, `tile{decide="splits=1"}`, or those of one weight,
+    `tile{decide="layers.mlp.down_proj.tiles=1","fused_attention.splits=8"}`; each op takes the greatest choice that
+    it has up to that. Statistics: ``grids``, ``tasks``, ``overrides``.
     """
 
     name = "tile"
     target: str = "h200"
+    decide: tuple[str, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         load_extensions()
@@ -96,6 +99,7 @@ class Tile(MpkPass):
     def _build(self, function: FuncOp) -> GraphBuilder:
         builder = GraphBuilder(target_of(self.target), self.count, _ranks_of(function))
         builder.copy = copy_into(builder)
+        builder.decisions = Decisions(read_given(self.decide))
         ops = list(function.body.block.ops)
         for argument, name in zip(function.args, _argument_names(function), strict=True):
             shape = tensor_shape(argument)
@@ -110,6 +114,7 @@ class Tile(MpkPass):
             if not given and op not in builder.absorbed:
                 _apply_rule(op, builder)
         _store([op for op in ops if isinstance(op, UpdateOp)], outputs, builder)
+        builder.decisions.require_used()
         return builder
 
 

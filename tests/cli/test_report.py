@@ -71,6 +71,10 @@ def test_a_picture_is_drawn(checkpoint: Path, tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "t.png"
     report([str(checkpoint), "--png", str(file), "--window", "2:20"], capsys)
     assert file.read_bytes().startswith(b"\x89PNG")
+    alone, trace = file.read_bytes(), tmp_path / "t.npz"
+    report([str(checkpoint), "--save", str(trace)], capsys)
+    report([str(trace), "--compare", str(trace), "--png", str(file)], capsys)
+    assert file.read_bytes() != alone, "the other trace is below it"
 
 
 @pytest.mark.parametrize(

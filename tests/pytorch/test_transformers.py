@@ -135,7 +135,7 @@ def test_weights_are_made_ready_when_they_are_bound(family: str) -> None:
         torch.testing.assert_close(torch.cat(parts), tensors[merged].detach())
     kinds = {grid.kind for grid in plan_decoder(step, SIM, OPTIONS).program.grids}
     rest = {"map", "rms_norm", "elementwise"} if family == "gemma3" else set[str]()
-    assert kinds == {"embedding", "linear", "attention", "select", "advance", *rest}
+    assert kinds - {"attention_merge"} == {"embedding", "linear", "attention", "select", "advance", *rest}
 
 
 def test_a_deep_model_raises_without_deep_recursion(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from mpk_ir.core.dtype import BF16, F32
 from mpk_ir.core.errors import CheckpointError, PlanError
 from mpk_ir.core.memory import Layout, Space
 from mpk_ir.runtime.binding import box_offsets, from_device, to_device
-from mpk_ir.runtime.weights import interleave_halves, packed_weight
+from mpk_ir.runtime.weights import interleave, packed_weight
 
 
 def tiled(shape: tuple[int, int], padded: tuple[int, int]) -> Buffer:
@@ -50,12 +50,14 @@ def test_interleaving_deals_blocks_of_both_halves(blocks: int, rows: int, column
     for block in range(blocks):
         naive += [weight[block * rows + r] for r in range(rows)]
         naive += [weight[blocks * rows + block * rows + r] for r in range(rows)]
-    assert torch.equal(interleave_halves(weight, rows), torch.stack(naive))
+    first, second = weight.chunk(2)
+    assert torch.equal(interleave(first, second, rows), torch.stack(naive))
 
 
-def test_halves_that_do_not_divide_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="a weight of 20 rows cannot be interleaved in blocks of 8"):
-        interleave_halves(torch.zeros(20, 4), 8)
+def test_halves_that_do_not_divide_or_differ_are_refused() -> None:
+    for first, second in (((20, 4), (20, 4)), ((16, 4), (24, 4)), ((16, 4), (16, 5))):
+        with pytest.raises(CheckpointError, match=r"cannot be interleaved in blocks of 8"):
+            interleave(torch.zeros(first), torch.zeros(second), 8)
 
 
 def test_a_row_major_weight_is_converted_and_padded() -> None:

@@ -185,7 +185,7 @@ def split_otherwise(graph: GraphOp, generator: np.random.Generator) -> str | Non
         return None
     stages = int(generator.choice((1, 2, 3, split.stages.data, split.stages.data + 1)))
     scratch = max(0, split.scratch_bytes.data + int(generator.choice((-256, 0, 128))))
-    graph.shared_memory = SharedMemoryAttr(IntAttr(stages), split.stage_bytes, IntAttr(scratch))
+    graph.shared_memory = SharedMemoryAttr.of(stages, split.stage_bytes.data, scratch)
     return f"{stages} stages, {scratch} bytes of scratch"
 
 

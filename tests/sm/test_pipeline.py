@@ -109,14 +109,14 @@ DAMAGES = {
     "a smaller ring": (lambda s: replace_stages(s, 3), "waits for the loader to fill one"),
     "a ring beyond shared memory": (lambda s: replace_stages(s, 99), "bytes of shared memory, a block has"),
     "less scratch": (
-        lambda s: SharedMemoryAttr(s.stages, s.stage_bytes, IntAttr(16)),
+        lambda s: SharedMemoryAttr.of(s.stages.data, s.stage_bytes.data, 16),
         "bytes of scratch, a half has 16",
     ),
 }
 
 
 def replace_stages(split: SharedMemoryAttr, stages: int) -> SharedMemoryAttr:
-    return SharedMemoryAttr(IntAttr(stages), split.stage_bytes, split.scratch_bytes)
+    return SharedMemoryAttr.of(stages, split.stage_bytes.data, split.scratch_bytes.data)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

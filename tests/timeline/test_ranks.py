@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mpk_ir.codegen.abi import ProfilePhase
 from mpk_ir.core.errors import UsageError
 from mpk_ir.tasks.work import Load
-from mpk_ir.timeline.analysis import Analysis
+from mpk_ir.timeline.analysis import Analysis, compare
 from mpk_ir.timeline.page import write_page
 from mpk_ir.timeline.perfetto import write_perfetto
+from mpk_ir.timeline.picture import draw_png
 from mpk_ir.timeline.simulate import predict
+from mpk_ir.timeline.tables import print_comparison
 from mpk_ir.timeline.trace import Trace, measured_ranks
 from tests.codegen.ranked import ranked_program
 
@@ -71,6 +75,19 @@ def test_viewers_name_ranks(trace: Trace, tmp_path: Path) -> None:
     assert all(e["tid"] // 33 == e["pid"] for e in slices)
     write_page([again], tmp_path / "page.html")
     assert '"rank 3 SM 32"' in (tmp_path / "page.html").read_text()
+
+
+def test_two_measured_traces_are_not_called_predicted(trace: Trace) -> None:
+    shown = StringIO()
+    print_comparison(Console(file=shown, width=100), compare(trace, trace), trace.facts.origin)
+    assert "compared us" in shown.getvalue()
+    assert "redicted" not in shown.getvalue()
+
+
+def test_a_picture_has_all_ranks_of_all_traces(trace: Trace, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs the extra `plot`")
+    draw_png([Analysis(trace), Analysis(trace)], tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_overlap_on_and_off_stand_in_one_trace(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from mpk_ir.bench.shapes import shape_config
 from mpk_ir.codegen.abi import ProfilePhase
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.errors import UsageError
+from mpk_ir.core.names import operator_name
 from mpk_ir.core.target import H200
 from mpk_ir.tasks.work import Load
-from mpk_ir.timeline.analysis import Analysis, Cause, compare, operator_name
+from mpk_ir.timeline.analysis import Analysis, Cause, compare
 from mpk_ir.timeline.page import write_page
 from mpk_ir.timeline.perfetto import write_perfetto
 from mpk_ir.timeline.record import Point

@@ -23,7 +23,7 @@ from ...core.requests import RequestColumn, RowColumn
 from ...dialects import tg
 from ...dialects.locations import location_of
 from ...passes.tg.matching import made_by, unshaped
-from ..step import StepOptions
+from ..options import StepOptions
 from .attention import AttentionForm, NotRecognized, attention_form, rope_form, soft_capped
 from .derived import derived, parameters_of
 from .formula import formula

@@ -1,4 +1,4 @@
-"""Weights that a graph computes of its parameters alone, Gemma's 1 + weight for one: computed once, when they are bound."""
+"""Weights that a graph computes of its parameters alone, as Gemma 1 + weight: computed once, when they are bound."""
 
 from __future__ import annotations
 

@@ -24,6 +24,8 @@ sm.graph @step target "sim" {
 // CHECK:      cuda.source @step.cuda from @step target "sim" {
 // CHECK-NEXT:   cuda.include "mpk/tasks/elementwise.cuh"
 // CHECK-NEXT:   cuda.constant @kRingStages 13
+// CHECK-NEXT:   cuda.constant @kStagesInFlight 3
+// CHECK-NEXT:   cuda.constant @kMostStagesInFlight 5
 // CHECK-NEXT:   cuda.constant @kStageBytes 16384
 // CHECK-NEXT:   cuda.constant @kScratchBytes 0
 // CHECK-NEXT:   cuda.constant @kBlockThreads 384
@@ -37,6 +39,7 @@ sm.graph @step target "sim" {
 // CHECK-NEXT:   cuda.constant @kStepCounterOffset 1024
 // CHECK-NEXT:   cuda.constant @kNumTasks 6
 // CHECK-NEXT:   cuda.constant @kBulkLoads 1
+// CHECK-NEXT:   cuda.constant @kEarlyWeights 1
 // CHECK-NEXT:   cuda.constant @kProfile 0
 // CHECK-NEXT:   cuda.constant @kJitterNs 0
 // CHECK-NEXT:   cuda.body 0 "mpk::Elementwise<mpk::functor::Silu, 16, 8, 32>" in "mpk/tasks/elementwise.cuh" arguments [] streams false

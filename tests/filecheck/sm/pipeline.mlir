@@ -1,5 +1,6 @@
 // RUN: mpk-opt %s -p sm-pipeline | filecheck %s
 // RUN: mpk-opt %s -p 'sm-pipeline{ring_kib=64}' | filecheck %s --check-prefix SMALL
+// RUN: mpk-opt %s -p 'sm-pipeline{in_flight=0}' | filecheck %s --check-prefix FREE
 // RUN: not mpk-opt %s -p 'sm-pipeline{ring_kib=16}' 2>&1 | filecheck %s --check-prefix LEAST
 // RUN: mpk-opt %s -p sm-pipeline,sm-synthesize-events,sm-plan-memory,sm-verify | filecheck %s
 
@@ -23,14 +24,16 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 64), [8, 64]>, #sm.box<write, (d0) -> (0, d0 * 64), [8, 64]>]
 }
 
-// CHECK: sm.graph @step target "sim" {{.*}}shared_memory <ring 11 x 16384, scratch 2 x 17664> {
+// CHECK: sm.graph @step target "sim" {{.*}}shared_memory <ring 11 x 16384 in_flight 3 to 5, scratch 2 x 17664> {
 // CHECK: sm.grid @w {{.*}} stream <keeps 4, ahead 11>
 // CHECK: sm.grid @v {{.*}} stream <keeps 4, ahead 11>
 // CHECK: sm.grid @a
 // CHECK-NOT: stream
 
-// SMALL: shared_memory <ring 4 x 16384, scratch 2 x 17664>
+// SMALL: shared_memory <ring 4 x 16384 in_flight 3 to 4, scratch 2 x 17664>
 // SMALL: sm.grid @v {{.*}} stream <keeps 4, ahead 4>
+
+// FREE: shared_memory <ring 11 x 16384, scratch 2 x 17664>
 
 // LEAST: sm-pipeline: twice 17664 bytes of scratch leave room for 11 stages of 16384 bytes, 1 are allowed, expected at least 4
 // LEAST: help: lower `rows`, or raise `ring_kib`

@@ -33,6 +33,7 @@ constexpr int kPollsPerCheck = 1024;
 constexpr int kWatchPeriodNs = 1000;
 // Waits inside a block may last longer than those for other blocks, which they stand behind and which say more.
 constexpr int kRingPatience = 4;
+static_assert(0 < kStagesInFlight && kStagesInFlight <= kMostStagesInFlight && kMostStagesInFlight <= kRingStages);
 constexpr int kAllRows = 1 << 20;  // more than any body has: every row is active
 
 // A wait of a block that ran out, written by one store.
@@ -415,7 +416,10 @@ struct Loader {
         if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
       }
     }
-    if constexpr (kBulkLoads) mbarrier_expect_bytes(&shared.full[position.stage], bytes);
+    if constexpr (kBulkLoads) {
+      wait_for_copies();
+      mbarrier_expect_bytes(&shared.full[position.stage], bytes);
+    }
     return true;
   }
 
@@ -458,6 +462,25 @@ struct Loader {
       ring_wait(&block_shared().full[position.stage], position.phase ^ 1, ErrorCode::kLoadTimeout, task_number, step);
       position.advance();
     }
+  }
+
+  // Waits until the copies of fewer stages are under way than may be (sm-pipeline, in flight). They end whatever
+  // consumers do.
+  __device__ __forceinline__ void wait_for_copies() const {
+    if constexpr (kStagesInFlight < kRingStages) {
+      const int limit = is_behind() ? kMostStagesInFlight : kStagesInFlight;
+      const bool wraps = position.stage < limit;
+      const int before = position.stage + (wraps ? kRingStages : 0) - limit;
+      ring_wait(&block_shared().full[before], position.phase ^ wraps, ErrorCode::kLoadTimeout, task_number, step);
+    }
+  }
+
+  // Whether no more than kMostStagesInFlight stages are full or under way: whether the one that many before the next is
+  // back, that is free to be filled once more.
+  __device__ __forceinline__ bool is_behind() const {
+    const bool wraps = position.stage >= kMostStagesInFlight;
+    const int stage = position.stage + (wraps ? 0 : kRingStages) - kMostStagesInFlight;
+    return mbarrier_test_wait(&block_shared().empty[stage], position.phase ^ wraps ^ 1);
   }
 
   __device__ __forceinline__ bool shared_stop() const {

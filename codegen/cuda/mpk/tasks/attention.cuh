@@ -425,20 +425,27 @@ struct Attention {
   }
 
   // Merges the warps in order; one split writes the output, several write what attention_merge needs. A thread makes
-  // two neighbouring elements.
+  // two neighbouring elements. What a warp without a part has is not looked at, but loaded like the others', at once.
   static __device__ void write(Context& context, const Scratch& scratch, const Task& task, int row, int head,
                                int warps) {
     const int heads = min(kPass, kGroup - head);
     for (int i = context.thread; i < heads * kHeadDim / 2; i += kConsumers) {
       const int h = i / (kHeadDim / 2), d = i % (kHeadDim / 2) * 2;
+      float highs[kConsumerWarps], totals[kConsumerWarps];
+      float2 parts[kConsumerWarps];
       float highest = kNegativeInfinity, total = 0.0f;
       float2 sum = {};
-      for (int w = 0; w < warps; ++w) highest = fmaxf(highest, scratch.highest[w][h]);
-      for (int w = 0; w < warps; ++w) {
-        const float weight = exp2f(scratch.highest[w][h] - highest);
-        const float2 part = *reinterpret_cast<const float2*>(&scratch.sum[w][h][d]);
-        total += weight * scratch.total[w][h];
-        sum = {sum.x + weight * part.x, sum.y + weight * part.y};
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        highs[w] = scratch.highest[w][h], totals[w] = scratch.total[w][h];
+        parts[w] = *reinterpret_cast<const float2*>(&scratch.sum[w][h][d]);
+        if (w < warps) highest = fmaxf(highest, highs[w]);
+      }
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        const float weight = w < warps ? exp2f(highs[w] - highest) : 0.0f;
+        if (w < warps) total += weight * totals[w];
+        if (w < warps) sum = {sum.x + weight * parts[w].x, sum.y + weight * parts[w].y};
       }
       publish_pair(context, task, row, head + h, d, sum, highest, total);
     }

@@ -23,7 +23,7 @@ constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
 constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
-constexpr int kMostEarlyVectors = 16;                                        // of x and of weights taken before it
+constexpr int kMostEarlyVectors = kEarlyWeights ? 16 : 0;                    // of x and of weights taken before it
 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
