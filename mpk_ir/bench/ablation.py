@@ -36,7 +36,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "rotation and cache in attention": ("tg-fuse{attention=false}",),
     "split positions": ('tile{decide="splits=1"}',),
     "rows merged one a task": ('tile{decide="merge_rows=8"}',),
-    "16 rows a read of the weights": ('tile{decide="rows=8"}',),
+    "rows dealt to idle SMs": ('tile{decide="rows=16"}',),
     "loading far ahead": ("sm-pipeline{ring_kib=64}",),
     "few copies under way": ("sm-pipeline{in_flight=0}",),
     "bulk loads": ("lower-to-cuda{bulk_loads=false}",),

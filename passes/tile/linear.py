@@ -93,7 +93,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     num_tiles = ceil(n / TILE_ROWS)
     planned = choose_tiles(num_tiles, k, builder.target)
     tiles = builder.decisions.choose("tiles", range(1, num_tiles + 1), *planned)
-    block = _rows_of_task(builder, rows)
+    block = _rows_of_task(builder, rows, ceil(num_tiles / tiles))
     params = LinearParams(
         n=n,
         k=k,
@@ -127,12 +127,17 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
     grid.reason = StringAttr(builder.decisions.reason("tiles"))
 
 
-def _rows_of_task(builder: GraphBuilder, rows: int) -> int:
-    """Of x: as many as two products hold beside one read of the weights. The simulator takes all at once."""
+def _rows_of_task(builder: GraphBuilder, rows: int, tasks: int) -> int:
+    """Of x, with ``tasks`` tasks for each block of rows. The simulator takes all at once."""
     if builder.target is SIM or rows <= MAX_ROWS // 2:
         return rows
-    most, choices = min(rows, MAX_ROWS), (MAX_ROWS // 2, min(rows, MAX_ROWS))
-    return builder.decisions.choose("rows", choices, most, f"{most} rows a task: its weights are read once for them")
+    half, most = MAX_ROWS // 2, min(rows, MAX_ROWS)
+    if 2 * tasks <= builder.target.num_sms:
+        return builder.decisions.choose(
+            "rows", (half, most), half, f"{half} rows a task: there are SMs for twice {tasks}"
+        )
+    reason = f"{most} rows a task: its weights are read once for them"
+    return builder.decisions.choose("rows", (half, most), most, reason)
 
 
 def _check_types(form: LinearForm) -> None:

@@ -52,6 +52,19 @@ __device__ __forceinline__ void unpack(const Vector16& vector, float (&out)[8]) 
 
 __device__ __forceinline__ Vector16 load_vector(const void* pointer) { return *static_cast<const Vector16*>(pointer); }
 
+// Loads two vectors, `distance` bytes apart, the second one first where `swapped` says so: of lanes that read different
+// rows of shared memory from the same bank, half then read from another.
+__device__ __forceinline__ void load_pair(const char* source, int distance, bool swapped, Vector16& first,
+                                          Vector16& second) {
+  const Vector16 one = load_vector(source + (swapped ? distance : 0));
+  const Vector16 other = load_vector(source + (swapped ? 0 : distance));
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    first.word[j] = swapped ? other.word[j] : one.word[j];
+    second.word[j] = swapped ? one.word[j] : other.word[j];
+  }
+}
+
 __host__ __device__ constexpr int round_up(int value, int multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }

@@ -40,6 +40,8 @@ struct Attention {
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
+  static constexpr bool kKeysMeet = kPositionBytes % 128 == 0;    // all positions begin in the same bank
+  static constexpr bool kValuesMeet = kPositionBytes % 256 == 0;  // and a lane has two neighbouring vectors of each
   static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes / kBlock * kBlock;  // blocks are whole
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
@@ -339,13 +341,18 @@ struct Attention {
     const char* source = rows.key(position < count ? position : 0) + column;
     float chain[4] = {};
     score[0] = score[1] = score[2] = score[3] = 0.0f;
+    Vector16 key[kKeyParts];
+#pragma unroll
+    for (int i = 0; i < kKeyParts; ++i) {
+      const bool inside = kHeadDim % 32 == 0 || 64 * i + column < kPositionBytes;
+      if (!kKeysMeet) key[i] = inside ? load_vector(source + 64 * i) : Vector16{};
+      if (kKeysMeet && i % 2 == 0) load_pair(source + 64 * i, 64, context.lane() / 4 % 2, key[i], key[i + 1]);
+    }
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
       const unsigned (&q)[4] = queries.part[i].word;
-      const bool inside = kHeadDim % 32 == 0 || 64 * i + column < kPositionBytes;
-      const Vector16 key = inside ? load_vector(source + 64 * i) : Vector16{};
-      mma_m16n8k16(score, q[0], 0, q[1], 0, key.word[0], key.word[1]);
-      mma_m16n8k16(chain, q[2], 0, q[3], 0, key.word[2], key.word[3]);
+      mma_m16n8k16(score, q[0], 0, q[1], 0, key[i].word[0], key[i].word[1]);
+      mma_m16n8k16(chain, q[2], 0, q[3], 0, key[i].word[2], key[i].word[3]);
     }
 #pragma unroll
     for (int j = 0; j < 2; ++j) score[j] += chain[j];
@@ -371,24 +378,32 @@ struct Attention {
     }
   }
 
-  // Lane (g, q) takes columns 8g .. 8g + 7 of each 64, of positions 2q, 2q + 1, 2q + 8 and 2q + 9.
+  // First of the 8 columns of a part of the values that the lanes of group g take.
+  static __device__ __forceinline__ int value_column(int part, int group) {
+    return kValuesMeet ? part / 2 * 128 + 16 * group + part % 2 * 8 : part * 64 + 8 * group;
+  }
+
+  // Lane (g, q) takes positions 2q, 2q + 1, 2q + 8 and 2q + 9.
   template <typename Rows>
   static __device__ __forceinline__ void load_values(const Context& context, const Rows& rows, int count,
                                                      Vector16 (&value)[4][kValueParts]) {
-    const int column = context.lane() / 4 * 16;
+    const int group = context.lane() / 4, quad = context.lane() % 4;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int position = i / 2 * 8 + context.lane() % 4 * 2 + i % 2;
-      const char* source = rows.value(position < count ? position : 0) + column;
+      const int position = i / 2 * 8 + quad * 2 + i % 2;
+      const char* source = rows.value(position < count ? position : 0);
 #pragma unroll
       for (int part = 0; part < kValueParts; ++part) {
-        const bool inside = kHeadDim % 64 == 0 || 128 * part + column < kPositionBytes;
-        value[i][part] = inside ? load_vector(source + 128 * part) : Vector16{};
+        const int column = value_column(part, group);
+        const bool inside = kHeadDim % 64 == 0 || column < kHeadDim;
+        if (!kValuesMeet) value[i][part] = inside ? load_vector(source + 2 * column) : Vector16{};
+        if (kValuesMeet && part % 2 == 0)
+          load_pair(source + 2 * column, 16, quad % 2, value[i][part], value[i][part + 1]);
       }
     }
   }
 
-  // Product j of a part: row g of A is column 8g + 2j of the values, row g + 8 the column behind it.
+  // Product j of a part: row g of A is column 2j of the lane's values, row g + 8 the column behind it.
   static __device__ __forceinline__ void add_values(const Vector16 (&value)[4][kValueParts],
                                                     const unsigned (&weights)[2], State& state) {
 #pragma unroll
@@ -409,7 +424,7 @@ struct Attention {
     const int heads = min(kPass, kGroup - head);
 #pragma unroll
     for (int i = 0; i < kValueParts * 4; ++i) {
-      const int column = i / 4 * 64 + 8 * group + i % 4 * 2;
+      const int column = value_column(i / 4, group) + i % 4 * 2;
       if (kHeadDim % 64 && column >= kHeadDim) continue;
       const float (&sum)[4] = state.sum[i / 4][i % 4];
 #pragma unroll
