@@ -156,7 +156,8 @@ def _argmax(params: ArgmaxParams, indices: Array, load: Load, costs: Costs) -> W
 
 
 def _rms_norm(params: RmsNormParams, indices: Array, load: Load, costs: Costs) -> Work:
-    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.width * params.groups)
+    operands = 3 if params.residual else 2
+    return _small(costs, operands * BF16_BYTES * min(load.rows, params.rows) * params.width * params.groups)
 
 
 def _elementwise(params: ElementwiseParams, indices: Array, load: Load, costs: Costs) -> Work:
