@@ -47,6 +47,7 @@ LIMITS = """
 | graphs that need gradients | kernels keep no activations | PyTorch runs all of it |
 | sorting, random numbers, convolution, scatter that adds | no task kind | PyTorch runs it |
 | rotary embedding of part of a head | not recognized in exported graphs | graph, not raised |
+| heads whose columns are no multiple of 16, or more than 256 | no tensor-core product fits | graph, not raised |
 """
 
 

@@ -233,7 +233,7 @@ class GpuExecutor:
 
     def _failed(self) -> bool:
         """Whether a kernel gave up and nobody has raised it."""
-        return any(code[0] for code in self._codes)
+        return sum([code[0] for code in self._codes]) != 0  # a generator would take as long as all else of a run
 
     def synchronize(self) -> None:
         """Wait for the queued steps. Raises KernelTimeoutError if one of them stalled, DeviceError if one crashed,

@@ -59,6 +59,7 @@ from .fused import (
     EpilogueAttr,
     FusedAttentionOp,
     FusedLinearOp,
+    FusedNormOp,
     Heads,
     LinearParts,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "FloorOp",
     "FusedAttentionOp",
     "FusedLinearOp",
+    "FusedNormOp",
     "GatedOp",
     "GatherOp",
     "GeluMulOp",

@@ -132,6 +132,23 @@ class FusedLinearOp(TgOp):
             self.require(types[0] == types[1], "element type of operand 'residual'", types[0], types[1])
 
 
+@irdl_op_definition
+class FusedNormOp(TgOp):
+    """rms_norm(x) + residual, in f32; x and residual [R, D], weight [D]."""
+
+    name = "tg.fused_norm"
+    x = operand_def(FLOAT_TENSOR)
+    weight = operand_def(FLOAT_TENSOR)
+    residual = operand_def(FLOAT_TENSOR)
+    eps = prop_def(FloatAttr.constr(f64))
+    result = result_def(FLOAT_TENSOR)
+    SIGNATURE: ClassVar[Signature] = Signature.of("x[R,D], weight[D], residual[R,D] -> result[R,D]")
+    assembly_format = "$x `,` $weight `residual` $residual attr-dict `:` functional-type(operands, results)"
+
+    def __init__(self, x: SSAValue, weight: SSAValue, residual: SSAValue, eps: float) -> None:
+        super().__init__(operands=[x, weight, residual], result_types=[x.type], properties={"eps": float64(eps)})
+
+
 @dataclass(frozen=True)
 class Heads:
     """Head counts of queries and of keys (values have as many as keys), and the size of a head."""
@@ -255,4 +272,4 @@ class FusedAttentionOp(TgOp):
             self.require(shape == (heads.size // 2,), "shape of operand 'inv_freq'", list(shape), [heads.size // 2])
 
 
-FUSED_OPS = [FusedLinearOp, FusedAttentionOp]
+FUSED_OPS = [FusedLinearOp, FusedNormOp, FusedAttentionOp]

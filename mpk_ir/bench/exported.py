@@ -33,12 +33,14 @@ PROMPTS = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]
 @dataclass(frozen=True)
 class Agreement:
     """Of ``tokens`` greedy ones, how many are those of eager in bf16 and in fp32; ``wrong``: how many differ from fp32
-    although its two best logits are further apart than bf16's noise, twice eager's largest error in that row."""
+    although its two best logits are further apart than bf16's noise, twice eager's largest error in that row;
+    ``eager_as_fp32``: after how many of the same prefixes eager in bf16 chooses what it does in fp32."""
 
     tokens: int
     as_bf16: int
     as_fp32: int
     wrong: int
+    eager_as_fp32: int
 
 
 def model_of(facts: Mapping[str, Any], device: str = "cuda") -> Any:
@@ -74,7 +76,8 @@ def agreement(model: Any, prompts: Sequence[Sequence[int]], continued: Sequence[
     differs = tokens != high.argmax(-1)
     sure = best[:, 0] - best[:, 1] > noise
     as_bf16, as_fp32 = (int((tokens == logits.argmax(-1)).sum()) for logits in (low, high))
-    return Agreement(len(tokens), as_bf16, as_fp32, int((differs & sure).sum()))
+    both = int((low.argmax(-1) == high.argmax(-1)).sum())
+    return Agreement(len(tokens), as_bf16, as_fp32, int((differs & sure).sum()), both)
 
 
 def _choices(model: Any, prompt: Sequence[int], new: Sequence[int]) -> torch.Tensor:

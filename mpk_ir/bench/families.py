@@ -91,7 +91,7 @@ def _measure(name: str, row: dict[str, Any]) -> dict[str, Any]:
         model = model_of(PUBLISHED[name])
     row["device"] = choice.reason
     begin = time.perf_counter()
-    step, tensors = decoder_step(model, OPTIONS)
+    step = decoder_step(model, OPTIONS)
     program = plan_decoder(step, choice.target, OPTIONS).program
     row["export_and_plan_s"] = seconds_since(begin)
     kernel = KernelCache().compile(program.source, program.headers, program.target.arch)
@@ -99,7 +99,7 @@ def _measure(name: str, row: dict[str, Any]) -> dict[str, Any]:
     read = step_bytes(model, program, CONTEXT)
     row |= {"gigabytes_a_step": round(read / 1e9, 3), "floor_ms": round(floor_ms(read, _worker.reads_tb_s), 3)}
     with _worker.gpu, torch.no_grad():
-        executable = bind_decoder(program, tensors, _device(choice.device))
+        executable = bind_decoder(program, step.weights, _device(choice.device))
         given = prompts(step.vocab_size)
         continued = [executable.generate([prompt], NEW_TOKENS).tokens[0] for prompt in given]
         found = logits(executable, given[0][: OPTIONS.rows])
@@ -108,7 +108,7 @@ def _measure(name: str, row: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.empty_cache()
         row["eager_ms"] = round(eager_ms(model, given[1][:CONTEXT]), 3)
         row |= against_eager(model, given, continued, found)
-        del model, tensors
+        del model, step
         torch.cuda.empty_cache()
     return row
 

@@ -8,6 +8,7 @@ until the call returns; ``device``, from one call to the next on the stream, so 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -83,7 +84,8 @@ def cases() -> dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
 
 def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], what: What) -> None:
     """Print the lines of one case. "dynamo" and "dynamo, AOTAutograd" give a result that is there already: what torch
-    itself takes for a call. With "region" flat arguments go straight to the kernel, "launch" has none."""
+    itself takes for a call; "of forward" is without what torch.compile puts around modules, as with a plain function.
+    With "region" flat arguments go straight to the kernel, "launch" has none."""
     import torch
 
     from .. import compile
@@ -95,13 +97,18 @@ def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...],
     flat = [arguments.get(number) for number in range(max(arguments) + 1)]
     result = module(*inputs)
     out = result.clone()
+    backend, own = partial(mpk, options={"fullgraph": True}), copy.deepcopy(module)
+    own.compile(backend=backend)
     ways: dict[str, Callable[[], object]] = {
         "nothing": lambda: None,
         "eager, one op": partial(torch.neg, result, out=out),
         "eager": partial(module, *inputs),
         "dynamo": partial(_compiled(module, _gives(result)), *inputs),
         "dynamo, AOTAutograd": partial(_compiled(module, _gives_through_aot(result)), *inputs),
-        "torch.compile mpk": partial(_compiled(module, partial(mpk, options={"fullgraph": True})), *inputs),
+        "dynamo of forward": partial(_compiled(module.forward, _gives(result)), *inputs),
+        "torch.compile mpk": partial(_compiled(module, backend), *inputs),
+        "torch.compile mpk of forward": partial(_compiled(module.forward, backend), *inputs),
+        "Module.compile mpk": partial(own, *inputs),
         "mpk_ir.compile": partial(whole, *inputs),
         "region": partial(whole.region, flat),
         "launch": partial(whole.region.engine.run, 1),
@@ -115,10 +122,10 @@ def report(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...],
     synchronize()
 
 
-def _compiled(module: torch.nn.Module, backend: Any) -> Any:
+def _compiled(called: Callable[..., Any], backend: Any) -> Any:
     import torch
 
-    return torch.compile(module, backend=backend)
+    return torch.compile(called, backend=backend)
 
 
 def _gives(result: torch.Tensor) -> Any:

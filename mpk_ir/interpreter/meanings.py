@@ -225,6 +225,11 @@ def _(op: tg.AdvanceOp, read: Read) -> Results:
 
 
 @meaning.register
+def _(op: tg.FusedNormOp, read: Read) -> Results:
+    return (functions.rms_norm(read(op.x), read(op.weight), op.eps.value.data) + read(op.residual),)
+
+
+@meaning.register
 def _(op: tg.FusedLinearOp, read: Read) -> Results:
     x = read(op.x)
     if op.norm_weight is not None:

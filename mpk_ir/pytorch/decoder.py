@@ -15,8 +15,7 @@ from ..core.errors import CheckpointError, UnsupportedError, UsageError
 from ..core.target import Target
 from ..executable import Executable
 from ..frontend import StepOptions
-from ..frontend.aten.decoder import TRANSPOSED, Decoder, canonical_names, raise_decoder
-from ..frontend.aten.emitter import tg_shape
+from ..frontend.aten.decoder import Decoder, canonical_names, raise_decoder
 from ..frontend.aten.importer import Roles, import_graph
 from ..passes.tg.canonicalize import TgCanonicalize
 from ..passes.tg.raise_ops import TgRaise
@@ -42,18 +41,18 @@ def compile_decoder(
     Raises UnsupportedError where its graph is not that of a decoder we know, with the line of Python.
     """
     options = replace(options, stop_tokens=options.stop_tokens or _stop_tokens(model))
-    raised, tensors = decoder_step(model, options)
-    return bind_decoder(plan_decoder(raised, target, options).program, tensors, device, tokenizer)
+    raised = decoder_step(model, options)
+    program = plan_decoder(raised, target, options).program
+    return bind_decoder(program, raised.weights, device, tokenizer)
 
 
 def bind_decoder(
-    program: Program, tensors: Mapping[str, torch.Tensor], device: Device | None, tokenizer: Tokenizer | None = None
+    program: Program, weights: Mapping[str, Any], device: Device | None, tokenizer: Tokenizer | None = None
 ) -> Executable:
-    """``program``, a decoder's step, with the parameters ``tensors`` on ``device``, or on the simulator."""
+    """``program``, the step of a decoder that has these ``weights``, on ``device``, or on the simulator."""
 
     def load(name: str) -> torch.Tensor:
-        plain = tensors[name.removesuffix(TRANSPOSED)].detach()
-        return plain.t() if name.endswith(TRANSPOSED) else plain.reshape(tg_shape(plain.shape))
+        return weights[name]()
 
     if device is None:
         from ..runtime.simulator import Simulator
@@ -70,8 +69,8 @@ def plan_decoder(decoder: Decoder, target: Target, options: StepOptions) -> Comp
     return compile_module(decoder.module, target)
 
 
-def decoder_step(model: Any, options: StepOptions) -> tuple[Decoder, Mapping[str, torch.Tensor]]:
-    """The raised step of ``model``, its parameters named as in a checkpoint, and those parameters."""
+def decoder_step(model: Any, options: StepOptions) -> Decoder:
+    """The raised step of ``model``, its parameters named as in a checkpoint."""
     with _wide_window(model, options):
         program = decomposed(export_decoder(model, options))
     tensors: dict[str, Any] = {**program.state_dict, **program.constants}
@@ -82,7 +81,7 @@ def decoder_step(model: Any, options: StepOptions) -> tuple[Decoder, Mapping[str
     for one in (TgCanonicalize(), TgRaise(), TgCanonicalize()):
         one.apply(Context(), graph)
     parameters = {first: tensors[name] for name, first in reversed(names.items())}
-    return raise_decoder(graph, parameters.__getitem__, options, _window(model, options)), parameters
+    return raise_decoder(graph, parameters.__getitem__, options, _window(model, options))
 
 
 def export_decoder(model: Any, options: StepOptions) -> ExportedProgram:

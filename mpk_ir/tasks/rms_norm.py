@@ -1,4 +1,4 @@
-"""`rms_norm`: groups of ``width`` columns, each normed by its root mean square."""
+"""`rms_norm`: groups of ``width`` columns, each normed by its root mean square, and perhaps a residual added."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..core.target import Target
-from .base import Access, Array, Operand, Params, TaskKind
+from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import rms_scale
 
 
 @dataclass(frozen=True)
 class RmsNormParams(Params):
-    """A task norms ``groups`` neighbouring groups of ``width`` columns in every row."""
+    """A task norms ``groups`` neighbouring groups of ``width`` columns, a multiple of 8, in every row, and adds the
+    ``residual`` in f32."""
 
     width: int
     groups: int
     rows: int
     eps: float
+    residual: bool = False
 
 
 class RmsNorm(TaskKind[RmsNormParams]):
@@ -26,22 +28,28 @@ class RmsNorm(TaskKind[RmsNormParams]):
     name = "rms_norm"
     params_type = RmsNormParams
     operands = (
-        Operand("x"),
+        Operand("x", polled=True, tells=True),
         Operand("weight"),
+        Operand("residual", optional=True, polled=True, tells=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE),
+        Operand("y", Access.WRITE, polled=True, tells=True),
     )
 
     def signature(self, params: RmsNormParams) -> str:
-        return f"mpk::RmsNorm<{params.width}, {params.groups}, {params.rows}>"
+        return f"mpk::RmsNorm<{params.width}, {params.groups}, {params.rows}, {str(params.residual).lower()}>"
 
     def body_arguments(self, params: RmsNormParams) -> tuple[float, ...]:
         return (params.eps,)
 
     def cost_us(self, params: RmsNormParams, target: Target) -> float:
-        return 4 * params.rows * params.width * params.groups / target.sm_bytes_per_us + target.task_overhead_us
+        moved_bytes = (6 if params.residual else 4) * params.rows * params.width * params.groups
+        return moved_bytes / target.sm_bytes_per_us + target.task_overhead_us
+
+    def scratch_bytes(self, params: RmsNormParams) -> int:
+        return 4 * CONSUMER_WARPS
 
     def reference(self, params: RmsNormParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         x = views["x"].reshape(params.rows, params.groups, params.width)
         y = x * rms_scale(x, params.eps) * views["weight"]
-        views["y"][...] = y.reshape(params.rows, -1)
+        y = y.reshape(params.rows, -1)
+        views["y"][...] = y + views["residual"] if params.residual else y

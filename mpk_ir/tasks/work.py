@@ -156,7 +156,8 @@ def _argmax(params: ArgmaxParams, indices: Array, load: Load, costs: Costs) -> W
 
 
 def _rms_norm(params: RmsNormParams, indices: Array, load: Load, costs: Costs) -> Work:
-    return _small(costs, 2 * BF16_BYTES * min(load.rows, params.rows) * params.width * params.groups)
+    operands = 3 if params.residual else 2
+    return _small(costs, operands * BF16_BYTES * min(load.rows, params.rows) * params.width * params.groups)
 
 
 def _elementwise(params: ElementwiseParams, indices: Array, load: Load, costs: Costs) -> Work:
@@ -205,7 +206,7 @@ def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Cost
 def _wide_linear(params: WideLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
     """Of the tasks that have active rows."""
     active = indices[:, 1] * params.rows < load.rows
-    return Work(np.where(active, wide_linear_us(params.k, params.rows), costs.small_us))
+    return Work(np.where(active, wide_linear_us(params.k, params.rows, params.total_rows), costs.small_us))
 
 
 def _block_rows(params: BlockRowsParams, indices: Array, load: Load, costs: Costs) -> Work:

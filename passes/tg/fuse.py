@@ -20,17 +20,17 @@ from xdsl.pattern_rewriter import RewritePattern
 from ..base import MpkPass
 from ..rewriting import rewrite
 from .fuse_attention import FuseAttention
-from .fuse_linear import FuseActivation, FuseNorm, FuseResidual
+from .fuse_linear import FuseActivation, FuseNorm, FuseNormResidual, FuseResidual
 
 
 @dataclass(frozen=True)
 class TgFuse(MpkPass):
-    """Make `tg.fused_linear` and `tg.fused_attention`.
+    """Make `tg.fused_linear`, `tg.fused_norm` and `tg.fused_attention`.
 
     ``norm``: an RMS norm whose users are all linears goes into each of them: recomputing it there costs less than
-    another hand-off. ``residual``: an addition goes into the linear that only it uses. ``activation``: silu_mul or
-    gelu_mul of the two halves of a merged linear goes into it; its weight is interleaved. ``attention``: split, head
-    norms, rope, append and attention over a merged qkv become one op. Statistics: how often each applied.
+    another hand-off. ``residual``: an addition goes into the linear, or the norm, that only it uses. ``activation``:
+    silu_mul or gelu_mul of the two halves of a merged linear goes into it; its weight is interleaved. ``attention``:
+    split, head norms, rope, append and attention over a merged qkv become one op. Statistics: how often each applied.
 
     Before: `tg.add %r, (tg.linear (tg.rms_norm %x, %g), %w)`.
     After: `tg.fused_linear %x, %w norm %g residual %r` (see the module).
@@ -46,6 +46,7 @@ class TgFuse(MpkPass):
         choices: tuple[tuple[bool, type[RewritePattern]], ...] = (
             (self.norm, FuseNorm),
             (self.residual, FuseResidual),
+            (self.residual, FuseNormResidual),
             (self.activation, FuseActivation),
             (self.attention, FuseAttention),
         )

@@ -82,6 +82,24 @@ class FuseResidual(RewritePattern):
                 return
 
 
+class FuseNormResidual(RewritePattern):
+    """rms_norm(x) + r -> fused_norm(x, residual r), of few rows, if only the addition uses the norm."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: tg.AddOp, rewriter: PatternRewriter, /) -> None:
+        for normed, residual in ((op.rhs, op.lhs), (op.lhs, op.rhs)):
+            norm = normed.owner
+            if not isinstance(norm, tg.RmsNormOp) or not normed.has_one_use():
+                continue
+            shape = tg.shape_of(normed)
+            if len(shape) != 2 or shape[0] > FuseNorm.MOST_ROWS:
+                continue
+            if op.result.type == normed.type == residual.type:
+                rewriter.replace(op, tg.FusedNormOp(norm.x, norm.weight, residual, norm.eps.value.data))
+                rewriter.erase(norm)
+                return
+
+
 class FuseActivation(RewritePattern):
     """silu_mul or gelu_mul (tanh formula) of the halves of one linear -> its epilogue, on an interleaved weight.
 

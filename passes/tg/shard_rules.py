@@ -35,7 +35,7 @@ def _(op: ReturnOp, sharder: Sharder) -> None:
 
 
 @shard_op.register
-def _(op: tg.FusedLinearOp | tg.FusedAttentionOp, sharder: Sharder) -> None:
+def _(op: tg.FusedLinearOp | tg.FusedNormOp | tg.FusedAttentionOp, sharder: Sharder) -> None:
     raise PlanError(
         f"tg-shard: found '{op.name}', expected unfused ops", advice="run tg-shard before tg-merge-linears and tg-fuse"
     )

@@ -48,6 +48,14 @@ def tile_expanded(op: AnyLinear, builder: GraphBuilder) -> None:
     steps.forget()
 
 
+def tile_expanded_norm(op: tg.FusedNormOp, builder: GraphBuilder) -> None:
+    """As a norm and an addition."""
+    steps = _Steps(op, builder)
+    normed = steps.run(tg.RmsNormOp(op.x, op.weight, op.eps.value.data))
+    steps.run(tg.AddOp(normed, op.residual), last=True)
+    steps.forget()
+
+
 def _gate(op: tg.FusedLinearOp, value: SSAValue, steps: _Steps) -> tg.GatedOp:
     """The activation over the two interleaved halves."""
     rows, columns = tensor_shape(value)
@@ -65,7 +73,7 @@ def _gate(op: tg.FusedLinearOp, value: SSAValue, steps: _Steps) -> tg.GatedOp:
 class _Steps:
     """Runs the rules of ops that stand for one; the last one's result is the whole's."""
 
-    def __init__(self, op: AnyLinear, builder: GraphBuilder) -> None:
+    def __init__(self, op: AnyLinear | tg.FusedNormOp, builder: GraphBuilder) -> None:
         self.op = op
         self.builder = builder
         self.made: list[Operation] = []

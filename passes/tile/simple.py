@@ -24,7 +24,7 @@ from ...tasks.rms_norm import RmsNorm, RmsNormParams
 from ...tasks.select import Select, SelectParams
 from .blocks import row_box, rows_of_task, tile_blocks, wants_blocks
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
-from .expand import MAX_ROWS
+from .expand import MAX_ROWS, tile_expanded_norm
 from .general import tile_strided_rms_norm
 from .linear import add_best
 from .map import NAMES, tile_map
@@ -55,13 +55,36 @@ def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
 def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
     """Groups of columns, as few a task as the SMs allow."""
     assert isinstance(op, tg.RmsNormOp)
-    shape = tensor_shape(op.x)
     if wants_blocks(op.results[0]):
         builder.views[op.results[0]] = tile_blocks(op.x, builder, op.weight, float(op.eps.value.data))
         return
-    if not isinstance(element_type(op.x), BFloat16Type) or "row_count" not in builder.states:
+    if _takes_active_rows(op, builder):
+        _tile_norm(op, None, builder)
+    else:
         tile_strided_rms_norm(op, builder)
-        return
+
+
+@tile_rule(tg.FusedNormOp.name)
+def tile_fused_norm(op: Operation, builder: GraphBuilder) -> None:
+    """One task: its block takes all of a row at once."""
+    assert isinstance(op, tg.FusedNormOp)
+    if _takes_active_rows(op, builder):
+        _tile_norm(op, op.residual, builder)
+    else:
+        tile_expanded_norm(op, builder)
+
+
+def _takes_active_rows(op: tg.RmsNormOp | tg.FusedNormOp, builder: GraphBuilder) -> bool:
+    """Whether task kind `rms_norm` computes ``op``: of some rows, in bf16 and whole vectors."""
+    if "row_count" not in builder.states or not isinstance(element_type(op.x), BFloat16Type):
+        return False
+    views = [builder.view(value) for value in op.operands]
+    views += [builder.views[op.result]] if op.result in builder.views else []
+    return all(size % VECTOR == 0 for size in (tensor_shape(op.x)[-1], *(view.first for view in views)))
+
+
+def _tile_norm(op: tg.RmsNormOp | tg.FusedNormOp, residual: SSAValue | None, builder: GraphBuilder) -> None:
+    shape = tensor_shape(op.x)
     width, groups = shape[-1], prod(shape[1:-1])
     name = builder.unique("rms_norm")
     x, y, weight = builder.view(op.x), builder.result(op.results[0], f"{name}.out"), builder.view(op.weight)
@@ -72,9 +95,12 @@ def tile_rms_norm(op: Operation, builder: GraphBuilder) -> None:
     operands = [
         GridOperand("x", x.buffer, x.box(Access.READ, 1, columns, columns)),
         GridOperand("weight", weight.buffer, weight.whole(Access.READ, 1)),
-        GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)),
     ]
-    params = RmsNormParams(width, per_task, shape[0], float(op.eps.value.data))
+    if residual is not None:
+        added = builder.view(residual)
+        operands.append(GridOperand("residual", added.buffer, added.box(Access.READ, 1, columns, columns)))
+    operands.append(GridOperand("y", y.buffer, y.box(Access.WRITE, 1, columns, columns)))
+    params = RmsNormParams(width, per_task, shape[0], float(op.eps.value.data), residual is not None)
     builder.grid(name, RmsNorm(), params, (groups // per_task,), operands)
 
 

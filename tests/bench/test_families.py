@@ -42,8 +42,8 @@ def test_all_published_models_are_counted() -> None:
 
 def test_the_kernels_errors_stand_beside_eagers() -> None:
     model = tiny("llama", torch.bfloat16)
-    step, tensors = decoder_step(model, OPTIONS)
-    subject = bind_decoder(plan_decoder(step, SIM, OPTIONS).program, tensors, None)
+    step = decoder_step(model, OPTIONS)
+    subject = bind_decoder(plan_decoder(step, SIM, OPTIONS).program, step.weights, None)
     prompt = [3, 7, 5, 9, 11, 4]
     continued = subject.generate([prompt], 4).tokens
     found = against_eager(model, [prompt], continued, logits(subject, prompt))
@@ -57,7 +57,7 @@ def test_the_kernels_errors_stand_beside_eagers() -> None:
 
 def test_a_step_reads_what_it_must() -> None:
     model = tiny("llama", torch.bfloat16)
-    step, _ = decoder_step(model, OPTIONS)
+    step = decoder_step(model, OPTIONS)
     program = plan_decoder(step, SIM, OPTIONS).program
     table = model.get_input_embeddings().weight.numel()
     caches = 2 * 2 * 100 * 2 * 16  # layers, keys and values, positions, heads, columns

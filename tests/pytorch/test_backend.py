@@ -308,3 +308,27 @@ def test_a_graph_break_of_python_gives_two_graphs() -> None:
     assert first.ended_by is not None
     assert "if y.sum() > 0" in line_at(first.ended_by.where)
     assert second.ended_by is None
+
+
+def test_dynamo_marks_no_part_of_a_call_for_the_profiler() -> None:
+    """Which takes microseconds without a profiler too; other backends' graphs keep their marks."""
+
+    def function(x: Tensor) -> Tensor:
+        return torch.tanh(x) * 2
+
+    def marked(backend: Any) -> bool:
+        torch._dynamo.reset()
+        call, x = torch.compile(function, backend=backend), torch.randn(3)
+        call(x)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            call(x)
+        return "Pregraph bytecode" in {event.name for event in profile.events() or ()}
+
+    assert not marked(mpk)
+    assert marked("eager")
+
+
+def test_what_fails_to_compile_leaves_dynamos_settings_alone() -> None:
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed):
+        compiled(lambda x: torch.sort(x).values, fullgraph=True)(torch.randn(3))
+    assert torch._dynamo.config.record_runtime_overhead

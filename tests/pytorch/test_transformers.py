@@ -46,7 +46,7 @@ def test_a_raised_model_generates_what_eager_generates(family: str) -> None:
 @pytest.mark.parametrize("family", ["qwen3", "llama", pytest.param("qwen2.5", marks=pytest.mark.slow)])
 def test_exported_and_config_driven_steps_are_the_same_ir(family: str) -> None:
     model = tiny(family)
-    raised, _ = decoder_step(model, OPTIONS)
+    raised = decoder_step(model, OPTIONS)
     facts = model.config.to_dict() | {"architectures": [type(model).__name__]}
     expected = build_step(replace(config_from(facts, family), dtype=BF16), OPTIONS)
     assert structurally_equal(raised.module, expected)
@@ -61,10 +61,10 @@ def test_angles_by_a_matrix_product_are_angles_too(monkeypatch: pytest.MonkeyPat
         both = torch.cat((angles, angles), dim=-1)
         return tuple((turn(both) * self.attention_scaling).to(x.dtype) for turn in (torch.cos, torch.sin))
 
-    expected, _ = decoder_step(tiny("llama"), OPTIONS)
+    expected = decoder_step(tiny("llama"), OPTIONS)
     model = tiny("llama")
     monkeypatch.setattr(type(model.model.rotary_emb), "forward", forward)
-    raised, _ = decoder_step(model, OPTIONS)
+    raised = decoder_step(model, OPTIONS)
     assert structurally_equal(raised.module, expected.module)
 
 
@@ -73,7 +73,7 @@ def test_angles_by_a_matrix_product_are_angles_too(monkeypatch: pytest.MonkeyPat
 )
 def test_a_model_in_bf16_is_the_same_step_as_in_fp32(family: str) -> None:
     """The casts that transformers adds in bf16 (OLMo 2 turns in fp32) change nothing of what is recognized."""
-    steps = [decoder_step(tiny(family, dtype), OPTIONS)[0].module for dtype in (torch.float32, torch.bfloat16)]
+    steps = [decoder_step(tiny(family, dtype), OPTIONS).module for dtype in (torch.float32, torch.bfloat16)]
     assert structurally_equal(*steps)
 
 
@@ -95,11 +95,11 @@ def test_a_decode_step_is_one_kernel_without_raising_too(family: str) -> None:
 def test_windows_and_caps_of_the_model_are_those_of_its_step() -> None:
     model = tiny("gemma2")
     model.set_attn_implementation("eager")  # some versions choose a kernel of torch that leaves the cap out
-    raised, _ = decoder_step(model, OPTIONS)
+    raised = decoder_step(model, OPTIONS)
     assert model.config.sliding_window == 6, "only tracing sees another"
     first, second = [op.scores for op in raised.module.walk() if isinstance(op, tg.AttentionOp)]
     assert (first.softcap, first.window, second.softcap, second.window) == (0.7, 6, 0.7, 0)
-    whole, _ = decoder_step(model, replace(OPTIONS, max_length=6, page_size=2))
+    whole = decoder_step(model, replace(OPTIONS, max_length=6, page_size=2))
     assert {op.scores.window for op in whole.module.walk() if isinstance(op, tg.AttentionOp)} == {0}
     logits = next(op for op in raised.module.walk() if isinstance(op, tg.UpdateOp) and op.symbol.data == "logits")
     assert isinstance(logits.value.owner, tg.MulOp), "capped"
@@ -119,6 +119,25 @@ def test_capped_logits_are_eagers() -> None:
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("family", ["gemma3", "phi3"])
+def test_weights_are_made_ready_when_they_are_bound(family: str) -> None:
+    """Gemma's norms multiply by 1 + weight; Phi 3 merges its products: both become steps like Llama's, norms and gates
+    in the products' tasks."""
+    model = tiny(family)
+    step = decoder_step(model, OPTIONS)
+    tensors = dict(model.named_parameters())
+    if family == "gemma3":
+        norm = "model.layers.0.input_layernorm.weight"
+        torch.testing.assert_close(step.weights[f"{norm}.add"](), 1 + tensors[norm].detach())
+    else:
+        merged = "model.layers.0.mlp.gate_up_proj.weight"
+        parts = [step.weights[f"{merged}.{first}"]() for first in (0, SIZES["intermediate_size"])]
+        torch.testing.assert_close(torch.cat(parts), tensors[merged].detach())
+    kinds = {grid.kind for grid in plan_decoder(step, SIM, OPTIONS).program.grids}
+    rest = {"map", "rms_norm", "elementwise"} if family == "gemma3" else set[str]()
+    assert kinds - {"attention_merge"} == {"embedding", "linear", "attention", "select", "advance", *rest}
+
+
 def test_a_deep_model_raises_without_deep_recursion(monkeypatch: pytest.MonkeyPatch) -> None:
     """As deep as 70B models would be beyond Python's limit, if each layer were raised inside the next."""
 
@@ -132,7 +151,7 @@ def test_a_deep_model_raises_without_deep_recursion(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(decoder, "raise_decoder", shallow)
     config = transformers.LlamaConfig(**(SIZES | {"num_hidden_layers": 12}))
-    raised, _ = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
+    raised = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
     assert sum(isinstance(op, tg.AttentionOp) for op in raised.module.walk()) == 12
 
 
@@ -147,7 +166,7 @@ def test_what_does_not_raise_says_why_and_where() -> None:
 
 def test_heads_that_fill_no_tensor_core_product_are_refused() -> None:
     config = transformers.LlamaConfig(**(SIZES | {"head_dim": 24}))
-    step, _ = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
+    step = decoder_step(transformers.LlamaForCausalLM(config).eval(), OPTIONS)
     with pytest.raises(UnsupportedError, match=r"expected heads of 16, 32, 48, .. 256 columns, found 24"):
         plan_decoder(step, SIM, OPTIONS)
 

@@ -35,7 +35,10 @@ class GraphPlan:
     layers: tuple[Layer, ...]
 
 
-KINDS = ("linear", "add", "sub", "mul", "neg", "silu", "rms_norm", "silu_mul", "slice", "softmax", "gram", "experts")
+KINDS = (
+    *("linear", "add", "sub", "mul", "neg", "silu", "rms_norm", "fused_norm"),
+    *("silu_mul", "slice", "softmax", "gram", "experts"),
+)
 
 
 @st.composite
@@ -74,6 +77,9 @@ def _layer_ops(number: int, layer: Layer, values: list[SSAValue]) -> list[Operat
         case "rms_norm":
             weight = tg.ParamOp(f"w{number}", tg.tensor((columns,), bf16))
             return [weight, tg.RmsNormOp(x, weight.result, 1e-6)]
+        case "fused_norm":
+            weight = tg.ParamOp(f"w{number}", tg.tensor((columns,), bf16))
+            return [weight, tg.FusedNormOp(x, weight.result, other, 1e-6)]
         case "softmax":
             return [tg.SoftmaxOp(x, 1)]
         case "gram":

@@ -147,10 +147,13 @@ def test_linear(seed: int, norm: bool, bias: bool, residual: bool, activation: s
     close(y, (out + torch.from_numpy(rest) if residual else out).numpy())
 
 
-@given(SEEDS, st.integers(1, 3))
-def test_rms_norm(seed: int, groups: int) -> None:
+@given(SEEDS, st.integers(1, 3), st.booleans())
+def test_rms_norm(seed: int, groups: int, residual: bool) -> None:
     x, weight, y = normal(seed, 2, 16 * groups), normal(seed + 1, 16), np.zeros((2, 16 * groups), np.float32)
-    RmsNorm().reference(RmsNormParams(16, groups, 2, 1e-6), {"x": x, "weight": weight, "y": y}, (0,))
+    rest = normal(seed + 2, 2, 16 * groups)
+    views = {"x": x, "weight": weight, "y": y} | ({"residual": rest} if residual else {})
+    RmsNorm().reference(RmsNormParams(16, groups, 2, 1e-6, residual), views, (0,))
+    y -= rest * residual
     for row in range(2):
         for group in range(groups):
             part = x[row, 16 * group : 16 * group + 16].tolist()

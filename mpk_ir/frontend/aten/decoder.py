@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,23 +25,24 @@ from ...dialects.locations import location_of
 from ...passes.tg.matching import made_by, unshaped
 from ..options import StepOptions
 from .attention import AttentionForm, NotRecognized, attention_form, rope_form, soft_capped
+from .derived import derived, parameters_of
 from .formula import formula
 
 if TYPE_CHECKING:
     import torch
 
 Tensors = Callable[[str], "torch.Tensor"]
-TRANSPOSED = ".transposed"
-"""Ends the name of a parameter that is bound the other way round."""
 STATES = ("history", "requests", "rows", "row_count", "page_table")
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """``module`` is the step; ``vocab_size`` the columns of its logits."""
+    """``module`` is the step; ``vocab_size`` the columns of its logits; ``weights`` gives what is bound to each of its
+    parameters."""
 
     module: ModuleOp
     vocab_size: int
+    weights: Mapping[str, Callable[[], torch.Tensor]]
 
 
 def raise_decoder(graph: ModuleOp, tensors: Tensors, options: StepOptions, window: int = 0) -> Decoder:
@@ -72,6 +74,7 @@ class _Raiser:
         self.block = Block()
         self.made: dict[tuple[str, SSAValue], SSAValue] = {}
         self.params: dict[str, SSAValue] = {}
+        self.weights: dict[str, Callable[[], torch.Tensor]] = {}
         self.states: dict[str, SSAValue] = {}
         self.frequencies: dict[str, SSAValue] = {}
         (self.returned,) = [op for op in graph.walk() if isinstance(op, ReturnOp)]
@@ -97,7 +100,7 @@ class _Raiser:
         self.block.add_op(tg.UpdateOp("logits", self._soft_capped(head, softcap if linear is not None else 0.0)))
         self._finish(self._emit(tg.ArgmaxOp(head), "sampled"))  # a cap keeps the order
         function = FuncOp("step", ((), ()), Region(self.block))
-        return Decoder(ModuleOp([function]), shape[2])
+        return Decoder(ModuleOp([function]), shape[2], self.weights)
 
     def _residuals(self, result: SSAValue) -> Iterator[SSAValue]:
         """The sums of whole rows that ``result`` is made of, in the graph's order."""
@@ -190,6 +193,10 @@ class _Raiser:
         offsets, sizes = op.box
         if any(offsets[:-1]) or sizes[:-1] != tg.shape_of(op.x)[:-1]:
             raise NotRecognized(op, "a slice that leaves rows out")
+        linear = made_by(unshaped(op.x), tg.LinearOp)
+        if linear is not None and linear.bias is None and _only_in_parts(op.x):
+            weight = self._rows_of_weight(linear.weight, offsets[-1], sizes[-1])
+            return self._emit(tg.LinearOp(self.row(linear.x), weight), "linear")
         rows = self.options.rows
         return self._emit(tg.SliceOp(self.row(op.x), (0, offsets[-1]), (rows, sizes[-1])), "part")
 
@@ -228,9 +235,19 @@ class _Raiser:
                     return inner
                 return self._emit(tg.BroadcastOp(inner, shape[-1:]), "vector")
             case tg.UnaryOp() | tg.BinaryOp():
-                return self._emit(type(op)(*(self._vector(one) for one in op.operands)), "vector")
+                return self._derived(op)
             case _:
                 raise NotRecognized(_operation(op), "a vector that is no parameter")
+
+    def _derived(self, op: Operation) -> SSAValue:
+        """A vector computed of parameters, as a parameter."""
+        (value,), names = op.results, parameters_of(op.results[0])
+        if not names:
+            raise NotRecognized(op, "a vector that is not computed of parameters")
+        name = f"{names[0]}.{op.name.removeprefix('tg.')}"
+        while name in self.weights:
+            name += "_"
+        return self._parameter(name, tg.shape_of(value)[-1:], partial(derived, value, self.tensors))
 
     def heads(self, value: SSAValue) -> SSAValue:
         """The heads [R, H, D] of a value [1, H, R, D] or [1, R, H, D]."""
@@ -327,16 +344,31 @@ class _Raiser:
         param = made_by(value, tg.ParamOp)
         if param is None:
             raise NotRecognized(_operation(value.owner), "a weight that is computed")
-        name = param.symbol.data
-        if name not in self.params:
-            self.params[name] = self._emit(tg.ParamOp(name, tg.tensor(tg.shape_of(value), bf16)), "w")
-        return self.params[name]
+        shape = tg.shape_of(value)
+        return self._parameter(param.symbol.data, shape, lambda name=param.symbol.data: self._tensor(name, shape))
 
     def _transposed(self, param: tg.ParamOp) -> SSAValue:
         """A weight [K, N] as [N, K], which it is turned to when it is bound."""
-        name, (depth, columns) = param.symbol.data + TRANSPOSED, tg.shape_of(param.result)
+        name, (depth, columns) = param.symbol.data, tg.shape_of(param.result)
+        return self._parameter(f"{name}.transposed", (columns, depth), lambda: self._tensor(name, (depth, columns)).t())
+
+    def _rows_of_weight(self, weight: SSAValue, first: int, count: int) -> SSAValue:
+        """Some rows [count, K] of a weight [N, K], as a parameter: what models merge is taken apart, and merged by
+        `tg-merge-linears` as any other's."""
+        param = made_by(weight, tg.ParamOp)
+        if param is None:
+            raise NotRecognized(_operation(weight.owner), "a weight that is computed")
+        name, shape = param.symbol.data, tg.shape_of(weight)
+        rows = slice(first, first + count)
+        return self._parameter(f"{name}.{first}", (count, *shape[1:]), lambda: self._tensor(name, shape)[rows])
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return self.tensors(name).detach().reshape(shape)
+
+    def _parameter(self, name: str, shape: tuple[int, ...], weight: Callable[[], torch.Tensor]) -> SSAValue:
         if name not in self.params:
-            self.params[name] = self._emit(tg.ParamOp(name, tg.tensor((columns, depth), bf16)), "w")
+            self.weights[name] = weight
+            self.params[name] = self._emit(tg.ParamOp(name, tg.tensor(shape, bf16)), "w")
         return self.params[name]
 
     def _once(self, kind: str, value: SSAValue, make: Callable[[SSAValue], SSAValue]) -> SSAValue:
@@ -355,6 +387,11 @@ class _Raiser:
         self.block.add_op(op)
         op.results[0].name_hint = hint
         return op.results[0]
+
+
+def _only_in_parts(value: SSAValue) -> bool:
+    """Whether all that uses ``value`` takes some of its columns."""
+    return all(isinstance(use.operation, tg.SliceOp) for use in value.uses)
 
 
 def _operation(owner: Operation | Block) -> Operation | None:

@@ -9,14 +9,14 @@ sm.graph @step target "h200" {
 cuda.source @s from @step target "h200" {
   cuda.include "mpk/tasks/rms_norm.cuh"
   cuda.constant @kRingStages 8
-  cuda.body 0 "mpk::RmsNorm<64, 1, 8>" in "mpk/tasks/rms_norm.cuh" arguments [1.000000e-06 : f64] streams false
+  cuda.body 0 "mpk::RmsNorm<64, 1, 8, false>" in "mpk/tasks/rms_norm.cuh" arguments [1.000000e-06 : f64] streams false
   cuda.kernel @mpk_step blocks 132 threads 320 shared_bytes 65536
 }
 
 // CHECK:      cuda.source @s from @step target "h200" {
 // CHECK-NEXT: cuda.include "mpk/tasks/rms_norm.cuh"
 // CHECK-NEXT: cuda.constant @kRingStages 8
-// CHECK-NEXT: cuda.body 0 "mpk::RmsNorm<64, 1, 8>" in "mpk/tasks/rms_norm.cuh" arguments [1.000000e-06 : f64] streams false
+// CHECK-NEXT: cuda.body 0 "mpk::RmsNorm<64, 1, 8, false>" in "mpk/tasks/rms_norm.cuh" arguments [1.000000e-06 : f64] streams false
 // CHECK-NEXT: cuda.kernel @mpk_step blocks 132 threads 320 shared_bytes 65536
 // CHECK-NEXT: }
 
@@ -24,4 +24,4 @@ cuda.source @s from @step target "h200" {
 // GENERIC: "cuda.include"() <{header = "mpk/tasks/rms_norm.cuh"}>
 // GENERIC: "cuda.constant"() <{sym_name = "kRingStages", value = 8 : i64}>
 
-// TEXT: case 0: return mpk::run_body<mpk::RmsNorm<64, 1, 8>>(context, slot, 1e-06f);
+// TEXT: case 0: return mpk::run_body<mpk::RmsNorm<64, 1, 8, false>>(context, slot, 1e-06f);

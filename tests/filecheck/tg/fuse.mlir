@@ -47,6 +47,30 @@ func.func @residual_refused(%x: tensor<4x16xf32>, %w: tensor<32x16xf32>, %r: ten
   func.return %y, %h, %i : tensor<4x32xf32>, tensor<4x32xf32>, tensor<4x32xf32>
 }
 
+// What is added to a norm that nobody else uses goes into it.
+// CHECK-LABEL: func.func @norm_then_residual
+// CHECK-NEXT: tg.fused_norm %x, %g residual %r {eps = 1.000000e-06 : f64} : (tensor<4x16xf32>, tensor<16xf32>, tensor<4x16xf32>) -> tensor<4x16xf32>
+// CHECK-NEXT: func.return
+func.func @norm_then_residual(%x: tensor<4x16xf32>, %g: tensor<16xf32>, %r: tensor<4x16xf32>) -> tensor<4x16xf32> {
+  %n = tg.rms_norm %x, %g {eps = 1.0e-6 : f64} : (tensor<4x16xf32>, tensor<16xf32>) -> tensor<4x16xf32>
+  %h = tg.add %r, %n : (tensor<4x16xf32>, tensor<4x16xf32>) -> tensor<4x16xf32>
+  func.return %h : tensor<4x16xf32>
+}
+
+// The norm has another user, or the addition broadcasts, or there are three dimensions: both stay.
+// CHECK-LABEL: func.func @norm_then_no_residual
+// CHECK-NOT: tg.fused_norm
+// CHECK: func.return
+func.func @norm_then_no_residual(%x: tensor<4x16xf32>, %g: tensor<16xf32>, %r: tensor<4x16xf32>, %z: tensor<2x4x16xf32>) -> (tensor<4x16xf32>, tensor<4x16xf32>, tensor<4x16xf32>, tensor<2x4x16xf32>) {
+  %n = tg.rms_norm %x, %g {eps = 1.0e-6 : f64} : (tensor<4x16xf32>, tensor<16xf32>) -> tensor<4x16xf32>
+  %h = tg.add %r, %n : (tensor<4x16xf32>, tensor<4x16xf32>) -> tensor<4x16xf32>
+  %m = tg.rms_norm %r, %g {eps = 1.0e-6 : f64} : (tensor<4x16xf32>, tensor<16xf32>) -> tensor<4x16xf32>
+  %i = tg.add %m, %g : (tensor<4x16xf32>, tensor<16xf32>) -> tensor<4x16xf32>
+  %o = tg.rms_norm %z, %g {eps = 1.0e-6 : f64} : (tensor<2x4x16xf32>, tensor<16xf32>) -> tensor<2x4x16xf32>
+  %p = tg.add %o, %z : (tensor<2x4x16xf32>, tensor<2x4x16xf32>) -> tensor<2x4x16xf32>
+  func.return %n, %h, %i, %p : tensor<4x16xf32>, tensor<4x16xf32>, tensor<4x16xf32>, tensor<2x4x16xf32>
+}
+
 // The halves of one product, gated: the weight and bias are interleaved.
 // CHECK-LABEL: func.func @gated
 // CHECK-NEXT: %[[W:.*]] = tg.param @gate_up {sources = ["gate", "up"], interleave = 8 : i64} : tensor<32x16xf32>
