@@ -26,7 +26,8 @@ __device__ __forceinline__ Vector16 load_shared(const void* pointer) {
 // `product` and on of the 64 in a row.
 __device__ __forceinline__ unsigned long long swizzled_descriptor(const void* rows, int product) {
   constexpr unsigned long long kEightRows = 1024 >> 4, kSwizzle128 = 1;
-  return (shared_address(rows) + 32 * product) >> 4 | 1ull << 16 | kEightRows << 32 | kSwizzle128 << 62;
+  const unsigned address = opaque(static_cast<int>(shared_address(rows))) >> 4;  // opaque: no sums of 64 bits
+  return (address + 2 * product) | 1u << 16 | kEightRows << 32 | kSwizzle128 << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
