@@ -22,7 +22,7 @@ struct WideLinear {
 
   static constexpr int kTileRows = 16;
   static constexpr int kStepBlocks = 2;
-  static constexpr int kProducts = kColumnsOfBlock / 16;                             // of a block
+  static constexpr int kProducts = kColumnsOfBlock / 16;  // of a block
   static constexpr int kGroupProducts = 2, kGroups = kStepBlocks * kProducts / kGroupProducts;
   static constexpr int kProductBytes = 512;                                          // of a tile of W
   static constexpr int kTileStepBytes = kStepBlocks * kProducts * kProductBytes;     // of a tile of W in a step
