@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from mpk_ir.core.errors import DeviceError
 from mpk_ir.pytorch import REPORTS
@@ -329,6 +330,6 @@ def test_dynamo_marks_no_part_of_a_call_for_the_profiler() -> None:
 
 
 def test_what_fails_to_compile_leaves_dynamos_settings_alone() -> None:
-    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed):
+    with pytest.raises(BackendCompilerFailed):
         compiled(lambda x: torch.sort(x).values, fullgraph=True)(torch.randn(3))
     assert torch._dynamo.config.record_runtime_overhead

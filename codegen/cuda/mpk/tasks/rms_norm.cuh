@@ -1,5 +1,5 @@
-// Root-mean-square norm of groups of columns, and what is added to it. The block takes one group of one row at a time, a
-// thread 8 columns, in registers between the two passes over them.
+// Root-mean-square norm of groups of columns, and what is added to it. The block takes one group of one row at a time,
+// a thread 8 columns, in registers between the two passes over them.
 #pragma once
 
 #include "mpk/math.cuh"
@@ -57,8 +57,8 @@ struct RmsNorm {
       const int vector = i * kConsumers + context.thread;
       if (vector >= kWidth / 8) break;
       const Vector16 weight = load_vector(operand<const Vector16>(task, kWeight) + vector);
-      context.publish(task, kY, offset_of(context, task, kY, row, first, i),
-                      finished(x[i], weight, residual[i], scale), active);
+      context.publish(task, kY, offset_of(context, task, kY, row, first, i), finished(x[i], weight, residual[i], scale),
+                      active);
     }
   }
 
