@@ -22,8 +22,8 @@ Written by `docs/coverage.py`, which tries: tiny configs, random weights, the si
 
 Each is exported with a static cache, unmodified. *Supported*: its graph becomes the decode step of the config-driven
 path, with paged cache, batching and generation in one kernel; its tokens are eager's. *Partly*: the step of the static
-cache compiles to one kernel as it is, called like the module. *Not*: neither; `torch.compile(model, backend="mpk")` runs
-what it can of it in kernels, the rest in PyTorch.
+cache compiles to one kernel as it is, called like the module. *Not*: neither; `torch.compile(model, backend="mpk")`
+runs what it can of it in kernels, the rest in PyTorch.
 
 | model | coverage | why not |
 | --- | --- | --- |
@@ -47,7 +47,6 @@ LIMITS = """
 | f16, f64, complex, sparse | no task kind computes them | PyTorch runs it |
 | graphs that need gradients | kernels keep no activations | PyTorch runs all of it |
 | sorting, random numbers, convolution, scatter that adds | no task kind | PyTorch runs it |
-| rotary embedding of part of a head | not recognized in exported graphs | graph, not raised |
 | heads whose columns are no multiple of 16, or more than 256 | no tensor-core product fits | graph, not raised |
 """
 
@@ -68,8 +67,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "HunYuanDenseV1": {},
     "OPT": ALL_HEADS | {"ffn_dim": 80, "word_embed_proj_dim": 64},
     "GPTNeoX": ALL_HEADS,
-    "Glm4": {},
-    "Phi": {},
     "StableLm": {},
     "Nemotron": {},
     "Qwen3Moe": EXPERTS,
