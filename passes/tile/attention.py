@@ -25,7 +25,7 @@ MAX_SPLITS = 32
 MERGED_ROWS = 32
 """Partial outputs of a KV head (queries times splits) up to which more splits gain more than merging them costs, while
 a split has no more than `SPLIT_POSITIONS`: measured on an H200 (docs/performance.md)."""
-SPLIT_POSITIONS = 1024
+SPLIT_POSITIONS = 256
 INDICES = 3
 """Of the attention grid: request, KV head, split."""
 REQUEST, HEAD, SPLIT = range(INDICES)
