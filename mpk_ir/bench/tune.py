@@ -51,7 +51,8 @@ def best_predicted(plan: Plan, most: int) -> list[tuple[Edits, float]]:
     near = [edits for edits, time in alone if edits != BASE and time <= NEAR * base_us]
     better = [edits for edits, time in alone if time < base_us]
     together = [_joined(better[:count]) for count in range(2, len(better) + 1)]
-    tried = [(*one, *schedule) for one in (BASE, *together, *near) for schedule in SCHEDULES]
+    tiles = dict.fromkeys((BASE, *together, *near))
+    tried = [(*one, *schedule) for one in tiles for schedule in SCHEDULES]
     times = dict(alone) | dict(predicted(plan, [edits for edits in tried if edits not in dict(alone)]))
     ranked = sorted((edits for edits in tried if edits != BASE and edits in times), key=times.__getitem__)
     return [(BASE, base_us), *((edits, times[edits]) for edits in ranked[:most])]
