@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import reduce
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -38,21 +40,21 @@ class Edits:
 
     def __init__(self, edits: Sequence[str], target: Target, ranks: int) -> None:
         known = {one.name for one in pipeline(target, ranks)}
-        self._changes: dict[str, ModulePass | None] = {}
+        self._changes: dict[str, list[ModulePass | None]] = defaultdict(list)
         for edit in edits:
             name, change = _read(edit)
             if name not in known:
                 raise UsageError(f"the pipeline has no pass '{name}' to change", advice=did_you_mean(name, known))
-            self._changes[name] = change
+            self._changes[name].append(change)
 
     def __call__(self, passes: tuple[ModulePass, ...]) -> list[ModulePass]:
-        changed = [_merged(one, self._changes.get(one.name, one)) for one in passes]
+        changed = [reduce(_merged, self._changes.get(one.name, ()), one) for one in passes]
         return [one for one in changed if one is not None]
 
 
-def _merged(before: ModulePass, change: ModulePass | None) -> ModulePass | None:
+def _merged(before: ModulePass | None, change: ModulePass | None) -> ModulePass | None:
     """``change``; of the same kind as ``before``, it has that one's options where its own are those by default."""
-    if change is None or type(change) is not type(before):
+    if before is None or change is None or type(change) is not type(before):
         return change
     default = type(change)()
     names = [one.name for one in fields(change) if getattr(change, one.name) != getattr(default, one.name)]
@@ -64,5 +66,8 @@ def _read(edit: str) -> tuple[str, ModulePass | None]:
     if edit.startswith(DROPPED):
         return edit.removeprefix(DROPPED), None
     name, colon, instead = edit.partition(REPLACED)
-    (one,) = parse_pipeline(instead if colon else edit)
-    return (name if colon else one.name), one
+    text = instead if colon else edit
+    passes = parse_pipeline(text)
+    if len(passes) != 1:
+        raise UsageError(f"found '{text}', expected one pass with its options", where=edit)
+    return (name if colon else passes[0].name), passes[0]

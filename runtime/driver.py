@@ -118,6 +118,10 @@ class DeviceMemory:
         else:
             check(_driver().cuMemcpyHtoDAsync(self.address, source.ctypes.data, source.nbytes, stream.handle))
 
+    def copy(self, address: int, bytes: int, stream: Stream, *, begin: int = 0) -> None:
+        """Copy ``bytes`` from device memory at ``address`` to byte ``begin``, behind the work of ``stream``."""
+        check(_driver().cuMemcpyDtoDAsync(self.address + begin, address, bytes, stream.handle))
+
     def read(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A copy, as an array of ``shape`` and ``dtype``. Raises DeviceError if it is not as many bytes."""
         values = np.empty(shape, dtype)
@@ -246,6 +250,11 @@ class Kernel:
                 f"{per_sm * device.num_sms} ({per_sm} on each of {device.num_sms} SMs)",
                 advice="compile for this device's number of SMs and shared memory",
             )
+
+    def queue(self, num_blocks: int, num_threads: int, arguments: tuple[Any, Any], stream: Stream) -> None:
+        """Put a plain launch behind the work of ``stream``; ``arguments`` are values, and their types of ctypes."""
+        shape = ((num_blocks, 1, 1), (num_threads, 1, 1))
+        check(_driver().cuLaunchKernel(self.function, *shape[0], *shape[1], 0, stream.handle, arguments, 0))
 
     def prepare(self, num_blocks: int, num_threads: int, argument: Array) -> Launch:
         """A cooperative launch with ``argument`` (one structure) as the kernel's parameter."""

@@ -19,6 +19,7 @@ from .driver import Device, DeviceMemory, Kernel, Launch, Stream, Timer, find_de
 from .engine import host_buffer, host_names, require_shape
 from .nvrtc import CompiledKernel, NvrtcOptions
 from .one_plan import raise_first, require_one_plan
+from .packing import Packer
 from .peers import Arena, Peers, SameDevice
 from .rank_memory import RankMemory, arena_size
 from .timeout import report_at_end, timeout_error
@@ -73,6 +74,7 @@ class GpuExecutor:
         require_one_plan(program, self._peers)
         cache, nvrtc = self.options.cache, self.options.nvrtc
         self.compiled: CompiledKernel = cache.compile(program.source, program.headers, program.target.arch, nvrtc)
+        self._packer = Packer(program.target.arch, cache)
         shape = program.launch
         self._kernel = Kernel(self.compiled.cubin, shape.kernel, shape.shared_bytes)
         blocks = shape.num_blocks * len(self._peers.here)
@@ -101,7 +103,7 @@ class GpuExecutor:
         made: list[RankMemory] = []
         for place, (number, arena) in enumerate(zip(self._peers.here, arenas, strict=True)):
             rank = RankMemory(program, number, arena, self.device.ordinal, steps, pool)
-            rank.bind_weights(parameters)
+            rank.bind_weights(parameters, self._packer)
             record = self._argument[place : place + 1]
             rank.fill_record(record, self.options.spin_limit_ns, addresses)
             record["multicast"] = multicast
@@ -121,6 +123,15 @@ class GpuExecutor:
                 advice="plan with --overlap push",
             )
         return address
+
+    def bind_weights(self, parameters: Parameters) -> None:
+        """Pack ``parameters`` in place of the weights so far; those that came from a pool stay.
+
+        Raises CheckpointError.
+        """
+        self.synchronize()
+        for rank in self.ranks:
+            rank.bind_weights(parameters, self._packer)
 
     @property
     def device_name(self) -> str:

@@ -14,9 +14,10 @@ from ..core.ranks import Rank
 from ..core.requests import ROW_COUNT
 from .binding import device_dtype, device_tasks, from_device, moved_tasks, to_device
 from .driver import DeviceMemory, MappedMemory, Stream
+from .packing import Packer
 from .peers import Arena
 from .weight_pool import WeightPool
-from .weights import Parameters, logical_weight, pack_into, packed_weight, torch_dtype, weights_of
+from .weights import Parameters, joined, pack_into, packed_weight, torch_dtype, weight_parts, weights_of
 
 Array = np.ndarray[Any, Any]
 
@@ -99,21 +100,23 @@ class RankMemory:
             self.tables[name].fill(0)
         self.error.clear()
 
-    def bind_weights(self, parameters: Parameters) -> None:
+    def bind_weights(self, parameters: Parameters, packer: Packer) -> None:
         """Pack one weight at a time, on the GPU if torch can: there it takes milliseconds."""
         import torch
 
-        place = f"cuda:{self._device}" if torch.cuda.is_available() else "cpu"
+        on_gpu = torch.cuda.is_available()
+        place = f"cuda:{self._device}" if on_gpu else "cpu"
+        stream = Stream(torch.cuda.current_stream(self._device).cuda_stream) if on_gpu else None
         rank = Rank(self.rank, self.program.ranks)
         for buffer in weights_of(self.program):
             if buffer.name in self._packed:
                 continue
-            weight = logical_weight(self.program, buffer, parameters, rank, place)
-            if weight.is_cuda:
-                pack_into(self.tensor(buffer).view(-1), buffer, weight)
-            else:
-                self.memory[buffer.name].write(packed_weight(buffer, weight).view(torch.uint8).numpy())
-        if torch.cuda.is_available():
+            memory, parts = self.memory[buffer.name], weight_parts(self.program, buffer, parameters, rank, place)
+            if stream is None:
+                memory.write(packed_weight(buffer, joined(buffer, parts)).view(torch.uint8).numpy())
+            elif not packer.pack(memory, buffer, parts, stream):
+                pack_into(self.tensor(buffer).view(-1), buffer, joined(buffer, parts))
+        if on_gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()  # what packing took; torch would keep it
 

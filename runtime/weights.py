@@ -42,18 +42,26 @@ def weights_of(program: Program) -> tuple[Buffer, ...]:
     return tuple(buffer for buffer in program.buffers if buffer.space is Space.WEIGHT)
 
 
-def logical_weight(
-    program: Program, buffer: Buffer, parameters: Parameters, rank: Rank = ONE_RANK, place: str = "cpu"
-) -> torch.Tensor:
-    """The value of a weight as its tasks' numpy meaning sees it: sources, or ``rank``'s pieces of them, joined and
-    interleaved, of ``buffer.shape``, on the device called ``place``.
+def logical_weight(program: Program, buffer: Buffer, parameters: Parameters, rank: Rank = ONE_RANK) -> torch.Tensor:
+    """The value of a weight as its tasks' numpy meaning sees it: its parts joined and interleaved, of ``buffer.shape``.
 
     Raises CheckpointError if a parameter is missing or the sources don't make that shape.
+    """
+    return joined(buffer, weight_parts(program, buffer, parameters, rank, "cpu"))
+
+
+def weight_parts(
+    program: Program, buffer: Buffer, parameters: Parameters, rank: Rank, place: str
+) -> list[torch.Tensor]:
+    """The sources of a weight, or ``rank``'s pieces of them, on the device called ``place``.
+
+    Raises CheckpointError if a parameter is missing or they don't make ``buffer.shape``.
     """
     import torch
 
     if buffer.pack is None:
-        return torch.from_numpy(np.array(program.constants[buffer.name])).reshape(buffer.shape).to(place)
+        constant = torch.from_numpy(np.array(program.constants[buffer.name]))
+        return [constant.reshape(buffer.shape).to(place)]
     shards = buffer.pack.shards or (WHOLE,) * len(buffer.pack.sources)
     named = zip(buffer.pack.sources, shards, strict=True)
     parts = [_parameter(parameters, name, shard, rank).to(place) for name, shard in named]
@@ -64,7 +72,14 @@ def logical_weight(
             f"weight '{buffer.name}': {' and '.join(buffer.pack.sources)} make shape {list(shape)}, "
             f"expected {list(buffer.shape)}"
         )
-    if not buffer.pack.interleave:
+    return parts
+
+
+def joined(buffer: Buffer, parts: list[torch.Tensor]) -> torch.Tensor:
+    """``parts`` one behind the other, or the halves of that interleaved, as ``buffer`` says."""
+    import torch
+
+    if buffer.pack is None or not buffer.pack.interleave:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     pair = len(parts) == 2 and parts[0].shape == parts[1].shape
     halves = parts if pair else torch.cat(parts).chunk(2)

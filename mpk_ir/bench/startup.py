@@ -133,12 +133,11 @@ def _packed(model: str, origin: str, engine: GpuExecutor, weights: Parameters) -
 
     from ..runtime.weights import weights_of
 
-    (rank,) = engine.ranks
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_reserved()
-    seconds = min(_timed(lambda: rank.bind_weights(weights))[1] for _ in range(PACKINGS))
+    seconds = min(_timed(lambda: engine.bind_weights(weights))[1] for _ in range(PACKINGS))
     size = sum(buffer.bytes for buffer in weights_of(engine.program))
     return Packed(model, origin, size, seconds, torch.cuda.max_memory_reserved() - before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -69,14 +70,15 @@ def _time_of(edits: Edits, times: Sequence[tuple[Edits, float]], plan: Plan) -> 
 
 
 def choices(plan: Plan) -> list[Edits]:
-    """An edit for each choice of tiles beside one that was made, of each operator of the step."""
+    """An edit for each choice of tiles beside one made, of each operator, and for all that have the same one."""
     module = step_module(shape_config(plan.model), plan.options)
     PassManager(tensor_passes(plan.ranks), verify_each=False).run(Context(), module)
-    found: dict[Edits, None] = {}
+    operators: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
     for decision in Tile(target=plan.rank_target.name).decisions(module):
         for value in candidates(decision):
-            found[_decide(f"{label(decision.op)}.{decision.name}={value}")] = None
-    return list(found)
+            operators[decision.name, value][label(decision.op)] = None
+    alone = [_decide(f"{one}.{name}={value}") for (name, value), named in operators.items() for one in named]
+    return alone + [_decide(f"{name}={value}") for (name, value), named in operators.items() if len(named) > 1]
 
 
 def _decide(*chosen: str) -> Edits:

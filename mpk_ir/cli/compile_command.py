@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,11 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
         with progress.stage("nvrtc", "compiling the kernel"):
             kernel, nvrtc_seconds = _compile_kernel(compilation)
     _write(compilation, kernel, arguments.emit, arguments.output)
-    if arguments.stats:
-        stats = compilation.stats()
-        stats["seconds"] = {**stats["seconds"], "nvrtc": nvrtc_seconds}
-        arguments.stats.write_text(json.dumps(stats, indent=1) + "\n")
+    if kernel is not None:
+        resources = _resources(compilation, kernel)
+        progress.say(", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in resources.items()))
+        if arguments.stats:
+            stats = compilation.stats() | {"resources": resources}
+            stats["seconds"] = {**stats["seconds"], "nvrtc": nvrtc_seconds}
+            arguments.stats.write_text(json.dumps(stats, indent=1) + "\n")
     return 0
+
+
+def _resources(compilation: Compilation, kernel: CompiledKernel) -> dict[str, int]:
+    """What the kernel uses: registers of a thread, bytes that it spills, shared memory of a block."""
+    launch = compilation.program.launch
+    return asdict(kernel.resources[launch.kernel]) | {"dynamic_shared_bytes": launch.shared_bytes}
 
 
 def _compile_kernel(compilation: Compilation) -> tuple[CompiledKernel, float]:

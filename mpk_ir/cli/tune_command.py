@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..bench.tune import asked, best_predicted, tune
     from ..program_cache import ProgramCache
     from .progress import Progress
+    from .report_command import WIDTH_IN_FILES
     from .run_command import choose_target
 
     name = arguments.shape or str(arguments.model)
@@ -73,5 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..timeline.tables import print_tuned
 
-    print_tuned(Console(highlight=False), found)
+    console = Console(highlight=False)
+    print_tuned(console if console.is_terminal else Console(highlight=False, width=WIDTH_IN_FILES), found)
     return 0

@@ -38,24 +38,24 @@ class Costs:
     ``small_bytes_per_us``: any other task. ``prompt_attention_flops_per_us``: attention of many rows.
     """
 
-    handoff_us: float = 0.508
-    handoff_loaded_us: float = 0.449
-    poll_us: float = 1.44
+    handoff_us: float = 0.0843
+    handoff_loaded_us: float = 0.0745
+    poll_us: float = 0.032
     signal_us: float = 0.16
-    stream_efficiency: float = 0.955
+    stream_efficiency: float = 0.987
     stream_bytes_per_us: float = 60e3
-    stream_spread: float = 0.106
-    weights_bytes_per_us: float = 65.8e3
-    activation_us: float = 0.0
-    activation_bytes_per_us: float = 41.1e3
-    cached_share: float = 0.562
+    stream_spread: float = 0.0996
+    weights_bytes_per_us: float = 70.4e3
+    activation_us: float = 0.346
+    activation_bytes_per_us: float = 32.2e3
+    cached_share: float = 0.497
     pass_us: float = 0.0
-    tile_us: float = 0.244
-    tile_row_us: float = 0.0236
-    attention_us: float = 3.01
-    attention_bytes_per_us: float = 38.3e3
+    tile_us: float = 0.388
+    tile_row_us: float = 0.00432
+    attention_us: float = 2.89
+    attention_bytes_per_us: float = 35.4e3
     prompt_attention_flops_per_us: float = 0.9e6
-    small_us: float = 0.759
+    small_us: float = 1.35
     small_bytes_per_us: float = 40e3
 
 

@@ -18,8 +18,11 @@ ROW_CHOICES = (BLOCK_ROWS, 2 * BLOCK_ROWS)
 """Rows of activations of a task: one or two products of N = 128, whose sums are 64 or 128 registers of a thread."""
 STEP_COLUMNS = 2 * BLOCK_COLUMNS
 """That K is a multiple of: two blocks take turns in registers."""
-STEP_US = {128: 0.98, 256: 2.08}
-"""By rows of a task, for `STEP_COLUMNS` of K: the steady state on an H200 with all SMs at work, measured 2026-11-28."""
+MANY_ROWS = 1024
+STEP_US = {128: (0.98, 1.17), 256: (2.5, 2.08)}
+"""By rows of a task, for `STEP_COLUMNS` of K, of a step of up to `MANY_ROWS` and of one of more: the steady state on an
+H200 with all SMs at work, from Qwen3-8B at 512 and 2,048 tokens (docs/performance.md), measured 2026-11-28. Large tiles
+read less from the second-level cache, small ones share each weight among more SMs."""
 END_US = {128: 2.1, 256: 3.5}
 """By rows of a task: from its first load to its first product, and its epilogue; measured alike."""
 
@@ -50,9 +53,9 @@ class WideLinearParams(Params):
         return FEATURES // (2 if self.gated else 1)
 
 
-def wide_linear_us(k: int, rows: int) -> float:
-    """Microseconds of a task of ``rows``, one of `ROW_CHOICES`."""
-    return k / STEP_COLUMNS * STEP_US[rows] + END_US[rows]
+def wide_linear_us(k: int, rows: int, total_rows: int) -> float:
+    """Microseconds of a task of ``rows``, one of `ROW_CHOICES`, of a step of ``total_rows``."""
+    return k / STEP_COLUMNS * STEP_US[rows][total_rows > MANY_ROWS] + END_US[rows]
 
 
 class WideLinear(TaskKind[WideLinearParams]):
@@ -83,7 +86,7 @@ class WideLinear(TaskKind[WideLinearParams]):
 
     def cost_us(self, params: WideLinearParams, target: Target) -> float:
         del target
-        return wide_linear_us(params.k, params.rows)
+        return wide_linear_us(params.k, params.rows, params.total_rows)
 
     def reference(self, params: WideLinearParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         views["y"][...] = product(params, views, views["x"]).astype(np.float32)

@@ -206,7 +206,7 @@ def _expert_sum(params: ExpertSumParams, indices: Array, load: Load, costs: Cost
 def _wide_linear(params: WideLinearParams, indices: Array, load: Load, costs: Costs) -> Work:
     """Of the tasks that have active rows."""
     active = indices[:, 1] * params.rows < load.rows
-    return Work(np.where(active, wide_linear_us(params.k, params.rows), costs.small_us))
+    return Work(np.where(active, wide_linear_us(params.k, params.rows, params.total_rows), costs.small_us))
 
 
 def _block_rows(params: BlockRowsParams, indices: Array, load: Load, costs: Costs) -> Work:

@@ -27,7 +27,7 @@ def choose_rows(n: int, k: int, rows: int, target: Target) -> tuple[int, str]:
     for block in ROW_CHOICES:
         tasks = ceil(n / FEATURES) * ceil(rows / block)
         rounds = ceil(tasks / target.num_sms)
-        task_us = wide_linear_us(k, block)
+        task_us = wide_linear_us(k, block, rows)
         reason = f"{block} rows a task: {tasks} tasks on {target.num_sms} SMs, {rounds} rounds of {task_us:.1f} us"
         found.append((rounds * task_us, block, reason))
     _, block, reason = min(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,11 @@ from mpk_ir.bench.plans import Plan
 from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.bench.summary import COLUMNS, Report, Row, Times, line
 from mpk_ir.cli.main import main
-from mpk_ir.core.errors import UsageError
+from mpk_ir.core.errors import MpkError, UsageError
+from mpk_ir.core.target import target_of
+from mpk_ir.edits import Edits
+from mpk_ir.pipeline import plan_passes
+from mpk_ir.pipeline_spec import pipeline_text
 from mpk_ir.runtime import driver
 
 TIMES = Times.of([0.5, 0.52, 0.51, 0.5, 0.9], 64)
@@ -132,3 +137,29 @@ def test_edits_change_the_pipeline() -> None:
     assert not np.any([buffer.polled for buffer in edited.buffers])
     with pytest.raises(UsageError, match="no pass 'sm-pol-data' to change"):
         Plan("tiny", edits=("no sm-pol-data",)).compile()
+
+
+def test_an_edit_keeps_what_it_does_not_name_and_may_replace_a_pass() -> None:
+    edits = ('tile{decide="splits=1"}', "sm-schedule: sm-schedule-list", "sm-pipeline{ring_kib=64}")
+    edits = (*edits, "sm-pipeline{in_flight=2}")
+    change = Edits(edits, target_of("b200"), 1)
+    text = pipeline_text(tuple(change(plan_passes(target_of("b200")))))
+    assert 'tile{target="b200" decide="splits=1"}' in text
+    assert "sm-schedule-list" in text
+    assert "sm-schedule," not in text
+    assert "ring-kib=64 in-flight=2" in text.replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ('tile{decide="x"}', "found decision 'x', expected one such as splits=8"),
+        ('tile{decide="layers.mlp.down.tiles=1"}', "no 'layers.mlp.down' decides 'tiles'"),
+        ("sm-schedule: sm-schedul", "did you mean 'sm-schedule'?"),
+        ("sm-schedul: sm-schedule-list", "did you mean 'sm-schedule'?"),
+        ("sm-schedule: tile,sm-schedule", "found 'tile,sm-schedule', expected one pass"),
+    ],
+)
+def test_a_wrong_edit_is_told(edit: str, message: str) -> None:
+    with pytest.raises(MpkError, match=re.escape(message)):
+        Plan("tiny", edits=(edit,)).compile()

@@ -11,7 +11,7 @@ from mpk_ir.cli.main import main
 from mpk_ir.codegen.program import Program
 from tests.cli.conftest import CONFIG
 
-STATS = {"grids", "tasks", "dependencies", "events_unfused", "events", "signatures", "bytes", "seconds"}
+STATS = {"grids", "tasks", "dependencies", "events_unfused", "events", "signatures", "bytes", "seconds", "resources"}
 
 
 @pytest.fixture
@@ -53,6 +53,9 @@ def test_a_cubin_comes_with_stats(config: Path, cache_folder: Path) -> None:
     assert facts["events_unfused"] > facts["events"] > 0
     assert facts["seconds"]["nvrtc"] > 0
     assert facts["seconds"]["sm-verify"] > 0
+    assert 32 <= facts["resources"]["registers"] <= 255
+    assert facts["resources"]["spill_bytes"] >= 0
+    assert facts["resources"]["dynamic_shared_bytes"] > 1 << 16
 
 
 def test_an_a100_gets_a_plan_but_no_program(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mpk_ir import program_cache
 from mpk_ir.bench import measure, tune
 from mpk_ir.bench.plans import Plan
 from mpk_ir.bench.shapes import shape_config
@@ -22,6 +23,7 @@ from mpk_ir.frontend import load_config
 from mpk_ir.program_cache import ProgramCache, Trial, Tuned
 from mpk_ir.runtime import driver
 from mpk_ir.runtime.driver import Device
+from mpk_ir.tasks import BUILTIN_KINDS
 
 LIST = ("sm-schedule: sm-schedule-list",)
 SPLITS = ('tile{decide="fused_attention.splits=1"}',)
@@ -43,6 +45,12 @@ class FakeBench:
         if plan.edits == SPLITS:
             return replace(ROW, mpk=Times(0.45, 0.45, 5, 64))
         return replace(ROW, identical=plan.edits != LIST)
+
+
+@pytest.fixture(autouse=True)
+def no_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other tests registered: with extensions nothing is kept."""
+    monkeypatch.setattr(program_cache, "registered_kinds", lambda: BUILTIN_KINDS)
 
 
 @pytest.fixture

@@ -57,7 +57,9 @@ def test_a_body_whose_words_tell_of_its_reading_has_a_barrier_before_it_publishe
     assert calls
     run = text[text.index(" run(Context& context") :]
     reached = run[: run.index("\n  }")]
-    for name in re.findall(r"\b(run_pass|merge)\(context", reached):  # where the barrier stands in a part of the body
+    for name in re.findall(
+        r"\b(run_pass|merge|norm)\(context", reached
+    ):  # where the barrier stands in a part of the body
         part = text[text.index(f" {name}(Context& context") :]
         reached = reached.replace(f"{name}(context", part[: part.index("\n  }")] + f"{name}(context", 1)
     assert "context.sync()" in reached

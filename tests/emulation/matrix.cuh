@@ -7,6 +7,7 @@
 namespace mpk {
 
 inline int opaque(int value) { return value; }
+inline float exp2_approximate(float x) { return std::exp2(x); }
 inline Vector16 load_shared(const void* pointer) { return load_vector(pointer); }
 inline unsigned long long swizzled_descriptor(const void* rows, int product) {
   return (shared_address(rows) + 32 * product) >> 4;

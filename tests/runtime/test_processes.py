@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -151,7 +152,7 @@ def test_the_environment_of_torchrun_is_read_whole(monkeypatch: pytest.MonkeyPat
 
 LOST = """
 import os, sys
-os.environ |= {"WORLD_SIZE": "2", "RANK": sys.argv[1], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29572"}
+os.environ |= {"WORLD_SIZE": "2", "RANK": sys.argv[1], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
 from mpk_ir.core.errors import RankError
 from mpk_ir.runtime.processes import ProcessGroup
 group = ProcessGroup(wait_seconds=5)
@@ -166,9 +167,11 @@ except RankError as error:
 
 
 def test_a_process_that_dies_is_noticed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     command = [sys.executable, "-c", LOST]
     processes = [
-        subprocess.Popen([*command, str(rank)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) for rank in (0, 1)
+        subprocess.Popen([*command, rank, port], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) for rank in "01"
     ]
     told = processes[0].communicate(timeout=60)[0]
     assert processes[1].wait(timeout=60) == 3

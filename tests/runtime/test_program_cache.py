@@ -17,6 +17,7 @@ from mpk_ir.core.target import H200, SIM, target_of
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.program_cache import ProgramCache, code_digest
 from mpk_ir.runtime.disk_cache import DiskCache
+from mpk_ir.tasks import BUILTIN_KINDS
 from tests.project.files import ROOT, package_files
 
 CONFIG = shape_config("tiny")
@@ -24,7 +25,9 @@ OPTIONS = StepOptions(1, 8, 64, 16)
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ProgramCache:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProgramCache:
+    """In a process without extensions, whatever other tests registered."""
+    monkeypatch.setattr(program_cache, "registered_kinds", lambda: BUILTIN_KINDS)
     return ProgramCache(DiskCache(tmp_path))
 
 
@@ -85,10 +88,15 @@ def test_what_others_have_a_part_in_is_not_kept(
     for _ in range(2):
         cache.step(CONFIG, replace(target_of("h200"), task_overhead_us=0.1), OPTIONS)
     assert len(planned) == 2
-    monkeypatch.setattr(program_cache, "entry_points", lambda group: ["an extension"])
+    with monkeypatch.context() as patch:
+        patch.setattr(program_cache, "entry_points", lambda group: ["an extension"])
+        for _ in range(2):
+            cache.step(CONFIG, SIM, OPTIONS)
+    assert len(planned) == 4
+    monkeypatch.setattr(program_cache, "registered_kinds", lambda: BUILTIN_KINDS[1:])
     for _ in range(2):
         cache.step(CONFIG, SIM, OPTIONS)
-    assert len(planned) == 4
+    assert len(planned) == 6
     assert not list(cache.disk.folder.iterdir())
 
 
@@ -116,6 +124,7 @@ from mpk_ir.core.target import H200
 from mpk_ir.frontend import StepOptions
 from mpk_ir.program_cache import ProgramCache
 from mpk_ir.runtime.disk_cache import DiskCache
+from mpk_ir.tasks import BUILTIN_KINDS
 program = ProgramCache(DiskCache(Path(sys.argv[1]))).step(shape_config("tiny"), H200, StepOptions(1, 8, 64, 16))
 print(program.digest(), "xdsl" in sys.modules)
 """

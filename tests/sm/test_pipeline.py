@@ -176,7 +176,7 @@ def _most_group_stages(text: str) -> int:
 def _most_step_stages(text: str) -> int:
     """Of wide_linear: weights of both warpgroups, and two blocks of x for 256 rows."""
     warpgroups, blocks = (int(re.search(rf"{n} = (\d+)", text)[1]) for n in ("kWarpgroups", "kStepBlocks"))  # type: ignore[index]
-    for taken in ("stages[kWarpgroups + kHalves];", "second[kHalves];"):
+    for taken in ("stages[kWarpgroups];", "x[kHalves];"):
         assert taken in text, "what a step takes"
     return warpgroups + blocks * max(ROW_CHOICES) // BLOCK_ROWS
 

@@ -56,7 +56,8 @@ def test_what_tasks_and_hand_offs_take_is_read_off(samples: list[Sample]) -> Non
 
     def a_tile(costs: Costs) -> float:
         """From the end of what a product of one tile of 1,024 columns waits for to its own."""
-        return costs.handoff_us + costs.pass_us + costs.tile_us + 32768 / costs.weights_bytes_per_us
+        arrives_us = costs.handoff_us + costs.activation_us
+        return arrives_us + costs.pass_us + costs.tile_us + 32768 / costs.weights_bytes_per_us
 
     assert a_tile(replace(Costs(), **found)) == pytest.approx(a_tile(TRUE), rel=0.1)
 

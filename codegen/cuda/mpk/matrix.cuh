@@ -12,6 +12,13 @@ __device__ __forceinline__ int opaque(int value) {
   return value;
 }
 
+// 2^x by the special function unit alone: 2 units in the last place off, and zero where the result is denormal.
+__device__ __forceinline__ float exp2_approximate(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 // 16 bytes of shared memory, where the compiler would not see that they are.
 __device__ __forceinline__ Vector16 load_shared(const void* pointer) {
   Vector16 value;
@@ -26,7 +33,8 @@ __device__ __forceinline__ Vector16 load_shared(const void* pointer) {
 // `product` and on of the 64 in a row.
 __device__ __forceinline__ unsigned long long swizzled_descriptor(const void* rows, int product) {
   constexpr unsigned long long kEightRows = 1024 >> 4, kSwizzle128 = 1;
-  return (shared_address(rows) + 32 * product) >> 4 | 1ull << 16 | kEightRows << 32 | kSwizzle128 << 62;
+  const unsigned address = opaque(static_cast<int>(shared_address(rows))) >> 4;  // opaque: no sums of 64 bits
+  return (address + 2 * product) | 1u << 16 | kEightRows << 32 | kSwizzle128 << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

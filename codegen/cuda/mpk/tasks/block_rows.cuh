@@ -1,4 +1,5 @@
-// Rows, normed by their root mean square or as they are, in the order of wgmma's operands; a warp takes a row.
+// Rows, normed by their root mean square or as they are, in the order of wgmma's operands. A warp takes a row, or
+// its part of one that some warps share: each of them sums the squares of all of it.
 #pragma once
 
 #include "mpk/blocks.cuh"
@@ -14,16 +15,18 @@ struct BlockRows {
 
   static constexpr int kHalfBlocks = kColumns / kHalfColumns;
   static constexpr int kOctets = kHalfColumns / 8;
+  static constexpr int kRowWarps = max_of(kConsumerWarps / kRows, 1);  // that share a row
   static_assert(kColumns % kHalfColumns == 0, "BlockRows: halves of blocks are whole");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     context.thread = opaque(context.thread);
     const int first = task.index[0] * kRows, rows = context.rows_from(first, kRows);
     context.wait(task);
-    for (int row = context.warp(); row < rows; row += kConsumerWarps) {
+    for (int row = context.warp() / kRowWarps; row < rows; row += kConsumerWarps / kRowWarps) {
       const bf16* x = operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX];
       const float scale = kNorm ? rsqrtf(squares_of(context, x) / kColumns + eps) : 1.0f;
-      for (int half = context.lane(); half < kHalfBlocks; half += 32) {
+      const int first_half = context.warp() % kRowWarps * 32 + context.lane();
+      for (int half = first_half; half < kHalfBlocks; half += 32 * kRowWarps) {
         Vector16 chunks[kOctets];
         load_chunks(task, x, half, scale, chunks);
         char* y = block_row(operand<char>(task, kY), kTotalRows, half / 2, row);
@@ -39,7 +42,7 @@ struct BlockRows {
  private:
   static __device__ __forceinline__ float squares_of(const Context& context, const bf16* x) {
     float squares = 0.0f;
-#pragma unroll 4
+#pragma unroll 16  // loads that are under way together
     for (int c = 8 * context.lane(); c < kColumns; c += 8 * 32) {
       float values[8];
       unpack(load_vector(x + c), values);

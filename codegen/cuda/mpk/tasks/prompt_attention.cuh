@@ -174,34 +174,61 @@ struct PromptAttention {
                                                const int (&hidden)[2], Scores scores, const Queries& queries,
                                                State& state, float (&score)[kPositions / 8][4]) {
     multiply_keys(context, half, queries, score);
+    if (needs_mask(p, latest, hidden)) {
+      weigh_masked<true>(context, p, latest, hidden, scores, state, score);
+    } else {
+      weigh_masked<false>(context, p, latest, hidden, scores, state, score);
+    }
+  }
+
+  // Whether a row of the warp does not see all positions from `p` on.
+  static __device__ __forceinline__ bool needs_mask(int p, const int (&latest)[2], const int (&hidden)[2]) {
+    const bool all = p + kPositions - 1 <= min(latest[0], latest[1]) && p > max(hidden[0], hidden[1]);
+    return !__all_sync(0xFFFFFFFFu, all);
+  }
+
+  template <bool kMasked>
+  static __device__ __forceinline__ void weigh_masked(const Context& context, int p, const int (&latest)[2],
+                                                      const int (&hidden)[2], Scores scores, State& state,
+                                                      float (&score)[kPositions / 8][4]) {
     float highest[2] = {state.highest[0], state.highest[1]};
 #pragma unroll
     for (int t = 0; t < kPositions / 8; ++t) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int position = p + 8 * t + context.lane() % 4 * 2 + j % 2;
-        const bool seen = position <= latest[j / 2] && position > hidden[j / 2];
+        const bool seen = !kMasked || (position <= latest[j / 2] && position > hidden[j / 2]);
         score[t][j] = seen ? capped(score[t][j] * scores.scale, scores.cap) : 2.0f * kNegativeInfinity;
         highest[j / 2] = fmaxf(highest[j / 2], score[t][j]);
       }
     }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      highest[i] = fmaxf(highest[i], __shfl_xor_sync(0xFFFFFFFFu, highest[i], 1));
-      highest[i] = fmaxf(highest[i], __shfl_xor_sync(0xFFFFFFFFu, highest[i], 2));
-      const float factor = exp2f(state.highest[i] - highest[i]);
-      state.highest[i] = highest[i];
-      state.total[i] *= factor;
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n) state.sum[n][2 * i] *= factor, state.sum[n][2 * i + 1] *= factor;
-    }
+    raise_highest(highest, state);
 #pragma unroll
     for (int t = 0; t < kPositions / 8; ++t) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        score[t][j] = exp2f(score[t][j] - highest[j / 2]);
+        score[t][j] = exp2_approximate(score[t][j] - highest[j / 2]);
         state.total[j / 2] += score[t][j];
       }
+    }
+  }
+
+  // The quad's highest of each row; what was summed becomes relative to it. Most often no row of a warp has a new one.
+  static __device__ __forceinline__ void raise_highest(float (&highest)[2], State& state) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      highest[i] = fmaxf(highest[i], __shfl_xor_sync(0xFFFFFFFFu, highest[i], 1));
+      highest[i] = fmaxf(highest[i], __shfl_xor_sync(0xFFFFFFFFu, highest[i], 2));
+    }
+    const bool same = highest[0] == state.highest[0] && highest[1] == state.highest[1];
+    if (__all_sync(0xFFFFFFFFu, same)) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float factor = exp2_approximate(state.highest[i] - highest[i]);
+      state.highest[i] = highest[i];
+      state.total[i] *= factor;
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) state.sum[n][2 * i] *= factor, state.sum[n][2 * i + 1] *= factor;
     }
   }
 
@@ -213,12 +240,12 @@ struct PromptAttention {
                                                        float (&score)[kPositions / 8][4]) {
     const int lane = opaque(context.lane()), row = lane / 16 * 8 + lane % 8, chunk = lane / 8 % 2;
 #pragma unroll
-    for (int t = 0; t < kPositions / 8; t += 2) {
+    for (int i = 0; i < kPositions / 2; ++i) score[i / 4][i % 4] = 0.0f;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) score[t][j] = score[t + 1][j] = 0.0f;
+    for (int part = 0; part < kParts; ++part) {  // outside: sums that do not wait for each other
+      const unsigned (&q)[4] = queries[part];
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        const unsigned (&q)[4] = queries[part];
+      for (int t = 0; t < kPositions / 8; t += 2) {
         unsigned k[4];  // of two products
         load_matrices(k, chunk_at(keys(half), 8 * t + row, 2 * part + chunk));
         mma_m16n8k16(score[t], q[0], q[1], q[2], q[3], k[0], k[1]);

@@ -13,7 +13,7 @@ struct RopeAppend {
   enum Operand { kQkv, kKCache, kVCache, kRowState, kPageTable, kQNorm, kKNorm, kInvFreq, kRowCount };
 
   static constexpr int kAllHeads = kHeads + 2 * kKvHeads;
-  static constexpr int kAtOnce = 4;                                    // heads that a warp loads together
+  static constexpr int kAtOnce = 6;                                    // heads that a warp loads together
   static constexpr int kRowWarps = max_of(kConsumerWarps / kRows, 1);  // that share a row
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps, float scaling) {

@@ -22,7 +22,8 @@ struct WideLinear {
 
   static constexpr int kTileRows = 16;
   static constexpr int kStepBlocks = 2;
-  static constexpr int kProducts = kColumnsOfBlock / 16;                             // of a block
+  static constexpr int kProducts = kColumnsOfBlock / 16;  // of a block
+  static constexpr int kGroupProducts = 2, kGroups = kStepBlocks * kProducts / kGroupProducts;
   static constexpr int kProductBytes = 512;                                          // of a tile of W
   static constexpr int kTileStepBytes = kStepBlocks * kProducts * kProductBytes;     // of a tile of W in a step
   static constexpr int kWarpgroups = 2, kStageTiles = kConsumerWarps / kWarpgroups;  // a warp has a tile
@@ -119,15 +120,20 @@ struct WideLinear {
     return true;
   }
 
-  using Weights = unsigned[kProducts][4];  // of a block
+  // Of a group of products, which run together: a step has kGroups.
+  using Fragments = unsigned[kGroupProducts][4];
 
   template <int kHalves>
   static __device__ __forceinline__ void multiply(Context& context, int steps, bool has_tile, Sums (&sums)[kHalves]) {
-    Weights weights[kStepBlocks];
+    Fragments weights[kGroups];
+    const char* tile = acquire_tile(context);
+    context.stamp(ProfilePhase::kReady);
+#pragma unroll
+    for (int group = 0; group < 2; ++group) take_weights(context, tile, has_tile, group, weights[group]);
     int step = 0;
 #pragma unroll 1
     do {
-      multiply_step(context, step, has_tile, weights, sums);
+      tile = multiply_step(context, step, step + 1 < steps, tile, has_tile, weights, sums);
     } while (++step < steps);
     wgmma_wait<0>();
 #pragma unroll
@@ -135,50 +141,64 @@ struct WideLinear {
     context.release_stages(0, kHalves);
   }
 
-  // Two blocks: while the products of one run, the words of W for the other are loaded. Stages are given back when the
-  // products that read them are over, those of the last block in the next step.
+  // Two blocks of two groups: while one group runs, the words of W are loaded for that after the next, so that none
+  // waits for shared memory. Stages are given back when the products that read them are over, those of the last block
+  // in the next step. Returns the next step's tile.
   template <int kHalves>
-  static __device__ __forceinline__ void multiply_step(Context& context, int step, bool has_tile,
-                                                       Weights (&weights)[kStepBlocks], Sums (&sums)[kHalves]) {
-    const char* stages[kWarpgroups + kHalves];
-    const char* second[kHalves];
-    context.acquire_stages(stages);
-    if (step == 0) context.stamp(ProfilePhase::kReady);
-    const char* mine = stages[context.warp() / kStageTiles] + context.warp() % kStageTiles * kTileStepBytes;
-    take_weights(context, mine, has_tile, weights[0]);
-    const char* first[kHalves];
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) first[h] = stages[kWarpgroups + h];
-    multiply_block(first, weights[0], sums);
-    wgmma_wait<1>();
+  static __device__ __forceinline__ const char* multiply_step(Context& context, int step, bool goes_on,
+                                                              const char* tile, bool has_tile,
+                                                              Fragments (&weights)[kGroups], Sums (&sums)[kHalves]) {
+    const char* x[kHalves];
+    context.acquire_stages(x);
+    multiply_group(x, 0, weights[0], sums);
     if (step > 0) context.release_stages(0, kHalves);
-    context.acquire_stages(second);
-    take_weights(context, mine + kProducts * kProductBytes, has_tile, weights[1]);
-    multiply_block(second, weights[1], sums);
-    wgmma_wait<1>();
+    take_weights(context, tile, has_tile, 2, weights[2]);
+    multiply_group(x, 1, weights[1], sums);
+    take_weights(context, tile, has_tile, 3, weights[3]);
+    context.acquire_stages(x);
+    multiply_group(x, 0, weights[2], sums);
     unsigned used = 0;
 #pragma unroll
-    for (int i = 0; i < kStepBlocks * kProducts; ++i) used ^= weights[i / kProducts][i % kProducts][0];
+    for (int i = 0; i < kGroups * kGroupProducts; ++i) used ^= weights[i / kGroupProducts][i % kGroupProducts][0];
     context.release_stages(used, kWarpgroups + kHalves);
+    if (goes_on) {
+      tile = acquire_tile(context);
+      take_weights(context, tile, has_tile, 0, weights[0]);
+    }
+    multiply_group(x, 1, weights[3], sums);
+    if (goes_on) take_weights(context, tile, has_tile, 1, weights[1]);
+    return tile;
   }
 
+  // The warp's tile of the next step.
+  static __device__ __forceinline__ const char* acquire_tile(Context& context) {
+    const char* stages[kWarpgroups];
+    context.acquire_stages(stages);
+    static_assert(kWarpgroups == 2, "a warp chooses one of two stages");
+    return (context.warp() < kStageTiles ? stages[0] : stages[1]) + context.warp() % kStageTiles * kTileStepBytes;
+  }
+
+  // Begins a group of a block's products. Behind it the group before is over.
   template <int kHalves>
-  static __device__ __forceinline__ void multiply_block(const char* const (&x)[kHalves], const Weights& weights,
-                                                        Sums (&sums)[kHalves]) {
+  static __device__ __forceinline__ void multiply_group(const char* const (&x)[kHalves], int group,
+                                                        const Fragments& weights, Sums (&sums)[kHalves]) {
     wgmma_fence();
 #pragma unroll
-    for (int p = 0; p < kProducts; ++p) {
+    for (int p = 0; p < kGroupProducts; ++p) {
 #pragma unroll
-      for (int h = 0; h < kHalves; ++h) wgmma_m64n128k16(sums[h], weights[p], swizzled_descriptor(x[h], p));
+      for (int h = 0; h < kHalves; ++h) {
+        wgmma_m64n128k16(sums[h], weights[p], swizzled_descriptor(x[h], group * kGroupProducts + p));
+      }
     }
     wgmma_commit();
+    wgmma_wait<1>();
   }
 
   static __device__ __forceinline__ void take_weights(const Context& context, const char* tile, bool has_tile,
-                                                      Weights& weights) {
+                                                      int group, Fragments& weights) {
 #pragma unroll
-    for (int p = 0; p < kProducts; ++p) {
-      const char* product = tile + p * kProductBytes + context.lane() * 16;
+    for (int p = 0; p < kGroupProducts; ++p) {
+      const char* product = tile + (group * kGroupProducts + p) * kProductBytes + context.lane() * 16;
       const Vector16 words = has_tile ? load_shared(product) : Vector16{};
 #pragma unroll
       for (int i = 0; i < 4; ++i) weights[p][i] = words.word[i];
