@@ -134,7 +134,7 @@ def test_weights_are_made_ready_when_they_are_bound(family: str) -> None:
         parts = [step.weights[f"{merged}.{first}"]() for first in (0, SIZES["intermediate_size"])]
         torch.testing.assert_close(torch.cat(parts), tensors[merged].detach())
     kinds = {grid.kind for grid in plan_decoder(step, SIM, OPTIONS).program.grids}
-    rest = {"map", "rms_norm", "elementwise"} if family == "gemma3" else set[str]()
+    rest = {"map", "rms_norm"} if family == "gemma3" else set[str]()
     assert kinds - {"attention_merge"} == {"embedding", "linear", "attention", "select", "advance", *rest}
 
 
