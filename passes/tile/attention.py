@@ -22,6 +22,10 @@ from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .prompt_attention import takes_prompts, tile_prompts
 
 MAX_SPLITS = 32
+MERGED_ROWS = 32
+"""Partial outputs of a KV head (queries times splits) up to which more splits gain more than merging them costs, while
+a split has no more than `SPLIT_POSITIONS`: measured on an H200 (docs/performance.md)."""
+SPLIT_POSITIONS = 1024
 INDICES = 3
 """Of the attention grid: request, KV head, split."""
 REQUEST, HEAD, SPLIT = range(INDICES)
@@ -98,6 +102,16 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
     _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scores))
 
 
+def _choose_splits(builder: GraphBuilder, batch: int, kv_heads: int, group: int, blocks: int) -> tuple[int, str]:
+    """(splits, why): a task an SM, but no more than merging them is worth; ``blocks`` of positions in a cache."""
+    most = max(1, min(MAX_SPLITS, blocks))
+    by_sms = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
+    worth = max(MERGED_ROWS // group, -(-blocks * SPLIT_BLOCK // SPLIT_POSITIONS))
+    if worth < by_sms:
+        return worth, f"{worth} splits: more would merge more than {MERGED_ROWS} rows for a KV head of {group} queries"
+    return by_sms, f"{by_sms} splits: {batch} requests x {kv_heads} KV heads on the target's SMs"
+
+
 def _plain_params(
     builder: GraphBuilder, form: AttentionForm, heads: tuple[int, int, int], scores: Scores
 ) -> AttentionParams:
@@ -109,8 +123,7 @@ def _plain_params(
     page_size = tensor_shape(form.caches[0])[2]
     blocks = max_pages * page_size // SPLIT_BLOCK
     most = max(1, min(MAX_SPLITS, blocks))
-    splits = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
-    reason = f"{splits} splits: {batch} requests x {kv_heads} KV heads on the target's SMs"
+    splits, reason = _choose_splits(builder, batch, kv_heads, query_heads // kv_heads, blocks)
     return AttentionParams(
         heads=query_heads,
         kv_heads=kv_heads,

@@ -152,10 +152,11 @@ def test_general_kinds_compute_what_eager_computes(gpu: EmulatedGpu, dtype: torc
     gc.collect()
 
 
-@pytest.mark.parametrize("family", ["gpt2", "ernie", "phi3", "olmo2", pytest.param("gemma2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["gpt2", "glm4", "phi3", "olmo2", pytest.param("gemma2", marks=pytest.mark.slow)])
 def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, family: str) -> None:
-    """GPT-2 looks up positions, a column of the rows of a step: a body must not take it for a whole buffer. Ernie turns
-    neighbours. Phi 3 has heads of 48: three quarters of a tensor-core product. OLMo 2 norms before it adds."""
+    """GPT-2 looks up positions, a column of the rows of a step: a body must not take it for a whole buffer. GLM 4 turns
+    neighbours of half a head. Phi 3 has heads of 48: three quarters of a tensor-core product. OLMo 2 norms before it
+    adds."""
     model = tiny(family, torch.bfloat16)
     subject = compile_decoder(model, SIM, StepOptions(2, 8, 48, 16), device_of(SIM.num_sms))
     prompts = [[3, 7, 5, 9, 11, 4, 6, 8, 90, 12], [8, 4]]

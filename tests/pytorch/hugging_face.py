@@ -56,6 +56,8 @@ FAMILIES = {
     "ernie": Family("Ernie4_5ForCausalLM", "Ernie4_5Config"),
     "helium": Family("HeliumForCausalLM", "HeliumConfig"),
     "cohere": Family("CohereForCausalLM", "CohereConfig", {"tie_word_embeddings": False}),
+    "phi": Family("PhiForCausalLM", "PhiConfig"),
+    "glm4": Family("Glm4ForCausalLM", "Glm4Config"),
     "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}),
 }
 

@@ -155,13 +155,21 @@ def test_a_deep_model_raises_without_deep_recursion(monkeypatch: pytest.MonkeyPa
     assert sum(isinstance(op, tg.AttentionOp) for op in raised.module.walk()) == 12
 
 
-def test_what_does_not_raise_says_why_and_where() -> None:
-    config = transformers.PhiConfig(**SIZES, partial_rotary_factor=0.5)
+def test_what_does_not_raise_says_why_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    monkeypatch.setattr(sys.modules[type(model).__module__], "rotate_half", lambda x: x.flip(-1))
     with pytest.raises(UnsupportedError, match="not raised to a decoder step") as caught:
-        decoder_step(transformers.PhiForCausalLM(config).eval(), OPTIONS)
-    assert "modeling_phi.py" in (caught.value.where or "")
-    assert "found concat(" in str(caught.value), "a formula of what is there"
+        decoder_step(model, OPTIONS)
+    assert "modeling_llama.py" in (caught.value.where or "")
+    assert "found add(mul(" in str(caught.value), "a formula of what is there"
     assert "mpk_ir.compile(model, example_inputs)" in (caught.value.advice or "")
+
+
+@pytest.mark.parametrize("family", ["phi", "glm4"])
+def test_a_part_of_a_head_may_be_turned(family: str) -> None:
+    step = decoder_step(tiny(family), OPTIONS)
+    turned = [tg.shape_of(op.results[0]) for op in step.module.walk() if isinstance(op, tg.RopeOp)]
+    assert turned == [(8, heads, 8) for heads in (4, 2)] * 2, "half of a head, queries and keys of two layers"
 
 
 def test_heads_that_fill_no_tensor_core_product_are_refused() -> None:

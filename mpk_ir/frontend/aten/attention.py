@@ -205,16 +205,25 @@ def rope_form(op: tg.AddOp) -> RopeForm:
 
 def _is_rotated_half(value: SSAValue, x: SSAValue) -> bool:
     """Whether ``value`` is the second half of x negated, then the first; casts anywhere."""
-    joined, whole = made_by(uncast(value), tg.ConcatOp), uncast(x)
+    joined = made_by(uncast(value), tg.ConcatOp)
     if joined is None or len(joined.parts) != 2:
         return False
     negated = made_by(uncast(joined.parts[0]), tg.NegOp)
-    low = made_by(uncast(joined.parts[1]), tg.SliceOp)
-    high = made_by(uncast(negated.x), tg.SliceOp) if negated is not None else None
-    if low is None or high is None or uncast(low.x) is not whole or uncast(high.x) is not whole:
+    if negated is None:
         return False
-    half = tg.shape_of(x)[-1] // 2
-    return (low.box[0][-1], high.box[0][-1], low.box[1][-1]) == (0, half, half)
+    whole, first, columns = _columns(x)
+    half = columns // 2
+    return [_columns(negated.x), _columns(joined.parts[1])] == [(whole, first + half, half), (whole, first, half)]
+
+
+def _columns(value: SSAValue) -> tuple[SSAValue, int, int]:
+    """``value`` as some columns of a value that is no slice, with the first and how many they are."""
+    value, columns = uncast(value), tg.shape_of(value)[-1]
+    match value.owner:
+        case tg.SliceOp() as op if not any(op.box[0][:-1]) and op.box[1][:-1] == tg.shape_of(op.x)[:-1]:
+            return uncast(op.x), op.box[0][-1], columns
+        case _:
+            return value, 0, columns
 
 
 def _are_rotated_pairs(value: SSAValue, x: SSAValue) -> bool:

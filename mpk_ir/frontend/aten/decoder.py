@@ -267,6 +267,12 @@ class _Raiser:
                 if rows != self.options.rows or tg.shape_of(op.x)[-1] != heads * size:
                     raise NotRecognized(op, f"a reshape of {list(tg.shape_of(op.x))} to {list(tg.shape_of(value))}")
                 return self._emit(tg.ReshapeOp(self.row(op.x), (rows, heads, size)), "heads")
+            case tg.ConcatOp() if op.axis.value.data == 3:
+                return self._emit(tg.ConcatOp([self.heads(part) for part in op.parts], 2), "heads")
+            case tg.SliceOp() if op.box[1][:3] == tg.shape_of(op.x)[:3]:
+                whole = self.heads(op.x)
+                box = (0, 0, op.box[0][3]), (*tg.shape_of(whole)[:2], op.box[1][3])
+                return self._emit(tg.SliceOp(whole, *box), "part")
             case tg.RmsNormOp():
                 return self._emit(tg.RmsNormOp(self.heads(op.x), self._vector(op.weight), op.eps.value.data), "normed")
             case tg.AddOp():

@@ -40,8 +40,8 @@ struct Attention {
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  static constexpr bool kKeysMeet = kPositionBytes % 128 == 0;    // all positions begin in the same bank
-  static constexpr bool kValuesMeet = kPositionBytes % 256 == 0;  // and a lane has two neighbouring vectors of each
+  // All positions begin in the same bank, and all warps are at work: in many splits few have a block.
+  static constexpr bool kRowsMeet = kPositionBytes % 256 == 0 && kSplits < kConsumerWarps;
   static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes / kBlock * kBlock;  // blocks are whole
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
@@ -345,8 +345,8 @@ struct Attention {
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
       const bool inside = kHeadDim % 32 == 0 || 64 * i + column < kPositionBytes;
-      if (!kKeysMeet) key[i] = inside ? load_vector(source + 64 * i) : Vector16{};
-      if (kKeysMeet && i % 2 == 0) load_pair(source + 64 * i, 64, context.lane() / 4 % 2, key[i], key[i + 1]);
+      if (!kRowsMeet) key[i] = inside ? load_vector(source + 64 * i) : Vector16{};
+      if (kRowsMeet && i % 2 == 0) load_pair(source + 64 * i, 64, context.lane() / 4 % 2, key[i], key[i + 1]);
     }
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
@@ -380,7 +380,7 @@ struct Attention {
 
   // First of the 8 columns of a part of the values that the lanes of group g take.
   static __device__ __forceinline__ int value_column(int part, int group) {
-    return kValuesMeet ? part / 2 * 128 + 16 * group + part % 2 * 8 : part * 64 + 8 * group;
+    return kRowsMeet ? part / 2 * 128 + 16 * group + part % 2 * 8 : part * 64 + 8 * group;
   }
 
   // Lane (g, q) takes positions 2q, 2q + 1, 2q + 8 and 2q + 9.
@@ -396,8 +396,8 @@ struct Attention {
       for (int part = 0; part < kValueParts; ++part) {
         const int column = value_column(part, group);
         const bool inside = kHeadDim % 64 == 0 || column < kHeadDim;
-        if (!kValuesMeet) value[i][part] = inside ? load_vector(source + 2 * column) : Vector16{};
-        if (kValuesMeet && part % 2 == 0)
+        if (!kRowsMeet) value[i][part] = inside ? load_vector(source + 2 * column) : Vector16{};
+        if (kRowsMeet && part % 2 == 0)
           load_pair(source + 2 * column, 16, quad % 2, value[i][part], value[i][part + 1]);
       }
     }
