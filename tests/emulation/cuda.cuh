@@ -199,6 +199,7 @@ inline long long clock64() { return emulation::machine.ticks; }
 inline float __uint_as_float(unsigned word) { return std::bit_cast<float>(word); }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __expf(float value) { return expf(value); }
+inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float value) { return 1.0f / sqrtf(value); }
 inline int __popc(unsigned word) { return std::popcount(word); }
 inline int __ffs(int word) { return ffs(word); }

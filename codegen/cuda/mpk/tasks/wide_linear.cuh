@@ -126,14 +126,10 @@ struct WideLinear {
   template <int kHalves>
   static __device__ __forceinline__ void multiply(Context& context, int steps, bool has_tile, Sums (&sums)[kHalves]) {
     Fragments weights[kGroups];
-    const char* tile = acquire_tile(context);
-    context.stamp(ProfilePhase::kReady);
-#pragma unroll
-    for (int group = 0; group < 2; ++group) take_weights(context, tile, has_tile, group, weights[group]);
     int step = 0;
 #pragma unroll 1
     do {
-      tile = multiply_step(context, step, step + 1 < steps, tile, has_tile, weights, sums);
+      multiply_step(context, step, has_tile, weights, sums);
     } while (++step < steps);
     wgmma_wait<0>();
 #pragma unroll
@@ -143,12 +139,17 @@ struct WideLinear {
 
   // Two blocks of two groups: while one group runs, the words of W are loaded for that after the next, so that none
   // waits for shared memory. Stages are given back when the products that read them are over, those of the last block
-  // in the next step. Returns the next step's tile.
+  // in the next step.
   template <int kHalves>
-  static __device__ __forceinline__ const char* multiply_step(Context& context, int step, bool goes_on,
-                                                              const char* tile, bool has_tile,
-                                                              Fragments (&weights)[kGroups], Sums (&sums)[kHalves]) {
+  static __device__ __forceinline__ void multiply_step(Context& context, int step, bool has_tile,
+                                                       Fragments (&weights)[kGroups], Sums (&sums)[kHalves]) {
+    const char* stages[kWarpgroups];
     const char* x[kHalves];
+    context.acquire_stages(stages);
+    if (step == 0) context.stamp(ProfilePhase::kReady);
+    const char* tile = tile_of(context, stages);
+    take_weights(context, tile, has_tile, 0, weights[0]);
+    take_weights(context, tile, has_tile, 1, weights[1]);
     context.acquire_stages(x);
     multiply_group(x, 0, weights[0], sums);
     if (step > 0) context.release_stages(0, kHalves);
@@ -161,21 +162,15 @@ struct WideLinear {
 #pragma unroll
     for (int i = 0; i < kGroups * kGroupProducts; ++i) used ^= weights[i / kGroupProducts][i % kGroupProducts][0];
     context.release_stages(used, kWarpgroups + kHalves);
-    if (goes_on) {
-      tile = acquire_tile(context);
-      take_weights(context, tile, has_tile, 0, weights[0]);
-    }
     multiply_group(x, 1, weights[3], sums);
-    if (goes_on) take_weights(context, tile, has_tile, 1, weights[1]);
-    return tile;
   }
 
-  // The warp's tile of the next step.
-  static __device__ __forceinline__ const char* acquire_tile(Context& context) {
-    const char* stages[kWarpgroups];
-    context.acquire_stages(stages);
+  // The warp's tile. Not an index: an array that is indexed by what a warp knows lies in memory.
+  static __device__ __forceinline__ const char* tile_of(const Context& context,
+                                                        const char* const (&stages)[kWarpgroups]) {
     static_assert(kWarpgroups == 2, "a warp chooses one of two stages");
-    return (context.warp() < kStageTiles ? stages[0] : stages[1]) + context.warp() % kStageTiles * kTileStepBytes;
+    const char* stage = context.warp() < kStageTiles ? stages[0] : stages[1];
+    return stage + context.warp() % kStageTiles * kTileStepBytes;
   }
 
   // Begins a group of a block's products. Behind it the group before is over.
@@ -210,6 +205,14 @@ struct WideLinear {
     Activation::Value activation;
     bool blocked;
     float2 bias;  // of rows g and g + 8 of the warp's tile
+
+    // Both activations are x / (1 + exp(-x * (a + b * x^2))): gelu's tanh is such a quotient too. One short piece of
+    // code, as it stands at every sum of a lane; the quotient need not be exact, bf16 has eight bits.
+    __device__ __forceinline__ float gated(float x) const {
+      const bool silu = activation == Activation::kSiluMul;
+      const float a = silu ? 1.0f : 1.5957691216057308f, b = silu ? 0.0f : 0.07135481282812353f;
+      return __fdividef(x, 1.0f + __expf(-x * (a + b * x * x)));
+    }
 
     // Columns of y that a warp's tile makes.
     __device__ __forceinline__ int columns() const {
@@ -251,9 +254,8 @@ struct WideLinear {
                                                       unsigned (&words)[2]) {
     float2 low = {sum[0] + form.bias.x, sum[1] + form.bias.x}, high = {sum[2] + form.bias.y, sum[3] + form.bias.y};
     if (form.activation != Activation::kNone) {  // high is what low's gate lets through
-      const bool silu = form.activation == Activation::kSiluMul;
-      low.x = (silu ? mpk::silu(low.x) : gelu_tanh(low.x)) * high.x;
-      low.y = (silu ? mpk::silu(low.y) : gelu_tanh(low.y)) * high.y;
+      low.x = form.gated(low.x) * high.x;
+      low.y = form.gated(low.y) * high.y;
     }
     words[0] = finished(low, residual[0]);
     words[1] = finished(high, residual[1]);
