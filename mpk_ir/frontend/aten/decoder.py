@@ -240,10 +240,10 @@ class _Raiser:
                 raise NotRecognized(_operation(op), "a vector that is no parameter")
 
     def _derived(self, op: Operation) -> SSAValue:
-        """A vector computed of parameters, as a parameter."""
+        """A vector computed of parameters, as a parameter; of constants alone, as it is."""
         (value,), names = op.results, parameters_of(op.results[0])
         if not names:
-            raise NotRecognized(op, "a vector that is not computed of parameters")
+            return self._emit(type(op)(*(self._vector(one) for one in op.operands)), "vector")
         name = f"{names[0]}.{op.name.removeprefix('tg.')}"
         while name in self.weights:
             name += "_"
