@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, StringAttr, i64
-from xdsl.ir.affine import AffineConstantExpr, AffineMap
+from xdsl.ir.affine import AffineMap
 from xdsl.utils.exceptions import VerifyException
 
 from mpk_ir.core.errors import VerificationError
@@ -262,11 +262,11 @@ def test_a_task_on_an_sm_that_does_not_exist_is_named(decoder: ModuleOp) -> None
 def test_what_a_body_reads_before_its_wait_cannot_be_written_in_the_step(plan_decoder: PlanDecoder) -> None:
     module = plan_decoder("sim", 1, fused=False)  # rope cannot poll: what it writes has an event with a counter
     graph = graph_of(module)
-    writer = next(g for g in graph.grids if g.kind.data == "rope")
-    reader = next(g for g in graph.grids if g.sym_name.data.endswith("o_proj"))
-    names = [name.data for name in reader.operand_names]
-    reader.operands[names.index("row_count")] = writer.data[[name.data for name in writer.operand_names].index("y")]
-    set_whole_box(reader, names.index("row_count"))
+    reader = next(g for g in graph.grids if g.kind.data == "attention")
+    names, boxes = [name.data for name in reader.operand_names], list(reader.boxes.data)
+    early, rotated = names.index("row_count"), names.index("q")
+    reader.operands[early], boxes[early] = reader.data[rotated], boxes[rotated]
+    reader.boxes = ArrayAttr(boxes)
     with pytest.raises(VerificationError, match=r"memory-model: @.* reads operand row_count before .* @rope"):
         Verify().apply(Context(), module)
 
@@ -278,15 +278,6 @@ def test_a_weight_is_never_written(decoder: ModuleOp) -> None:
     y.owner.space = SpaceAttr(Space.WEIGHT)  # type: ignore[union-attr]
     with pytest.raises(VerificationError, match=r"memory-model: @embed_tokens\[0\] .* writes weight @"):
         Verify().apply(Context(), decoder)
-
-
-def set_whole_box(chosen: GridOp, operand: int) -> None:
-    box, value = chosen.boxes.data[operand], chosen.data[operand]
-    assert isinstance(value.type, BufferType)
-    shape = ints(value.type.shape)
-    boxes = list(chosen.boxes.data)
-    boxes[operand] = BoxAttr.of(box.mode, AffineMap(len(chosen.shape), 0, (AffineConstantExpr(0),) * len(shape)), shape)
-    chosen.boxes = ArrayAttr(boxes)
 
 
 def test_while_events_alone_order_a_plan_any_placement_is_safe(decoder: ModuleOp) -> None:
