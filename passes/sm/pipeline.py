@@ -78,10 +78,12 @@ class Pipeline(MpkPass):
         self.count("ring_bytes", stages * STAGE_BYTES)
         self.count("scratch_bytes", scratch)
         self.count("shared_bytes", shared_bytes(stages, STAGE_BYTES, scratch))
-        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, self._in_flight(graph, stages))
+        fetches = any(grid.task_kind.fetches for grid in graph.grids)
+        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, None if fetches else self.limits(stages))
 
-    def _in_flight(self, graph: GraphOp, stages: int) -> tuple[int, int] | None:
-        if not self.in_flight or any(grid.task_kind.fetches for grid in graph.grids):
+    def limits(self, stages: int) -> tuple[int, int] | None:
+        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``; None: no limit."""
+        if not self.in_flight:
             return None
         few = min(self.in_flight, stages)
         return few, max(few, min(self.most_in_flight, stages))

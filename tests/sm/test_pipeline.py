@@ -11,13 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import IntAttr
+from xdsl.utils.exceptions import VerifyException
 
+from mpk_ir.bench.shapes import shape_config
+from mpk_ir.codegen.plan_arrays import constants_of
 from mpk_ir.core.errors import PlanError
 from mpk_ir.core.memory import BLOCK_ROWS, shared_bytes
-from mpk_ir.core.target import target_of
+from mpk_ir.core.target import H200, target_of
 from mpk_ir.dialects.sm import SharedMemoryAttr, StreamAttr
+from mpk_ir.frontend import StepOptions
 from mpk_ir.passes.sm.pipeline import Pipeline
 from mpk_ir.passes.sm.verify import Verify
+from mpk_ir.prefill import compile_prefill
 from mpk_ir.proof import PlanRing, Rejection, TaskRef
 from mpk_ir.proof.ring import check_ring
 from mpk_ir.tasks import BUILTIN_KINDS
@@ -186,3 +191,25 @@ def test_a_split_is_read_back_from_the_tables(plan_decoder: PlanDecoder) -> None
     split = Split.of_graph(graph)
     assert split is not None
     assert replace(split, stages=0).is_wrong()
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(4, 12))
+def test_copies_in_flight_are_at_least_one_and_no_more_than_the_ring(few: int, most: int, stages: int) -> None:
+    """``in_flight`` of 0 means no limit; what is asked for is cut to what a ring of ``stages`` can have."""
+    split = SharedMemoryAttr.of(stages, 16, 0, Pipeline(in_flight=few, most_in_flight=most).limits(stages))
+    assert 1 <= split.in_flight.data <= split.most_in_flight.data <= stages
+    assert (split.in_flight.data == stages) == (few == 0 or few >= stages)
+    if few:
+        assert split.in_flight.data <= few
+
+
+def test_loaders_that_bring_activations_have_no_limit_of_copies() -> None:
+    program = compile_prefill(replace(shape_config("tiny"), hidden_size=256), H200, StepOptions(1, 8, 320, 16), 128)
+    constants = constants_of(program)
+    assert constants["kStagesInFlight"] == constants["kMostStagesInFlight"] == constants["kRingStages"]
+
+
+@pytest.mark.parametrize(("few", "most"), [(0, 3), (5, 3), (3, 14)])
+def test_copies_in_flight_that_no_ring_has_are_refused(few: int, most: int) -> None:
+    with pytest.raises(VerifyException, match=rf"expected copies of 1 to 13 stages in flight, found {few} to {most}"):
+        SharedMemoryAttr.of(13, 16384, 640, (few, most))

@@ -1,4 +1,5 @@
 // RUN: mpk-opt %s -p sm-pipeline | filecheck %s
+// RUN: mpk-opt %s -p sm-pipeline | mpk-opt | filecheck %s
 // RUN: mpk-opt %s -p 'sm-pipeline{ring_kib=64}' | filecheck %s --check-prefix SMALL
 // RUN: mpk-opt %s -p 'sm-pipeline{in_flight=0}' | filecheck %s --check-prefix FREE
 // RUN: not mpk-opt %s -p 'sm-pipeline{ring_kib=16}' 2>&1 | filecheck %s --check-prefix LEAST
