@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from xdsl.dialects.builtin import BFloat16Type, Float32Type, StringAttr
 from xdsl.ir import Operation, SSAValue
@@ -102,14 +103,18 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
     _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scores))
 
 
-def _choose_splits(builder: GraphBuilder, batch: int, kv_heads: int, group: int, blocks: int) -> tuple[int, str]:
-    """(splits, why): a task an SM, but no more than merging them is worth; ``blocks`` of positions in a cache."""
+def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], blocks: int) -> int:
+    """A task an SM, but no more splits than merging them is worth; ``heads`` of queries and of keys, ``blocks`` of
+    positions in a cache."""
+    kv_heads, group = heads[1], heads[0] // heads[1]
     most = max(1, min(MAX_SPLITS, blocks))
     by_sms = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
-    worth = max(MERGED_ROWS // group, -(-blocks * SPLIT_BLOCK // SPLIT_POSITIONS))
+    worth = max(MERGED_ROWS // group, ceil(blocks * SPLIT_BLOCK / SPLIT_POSITIONS))
+    splits = min(worth, by_sms)
+    why = f"{batch} requests x {kv_heads} KV heads on the target's SMs"
     if worth < by_sms:
-        return worth, f"{worth} splits: more would merge more than {MERGED_ROWS} rows for a KV head of {group} queries"
-    return by_sms, f"{by_sms} splits: {batch} requests x {kv_heads} KV heads on the target's SMs"
+        why = f"more would merge more than {MERGED_ROWS} rows for a KV head of {group} queries"
+    return builder.decisions.choose("splits", range(1, most + 1), splits, f"{splits} splits: {why}")
 
 
 def _plain_params(
@@ -121,16 +126,13 @@ def _plain_params(
         raise UnsupportedError(f"attention: expected heads of 16, 32, 48, .. {HEAD_SIZES[-1]} columns, found {dim}")
     batch, max_pages = tensor_shape(form.page_table)
     page_size = tensor_shape(form.caches[0])[2]
-    blocks = max_pages * page_size // SPLIT_BLOCK
-    most = max(1, min(MAX_SPLITS, blocks))
-    splits, reason = _choose_splits(builder, batch, kv_heads, query_heads // kv_heads, blocks)
     return AttentionParams(
         heads=query_heads,
         kv_heads=kv_heads,
         head_dim=dim,
         page_size=page_size,
         max_pages=max_pages,
-        splits=builder.decisions.choose("splits", range(1, most + 1), splits, reason),
+        splits=_choose_splits(builder, batch, (query_heads, kv_heads), max_pages * page_size // SPLIT_BLOCK),
         rows=form.q.shape[0],
         scale=scores.scale,
         append=False,
