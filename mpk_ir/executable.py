@@ -92,11 +92,14 @@ class Executable:
         self.batch, self.max_length = program.buffer("history").shape
         self.vocab_size = int(program.metadata.get("vocab_size", program.buffer("logits").shape[1]))
 
-    def generate(self, prompts: Prompts, max_new_tokens: int, on_token: OnToken | None = None) -> Generation:
+    def generate(
+        self, prompts: Prompts, max_new_tokens: int, on_token: OnToken | None = None, *, one_launch: bool = False
+    ) -> Generation:
         """Continue each prompt (text, or token ids) by at most ``max_new_tokens``, to a stop token at the latest.
 
         All steps run in one launch, unless tokens are handed over as they come or a stop token may end it early; long
-        prompts have one of their own before, if there is a `prefill`.
+        prompts have one of their own before, if there is a `prefill`. ``one_launch`` takes prompts and all new tokens
+        in a single launch whatever they are: tokens are handed over at its end, steps behind a stop token run idle.
         Raises UsageError for prompts that don't fit the program; what `Engine.synchronize` raises.
         """
         tokens = self.encode(prompts)
@@ -105,11 +108,11 @@ class Executable:
         begin, first_token, steps = time.perf_counter(), None, 0
         known = lengths
         while left := state.steps_left():
-            if steps == 0 and self.prefill is not None and is_worth(lengths):
+            if steps == 0 and self.prefill is not None and is_worth(lengths) and not one_launch:
                 launched = self._prefill(self.prefill, state)
                 left = launched + state.steps_left()
             else:
-                launched = min(left, self._steps_per_launch(streaming=on_token is not None))
+                launched = left if one_launch else min(left, self._steps_per_launch(streaming=on_token is not None))
                 self.engine.run(launched)
                 state = self._read_state()
             steps += launched

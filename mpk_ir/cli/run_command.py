@@ -39,6 +39,11 @@ def parser() -> Parser:
     parser.add_argument(
         "--target", type=_target_or_auto, default="auto", help=f"auto, {', '.join(TARGETS)} (default: auto)"
     )
+    parser.add_argument(
+        "--one-launch",
+        action="store_true",
+        help="prompts and all new tokens in a single launch: no program of their own for long prompts, text at the end",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on one line instead of text")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the order in which simulated SMs take turns (0)"
@@ -80,14 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         executable = _load_exported(arguments, choice, prompts, text, progress)
     if arguments.json:
-        generation = executable.generate(prompts, arguments.max_new_tokens)
+        generation = executable.generate(prompts, arguments.max_new_tokens, one_launch=arguments.one_launch)
         if ranks.speaks:
             print(json.dumps(_as_json(generation, executable, progress.seconds)))
         return 0
     if not ranks.speaks:  # the same launches as the rank that shows what they yield
-        executable.generate(prompts, arguments.max_new_tokens, lambda request, token: None)
+        executable.generate(
+            prompts, arguments.max_new_tokens, lambda request, token: None, one_launch=arguments.one_launch
+        )
         return 0
-    generation = generate_streaming(executable, prompts, arguments.max_new_tokens, progress)
+    generation = generate_streaming(
+        executable, prompts, arguments.max_new_tokens, progress, one_launch=arguments.one_launch
+    )
     _summarize(generation, progress)
     return 0
 
@@ -173,12 +182,12 @@ def _load(
 def _prefill_program(
     arguments: argparse.Namespace, options: StepOptions, target: Target, prompts: list[list[int]], progress: Progress
 ) -> Program | None:
-    """What takes long prompts; None if there are none, or, as is said then, the model has no such program."""
+    """What takes long prompts; None if there are none, one launch takes all, or, as is said then, it has none."""
     from ..frontend import load_config
     from ..prefill import compile_prefill, is_worth, rows_for
 
     lengths = [len(prompt) for prompt in prompts]
-    if not is_worth(lengths):
+    if arguments.one_launch or not is_worth(lengths):
         return None
     try:
         with progress.stage("plan prefill", "planning the prefill"):

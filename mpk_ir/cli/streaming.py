@@ -43,13 +43,15 @@ class TextStream:
 
 
 def generate_streaming(
-    executable: Executable, prompts: list[list[int]], max_new_tokens: int, progress: Progress
+    executable: Executable, prompts: list[list[int]], max_new_tokens: int, progress: Progress, *, one_launch: bool
 ) -> Generation:
-    """Generate and print: one request as its text comes, several when all are done."""
+    """Generate and print: one request as its text comes, several, or what ``one_launch`` yields, when all are done."""
     if len(prompts) == 1:
-        return _generate_one(executable, prompts, max_new_tokens, progress)
+        return _generate_one(executable, prompts, max_new_tokens, progress, one_launch=one_launch)
     with progress.bar("generating", total=len(prompts) * max_new_tokens) as advance:
-        generation = executable.generate(prompts, max_new_tokens, lambda _request, _token: advance())
+        generation = executable.generate(
+            prompts, max_new_tokens, lambda _request, _token: advance(), one_launch=one_launch
+        )
     for request, tokens in enumerate(generation.tokens):
         text = generation.text[request] if generation.text else " ".join(map(str, tokens))
         print(f"[{request}] {text}")
@@ -57,7 +59,7 @@ def generate_streaming(
 
 
 def _generate_one(
-    executable: Executable, prompts: list[list[int]], max_new_tokens: int, progress: Progress
+    executable: Executable, prompts: list[list[int]], max_new_tokens: int, progress: Progress, *, one_launch: bool
 ) -> Generation:
     stream = TextStream(executable.tokenizer)
     live = sys.stdout.isatty()
@@ -69,6 +71,6 @@ def _generate_one(
 
     # On a terminal the text itself is the progress; a bar would be drawn through it.
     with progress.bar("generating", max_new_tokens, hidden=live) as advance:
-        generation = executable.generate(prompts, max_new_tokens, show)
+        generation = executable.generate(prompts, max_new_tokens, show, one_launch=one_launch)
     print(stream.finish())
     return generation

@@ -18,6 +18,7 @@ from mpk_ir.frontend import ByteTokenizer, StepOptions, build_step, load_config,
 from mpk_ir.interpreter import initial_state, run_step
 from mpk_ir.runtime import driver
 from mpk_ir.runtime.driver import Device
+from mpk_ir.runtime.simulator import Simulator
 
 
 def reference_tokens(folder: Path, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
@@ -67,6 +68,24 @@ def test_json_tells_text_and_timings(checkpoint: Path, capsys: pytest.CaptureFix
     assert text == [ByteTokenizer().decode(tokens[0])] * 2
     assert set(timings) == {"plan_seconds", "load_seconds", "generate_seconds", "steps", "tokens_per_second"}
     assert timings["steps"] == 4
+
+
+def test_one_launch_gives_the_same_text_at_its_end(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches: list[int] = []
+    run = Simulator.run
+    monkeypatch.setattr(Simulator, "run", lambda self, steps: (launches.append(steps), run(self, steps))[1])
+    arguments = ["--model", str(checkpoint), "--prompt", "p" * 70, "--max-new-tokens", "4"]
+    texts, counts = [], []
+    for more in ([], ["--one-launch"]):
+        launches.clear()
+        assert main(["run", "--target", "sim", *arguments, *more]) == 0
+        texts.append(capsys.readouterr().out)
+        counts.append(len(launches))
+    assert texts[0] == texts[1]
+    assert counts[0] > 1
+    assert counts[1] == 1
 
 
 def test_text_goes_to_stdout_and_the_account_to_stderr(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,18 +29,32 @@ class Told(Progress):
         self.told.append(text)
 
 
-def rows_of(folder: Path, lengths: list[int], progress: Progress, **sizes: int) -> int | None:
+def rows_of(
+    folder: Path,
+    lengths: list[int],
+    progress: Progress,
+    sizes: dict[str, int] | None = None,
+    *,
+    one_launch: bool = False,
+) -> int | None:
     """Rows of a step of the program for prompts of ``lengths``; None if there is none."""
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **sizes}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **(sizes or {})}))
     options, prompts = StepOptions(len(lengths), 8, 128, 64), [[1] * length for length in lengths]
-    program = _prefill_program(argparse.Namespace(model=folder), options, H200, prompts, progress)
+    arguments = argparse.Namespace(model=folder, one_launch=one_launch)
+    program = _prefill_program(arguments, options, H200, prompts, progress)
     return None if program is None else int(program.metadata["rows"])
 
 
 @pytest.mark.parametrize(("lengths", "rows"), [([64], None), ([65], 128), ([100, 90], 256), ([3, 70], 128)])
 def test_long_prompts_have_a_program(tmp_path: Path, lengths: list[int], rows: int | None) -> None:
     progress = Told()
-    assert rows_of(tmp_path, lengths, progress, **WHOLE) == rows
+    assert rows_of(tmp_path, lengths, progress, WHOLE) == rows
+    assert progress.told == []
+
+
+def test_one_launch_leaves_no_room_for_another(tmp_path: Path) -> None:
+    progress = Told()
+    assert rows_of(tmp_path, [100], progress, WHOLE, one_launch=True) is None
     assert progress.told == []
 
 

@@ -50,3 +50,19 @@ def test_decoding_goes_on_from_what_the_prefill_left() -> None:
     for prompt, new in zip(tokens, subject.generate(tokens, 6).tokens, strict=True):
         assert len(new) == 6
         assert not wrong_tokens(prompt, new, decoders_of("qwen3"))
+
+
+def test_one_launch_takes_long_prompts_and_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StepOptions(batch=2, rows=8, max_length=192, page_size=16, stop_tokens=(1000,))
+    program = compile_step(config_of("qwen3"), H200, options).program
+    engine = GpuExecutor(program, weights_of("qwen3"))
+    launches: list[int] = []
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda steps: (launches.append(steps), run(steps)))
+    tokens = prompts_of(100, 20)
+    generation = Executable(program, engine).generate(tokens, 80, one_launch=True)
+    assert launches == [generation.timings.steps]
+    assert launches[0] >= 90
+    for prompt, new in zip(tokens, generation.tokens, strict=True):
+        assert len(new) == 80 or new[-1] == 1000
+        assert not wrong_tokens(prompt, new, decoders_of("qwen3"))

@@ -15,6 +15,7 @@ from mpk_ir.core.memory import Space
 from mpk_ir.core.requests import advance_requests
 from mpk_ir.executable import STEPS_BETWEEN_STOP_CHECKS, Executable
 from mpk_ir.frontend.tokenizer import ByteTokenizer
+from mpk_ir.prefill import Prefill, is_worth
 from tests.runtime.toy import toy_program
 
 BATCH, ROWS, LENGTH, VOCAB = 3, 4, 200, 300
@@ -115,6 +116,19 @@ def test_a_stop_token_ends_its_request_and_is_kept() -> None:
     engine.launches.clear()
     assert model.generate([[5]], 150).tokens == [list(range(6, 14))]
     assert engine.launches == [STEPS_BETWEEN_STOP_CHECKS]
+
+
+def test_one_launch_takes_long_prompts_stop_tokens_and_streams_alike() -> None:
+    model, engine = executable(stop_tokens=(13,))
+    model.prefill = Prefill(model.program, engine)
+    prompt = [200] * 99 + [5]
+    assert is_worth([len(prompt)])
+    heard: list[tuple[int, int]] = []
+    generation = model.generate([prompt], 90, lambda r, t: heard.append((r, t)), one_launch=True)
+    assert generation.tokens == [list(range(6, 14))]
+    assert heard == [(0, token) for token in range(6, 14)]
+    assert engine.launches == [generation.timings.steps]
+    assert generation.timings.first_token_seconds is None
 
 
 def test_text_goes_in_and_comes_out() -> None:
