@@ -19,6 +19,7 @@ from .passes.sm.synthesize_events import SynthesizeEvents
 from .passes.sm.verify import Verify
 from .passes.tg.canonicalize import TgCanonicalize
 from .passes.tg.fuse import TgFuse
+from .passes.tg.hoist_rows import TgHoistRows
 from .passes.tg.merge_linears import TgMergeLinears
 from .passes.tg.raise_ops import TgRaise
 from .passes.tg.shard import TgShard
@@ -31,6 +32,7 @@ def tensor_passes(ranks: int = 1) -> tuple[ModulePass, ...]:
         TgCanonicalize(),  # first: the others match what is left when reshapes and casts are gone
         TgRaise(),  # before merging and fusion, which know norms and gates, not what PyTorch makes of them
         *([TgShard(tp=ranks)] if ranks > 1 else []),  # before merging: a part of q, k and v is not one of their join
+        TgHoistRows(),  # before merging and fusion: a linear of few rows fuses more than one of many
         TgMergeLinears(),  # before fusion: it looks for plain linears that share an operand
         TgFuse(),
         TgCanonicalize(),  # the slices that merging left and fusion took over are dead now

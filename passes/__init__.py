@@ -8,6 +8,7 @@ PASSES = {
     "tg-canonicalize": "mpk_ir.passes.tg.canonicalize:TgCanonicalize",
     "tg-raise": "mpk_ir.passes.tg.raise_ops:TgRaise",
     "tg-shard": "mpk_ir.passes.tg.shard:TgShard",
+    "tg-hoist-rows": "mpk_ir.passes.tg.hoist_rows:TgHoistRows",
     "tg-merge-linears": "mpk_ir.passes.tg.merge_linears:TgMergeLinears",
     "tg-fuse": "mpk_ir.passes.tg.fuse:TgFuse",
     "tile": "mpk_ir.passes.tile.tile:Tile",

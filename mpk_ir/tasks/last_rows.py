@@ -12,10 +12,11 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class LastRowsParams(Params):
-    """``columns`` of ``batch`` requests."""
+    """``columns`` of ``batch`` requests. ``block_rows``: those that a block of x has, if x is in `Layout.K_BLOCKS_64`."""
 
     columns: int
     batch: int
+    block_rows: int = 0
 
 
 class LastRows(TaskKind[LastRowsParams]):
@@ -31,7 +32,7 @@ class LastRows(TaskKind[LastRowsParams]):
     )
 
     def signature(self, params: LastRowsParams) -> str:
-        return f"mpk::LastRows<{params.columns}, {params.batch}>"
+        return f"mpk::LastRows<{params.columns}, {params.batch}, {params.block_rows}>"
 
     def cost_us(self, params: LastRowsParams, target: Target) -> float:
         return 4 * params.batch * params.columns / target.sm_bytes_per_us + target.task_overhead_us

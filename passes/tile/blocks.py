@@ -33,12 +33,14 @@ def is_wide(op: AnyLinear) -> bool:
 
 
 def wants_blocks(value: SSAValue) -> bool:
-    """Whether ``value`` is the activation of products on wgmma, and nothing else."""
+    """Whether ``value`` is the activation of products on wgmma, and nothing else; or rows are chosen from it."""
     users = [use.operation for use in value.uses]
     return bool(users) and all(_takes_blocks(user, value) for user in users)
 
 
 def _takes_blocks(user: Operation, value: SSAValue) -> bool:
+    if isinstance(user, tg.LastRowsOp):
+        return tensor_shape(value)[0] > MAX_ROWS
     wide = isinstance(user, tg.LinearOp | tg.FusedLinearOp) and user.x is value and is_wide(user)
     return wide and list(user.operands).count(value) == 1
 

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import BFloat16Type, Float32Type, i32
 from xdsl.ir import Operation, SSAValue
 
 from ...core.errors import PlanError, UnsupportedError
-from ...core.memory import Layout, Space
+from ...core.memory import BLOCK_ROWS, Layout, Space
 from ...dialects import tg
 from ...dialects.sm import BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
@@ -22,7 +22,7 @@ from ...tasks.last_rows import LastRows, LastRowsParams
 from ...tasks.linear import Linear
 from ...tasks.rms_norm import RmsNorm, RmsNormParams
 from ...tasks.select import Select, SelectParams
-from .blocks import row_box, rows_of_task, tile_blocks, wants_blocks
+from .blocks import is_blocked, row_box, rows_of_task, tile_blocks, wants_blocks
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
 from .expand import MAX_ROWS, tile_expanded_norm
 from .general import tile_strided_rms_norm
@@ -216,12 +216,13 @@ def tile_last_rows(op: Operation, builder: GraphBuilder) -> None:
     assert isinstance(op, tg.LastRowsOp)
     batch, columns = tensor_shape(op.results[0])
     x, requests, y = builder.view(op.x), builder.view(op.requests), builder.result(op.results[0], "last_rows.out")
+    block_rows = round_up(tensor_shape(op.x)[0], BLOCK_ROWS) if is_blocked(x) else 0
     operands = [
         GridOperand("x", x.buffer, x.whole(Access.READ, 1)),
         GridOperand("requests", requests.buffer, requests.whole(Access.READ, 1)),
         GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
     ]
-    builder.grid("last_rows", LastRows(), LastRowsParams(columns, batch), (1,), operands)
+    builder.grid("last_rows", LastRows(), LastRowsParams(columns, batch, block_rows), (1,), operands)
 
 
 @tile_rule(tg.AdvanceOp.name)

@@ -40,6 +40,7 @@ class Plan:
     batch: int = 2
     rows: int = 5
     dtype: str = "float32"
+    last_rows: bool = False
 
     def config(self) -> ModelConfig:
         values: dict[str, Any] = {
@@ -60,7 +61,8 @@ class Plan:
         return config_from(values, "test")
 
     def build(self) -> ModuleOp:
-        return build_step(self.config(), StepOptions(self.batch, self.rows, max_length=16, page_size=4))
+        options = StepOptions(self.batch, self.rows, max_length=16, page_size=4, last_rows=self.last_rows)
+        return build_step(self.config(), options)
 
 
 plans = st.builds(

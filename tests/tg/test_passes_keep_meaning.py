@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from mpk_ir.dialects import tg
 from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.tg.canonicalize import TgCanonicalize
 from mpk_ir.passes.tg.fuse import TgFuse
+from mpk_ir.passes.tg.hoist_rows import TgHoistRows
 from mpk_ir.passes.tg.merge_linears import TgMergeLinears
 from tests.tg.graphs import Plan, assert_same_runs, plans, random_weights, run_steps, transformed
 
@@ -39,6 +42,23 @@ def test_a_step_computes_the_same_after_passes(name: str, plan: Plan) -> None:
     after = transformed(before, *PIPELINES[name])
     weights = random_weights(plan.config())
     assert_same_runs(run_steps(before, weights, STEPS), run_steps(after, weights, STEPS))
+
+
+@settings(max_examples=25)
+@given(plan=plans)
+def test_rows_chosen_early_are_those_chosen_late(plan: Plan) -> None:
+    """The logits behind those of requests that have rows, too. Behind the last attention all are rows of requests."""
+    plan = replace(plan, last_rows=True, rows=max(plan.rows, plan.batch))
+    before = plan.build()
+    after = transformed(before, TgHoistRows())
+    weights = random_weights(plan.config())
+    found, expected = (run_steps(module, weights, STEPS) for module in (after, before))
+    assert_same_runs(expected, found)
+    operations = list(after.walk())
+    attention = max(n for n, op in enumerate(operations) if isinstance(op, tg.AttentionOp))
+    products = [op for op in operations[attention:] if isinstance(op, tg.LinearOp)]
+    if not plan.biases:
+        assert {tg.shape_of(op.result)[0] for op in products} == {plan.batch}
 
 
 @settings(max_examples=8)
