@@ -12,7 +12,7 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class LastRowsParams(Params):
-    """``columns`` of ``batch`` requests. ``block_rows``: those that a block of x has, if x is in `Layout.K_BLOCKS_64`."""
+    """``columns`` of ``batch`` requests. ``block_rows``: those of a block of x, if x is in `Layout.K_BLOCKS_64`."""
 
     columns: int
     batch: int
