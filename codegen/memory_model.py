@@ -13,7 +13,7 @@ _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULT
 _TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
 _EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
 _FREE = re.compile(
-    r"parity = position\.phase \^ 1;\s*if \(!mbarrier_try_wait\(empty, parity\)\) \{(?s:.*)"
+    r"parity = position\.phase \^ 1;\s*Patience patience;\s*"
     r"while \(!mbarrier_try_wait\(empty, parity\)\)(?s:.*)return true;"
 )
 _FILL = re.compile(r"\b(?:begin_stage|claim_stage|load_stage)\(")

@@ -17,8 +17,13 @@ TILE_ROWS = 16
 """Rows of a weight tile: M of the tensor-core product m16n8k16."""
 STAGE_COLUMNS = STAGE_BYTES // (2 * TILE_ROWS)
 """Of a tile's, in one stage of the ring."""
+STAGE_BLOCKS = STAGE_COLUMNS // 32 // CONSUMER_WARPS
+"""Of 32 columns of a stage, of a warp: vectors of 16 bytes that a lane loads of 8 rows of x."""
+MOST_WHOLE_VECTORS = (12, 16)
+"""Of 16 bytes of x that a lane keeps in registers from pass to pass, of up to 8 rows, of more (this and the next:
+codegen/cuda/mpk/tasks/linear.cuh)."""
 MOST_SEGMENT_VECTORS = 12
-"""Of 16 bytes of x that a lane keeps in registers (codegen/cuda/mpk/tasks/linear.cuh)."""
+"""That it loads at once of longer rows."""
 MAX_ROWS = 16
 """Rows of activations: twice N of m16n8k16."""
 MAX_TILES = 4
@@ -65,11 +70,18 @@ class LinearParams(Params):
         return self.activation != "none"
 
 
+def is_whole(k: int, rows: int) -> bool:
+    """Whether the passes of a task share one load of ``rows`` rows of ``k`` columns of x."""
+    halves = -(-rows // 8)
+    return -(-k // STAGE_COLUMNS) * halves * STAGE_BLOCKS <= MOST_WHOLE_VECTORS[halves - 1]
+
+
 def x_segments(params: LinearParams) -> int:
     """In how many pieces a task loads its rows of x: as few as registers allow."""
+    if is_whole(params.k, params.rows):
+        return 1
     stages, halves = -(-params.k // STAGE_COLUMNS), -(-params.rows // 8)
-    most = MOST_SEGMENT_VECTORS // (STAGE_COLUMNS // 32 // CONSUMER_WARPS * halves)
-    return -(-stages // most)
+    return -(-stages // (MOST_SEGMENT_VECTORS // (STAGE_BLOCKS * halves)))
 
 
 class ProductParams(Protocol):
@@ -98,7 +110,7 @@ def product(params: ProductParams, views: Mapping[str, Array], x: Array) -> Arra
 
 
 class Linear(TaskKind[LinearParams]):
-    """Weights stream through the shared-memory ring; activations are read once a pass."""
+    """Weights stream through the shared-memory ring; activations are read once, or once a pass."""
 
     name = "linear"
     params_type = LinearParams

@@ -16,13 +16,15 @@ from ...dialects.sm import BoxAttr, BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import FusedLinearOp, LinearOp, ParamOp
 from ...tasks.base import Access
-from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams
+from ...tasks.linear import MAX_ROWS, MAX_TILES, TILE_ROWS, Linear, LinearParams, is_whole
 from .blocks import is_wide
 from .builder import VECTOR, GraphBuilder, View, element_type, tensor_shape, tile_rule
 from .expand import streams_weight, tile_expanded
 from .wide import tile_wide
 
 KIND = Linear()
+MANY_TILES = 6
+"""Of a task: three passes of two instead of two of three (measured on an H200; with three, one pass is best)."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
     return tiles, f"{tiles} tiles a task: {tasks} tasks on {target.num_sms} SMs, {task_us:.2f} us each"
 
 
-def tiles_at_once(tiles: int) -> int:
-    """Tiles of one pass: a task of more than registers hold takes several."""
-    return ceil(tiles / ceil(tiles / MAX_TILES))
+def tiles_at_once(tiles: int, k: int, rows: int) -> int:
+    """Tiles of one pass, at most `MAX_TILES`. Sums of more than 8 rows take shared memory from the ring; where passes
+    share one load of x, more and smaller ones cost less than that."""
+    is_cheap = tiles >= MANY_TILES and rows > MAX_ROWS // 2 and is_whole(k, rows)
+    return ceil(tiles / ceil(tiles / (MAX_TILES // 2 if is_cheap else MAX_TILES)))
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
@@ -98,7 +102,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         n=n,
         k=k,
         tiles=tiles,
-        pass_tiles=tiles_at_once(tiles),
+        pass_tiles=tiles_at_once(tiles, k, block),
         rows=block,
         norm=form.norm_weight is not None,
         eps=form.eps,

@@ -54,6 +54,7 @@ template <int kCount>
 inline void raise_registers() {}
 template <int kCount>
 inline void lower_registers() {}
+inline int thread_number() { return threadIdx.x; }
 inline unsigned long long global_timer_ns() { return emulation::machine.ticks; }
 inline void barrier_sync(int id, int threads) { emulation::barrier(id, threads); }
 

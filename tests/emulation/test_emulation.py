@@ -35,8 +35,9 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++, which compi
 
 RATIO_LIMIT = 1.2
 """Of the kernel's mean error to that of torch in bf16, both against fp32."""
-LONG = {1: 4096, 16: 2048}
-"""Columns of a row too long for a lane's registers, by rows: products take it piece by piece."""
+LONG = ((1, 4096, 320), (16, 2048, 320), (16, 4608, 320), (1, 64, 8192), (16, 64, 5120))
+"""(batch, columns of x, of the products behind): rows that fill a lane's registers, and longer ones, of products of one
+pass and of several, with a norm or a residual."""
 
 
 @pytest.fixture
@@ -73,10 +74,10 @@ def test_logits_are_as_exact_as_torchs(gpu: EmulatedGpu, family: str) -> None:
     require_exact(accuracy(family_config(family), 4, 8))
 
 
-@pytest.mark.parametrize("batch", LONG)
-def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int) -> None:
+@pytest.mark.parametrize(("batch", "columns", "inner"), LONG)
+def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int, columns: int, inner: int) -> None:
     """Their products take a row in pieces, and again in each pass over their tiles: its squares count once."""
-    config = replace(shape_config("tiny"), hidden_size=LONG[batch], intermediate_size=320, num_layers=1)
+    config = replace(shape_config("tiny"), hidden_size=columns, intermediate_size=inner, num_layers=1)
     require_exact(accuracy(config, batch, 2))
 
 

@@ -91,7 +91,7 @@ def keep_stages(program: Program) -> Program:
 
 def fill_stages_in_use(program: Program) -> Program:
     """The loader fills the next stage without a look at whether it was given back."""
-    return _edit(program, CONTEXT, r"if \(!mbarrier_try_wait\(empty, parity\)\)", "if (false)")
+    return _edit(program, CONTEXT, r"while \(!mbarrier_try_wait\(empty, parity\)\)", "while (false)")
 
 
 def fill_stages_a_round_early(program: Program) -> Program:

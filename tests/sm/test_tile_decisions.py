@@ -13,6 +13,7 @@ from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import PlanError
 from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.tile.decisions import OVERRIDE
+from mpk_ir.passes.tile.linear import tiles_at_once
 from mpk_ir.passes.tile.tile import Tile
 from mpk_ir.tasks.linear import MAX_TILES, LinearParams
 
@@ -74,3 +75,12 @@ def test_any_number_of_tiles_is_done_in_passes_that_registers_hold(tiles: int) -
     assert params.tiles == tiles
     assert params.pass_tiles <= MAX_TILES
     assert -(-tiles // params.pass_tiles) == -(-tiles // MAX_TILES), "as few passes as can be"
+
+
+@pytest.mark.parametrize(
+    ("tiles", "k", "rows", "at_once"),
+    [(8, 2048, 16, 2), (7, 2048, 16, 2), (5, 2048, 16, 3), (8, 2048, 8, 4), (8, 4096, 16, 4)],
+)
+def test_sums_of_many_rows_leave_memory_to_the_ring(tiles: int, k: int, rows: int, at_once: int) -> None:
+    """But not where each pass would load x again."""
+    assert tiles_at_once(tiles, k, rows) == at_once

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpk_ir.core.target import A100, H200
 from mpk_ir.tasks import BUILTIN_KINDS, task_kind
 from mpk_ir.tasks.attention import AttentionParams, split_range
-from mpk_ir.tasks.linear import MOST_SEGMENT_VECTORS, LinearParams, x_segments
+from mpk_ir.tasks.linear import MOST_SEGMENT_VECTORS, MOST_WHOLE_VECTORS, LinearParams, x_segments
 from mpk_ir.tasks.work import _MODELS, Load, work_of
 
 LINEAR = LinearParams(
@@ -65,18 +65,28 @@ def test_a_kind_without_a_model_costs_what_it_says(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_last_task_of_a_product_may_have_fewer_tiles() -> None:
-    whole, one = (
-        np.asarray(work_of(task_kind("linear"), LINEAR, np.arange(7)[:, None], Load(), H200).compute_us)[at]
-        for at in (0, 6)
-    )
+    target = replace(H200, costs=replace(H200.costs, pass_us=0.5))
+    work = work_of(task_kind("linear"), LINEAR, np.arange(7)[:, None], Load(), target)
+    whole, one = (np.asarray(work.compute_us)[at] for at in (0, 6))
     assert one < whole < 2 * one, "the pass ends once, whatever its tiles"
 
 
 def test_x_is_cut_where_registers_end() -> None:
-    """As the device code cuts it, which has the number of registers too."""
+    """As the device code cuts it, which has their number too."""
     text = task_kind("linear").header()
-    assert f"kMostSegmentVectors = {MOST_SEGMENT_VECTORS};" in text
-    for rows, k, segments in ((8, 1024, 1), (8, 3072, 1), (8, 4096, 2), (8, 12288, 4), (16, 1024, 1), (16, 2048, 2)):
+    few, many = MOST_WHOLE_VECTORS
+    assert f"kMostSegmentVectors = {few};" in text
+    assert f"kMostWholeVectors = {many};" in text
+    assert few == MOST_SEGMENT_VECTORS, "they are one constant there"
+    for rows, k, segments in (
+        (8, 1024, 1),
+        (8, 3072, 1),
+        (8, 4096, 2),
+        (8, 12288, 4),
+        (16, 1024, 1),
+        (16, 2048, 1),
+        (16, 4096, 3),
+    ):
         assert x_segments(replace(LINEAR, rows=rows, k=k)) == segments
 
 

@@ -135,6 +135,13 @@ __device__ __forceinline__ void add_release_gpu(unsigned* pointer) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(pointer) : "memory");
 }
 
+// Read anew at each call: the compiler keeps neither it nor what it makes of it from one call to the next.
+__device__ __forceinline__ int thread_number() {
+  int number;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(number));
+  return number;
+}
+
 // From here on each thread of the four warps that come here together has `kCount` registers, a multiple of 8.
 template <int kCount>
 __device__ __forceinline__ void raise_registers() {

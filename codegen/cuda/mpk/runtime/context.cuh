@@ -29,7 +29,7 @@ constexpr int kArrivingLanes = kBulkLoads ? 1 : 32;
 constexpr int kTaskSlots = 4;
 constexpr int kRecordsAhead = 4;
 constexpr int kConsumerBarrier = 1;
-constexpr int kPollsPerCheck = 1024;
+constexpr int kTickBits = 10;  // of clock cycles
 constexpr int kWatchPeriodNs = 1000;
 // Waits inside a block may last longer than those for other blocks, which they stand behind and which say more.
 constexpr int kRingPatience = 4;
@@ -62,6 +62,7 @@ struct alignas(128) Shared {
   int aborted;                // a wait ran out here or in another block: no further wait is made in this step
   Failure failure;            // a wait of this block that ran out, if there is one
   Arrivals arrivals;          // of its event
+  unsigned spin_ticks;        // how long a wait may take
   int roles_ended;            // consumer warps, and the loader's, that have left the kernel
 };
 
@@ -114,21 +115,25 @@ __device__ __forceinline__ bool has_aborted() {
   return *static_cast<const volatile int*>(&block_shared().aborted) != 0;
 }
 
-// Whether `begin`, in clock cycles, is longer ago than `times` what waits may take. A cycle lasts at least half a
-// nanosecond.
-__device__ __forceinline__ bool is_over(long long begin, int times = 1) {
-  return static_cast<unsigned long long>(clock64() - begin) / 2 > times * block_shared().launch.spin_limit_ns;
+__device__ __forceinline__ unsigned ticks() { return static_cast<unsigned>(clock64() >> kTickBits); }
+
+// Ticks in what waits may take, of which there are several. A clock cycle lasts at least half a nanosecond.
+__device__ __forceinline__ unsigned ticks_in(unsigned long long ns) {
+  return static_cast<unsigned>(min(ns >> (kTickBits - 1), 1ull << 29));
 }
 
-// Counts the polls of one wait, and looks at the clock now and then.
-struct Patience {
-  int polls = 0;
-  long long begin = 0;  // of the time since the first look
+// Whether tick `begin` is longer ago than `times` what waits may take.
+__device__ __forceinline__ bool is_over(unsigned begin, int times = 1) {
+  return ticks() - begin > times * block_shared().spin_ticks;
+}
 
-  __device__ __forceinline__ bool ends() {
-    if (++polls % kPollsPerCheck != 0) return false;
-    if (begin == 0) begin = clock64();
-    return is_over(begin);
+// Of one wait: looks at the clock once a poll.
+struct Patience {
+  unsigned begin = 0;  // the tick of the first look
+
+  __device__ __forceinline__ bool ends(int times = 1) {
+    if (begin == 0) begin = ticks();
+    return is_over(begin, times);
   }
 };
 
@@ -152,22 +157,11 @@ __device__ __forceinline__ void wait_event(unsigned event, unsigned target, int 
 
 // Waits for a phase of a barrier of this block. Its roles only wait for each other, so running out of time here is a
 // fault of the hardware or of the kernel itself: nothing sensible can follow, the watcher stops the launch.
-__device__ __forceinline__ void ring_wait_long(unsigned long long* barrier, unsigned parity, ErrorCode::Value code,
-                                               int task, int step) {
-  const long long begin = clock64();
-  while (!mbarrier_try_wait(barrier, parity)) {
-    if (is_over(begin, kRingPatience)) give_up(code, task, step, 0);
-  }
-}
-
 __device__ __forceinline__ void ring_wait(unsigned long long* barrier, unsigned parity, ErrorCode::Value code, int task,
                                           int step) {
-  if (!mbarrier_try_wait(barrier, parity)) ring_wait_long(barrier, parity, code, task, step);
-}
-
-__device__ __forceinline__ void wait_for_stages(RingPosition<kRingStages> position, int count, int task, int step) {
-  for (int i = 0; i < count; ++i, position.advance()) {
-    ring_wait(&block_shared().full[position.stage], position.phase, ErrorCode::kLoadTimeout, task, step);
+  Patience patience;
+  while (!mbarrier_try_wait(barrier, parity)) {
+    if (patience.ends(kRingPatience)) give_up(code, task, step, 0);
   }
 }
 
@@ -271,14 +265,15 @@ struct Context {
     if (!is_polled(task, slot)) return;
     Patience patience;
     while (true) {
-      bool missing = false;
+      unsigned highest = 0;
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) missing |= !is_written(values[i]);  // what is not wanted is zero
-      if (!__any_sync(0xFFFFFFFFu, missing) || has_aborted()) return;
+      for (int i = 0; i < kCount; ++i) highest = max(highest, highest_word(values[i]));  // what is not wanted is zero
+      if (highest != kUnwritten || has_aborted()) break;
       if (patience.ends()) give_up(ErrorCode::kDataTimeout, task_number, step, slot);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) load_polled(values[i], places.at(i), !is_written(values[i]));
     }
+    __syncwarp();
   }
 
   template <typename T, int kCount, typename Where>
@@ -307,14 +302,19 @@ struct Context {
   template <int kCount>
   __device__ __forceinline__ void acquire_stages(const char* (&stages)[kCount]) {
     static_assert(kCount <= kRingStages, "the ring is too small");
-    RingPosition<kRingStages> position = acquired;
-    bool full = true;
+    RingPosition<kRingStages> position;
+    Patience patience;
+    while (true) {
+      position = acquired;
+      bool full = true;
 #pragma unroll
-    for (int i = 0; i < kCount; ++i, position.advance()) {
-      stages[i] = ring_stage(position.stage);
-      full &= mbarrier_test_wait(&block_shared().full[position.stage], position.phase);
+      for (int i = 0; i < kCount; ++i, position.advance()) {
+        stages[i] = ring_stage(position.stage);
+        full &= mbarrier_try_wait(&block_shared().full[position.stage], position.phase);
+      }
+      if (full) break;
+      if (patience.ends(kRingPatience)) give_up(ErrorCode::kLoadTimeout, task_number, step, 0);
     }
-    if (!full) wait_for_stages(acquired, kCount, task_number, step);
     acquired = position;
   }
 
@@ -409,12 +409,10 @@ struct Loader {
     Shared& shared = block_shared();
     unsigned long long* empty = &shared.empty[position.stage];
     const unsigned parity = position.phase ^ 1;
-    if (!mbarrier_try_wait(empty, parity)) {
-      const long long begin = clock64();
-      while (!mbarrier_try_wait(empty, parity)) {
-        if (shared_stop()) return false;
-        if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
-      }
+    Patience patience;
+    while (!mbarrier_try_wait(empty, parity)) {
+      if (shared_stop()) return false;
+      if (patience.ends(kRingPatience)) give_up(ErrorCode::kRingTimeout, task_number, step, 0);
     }
     if constexpr (kBulkLoads) {
       wait_for_copies();

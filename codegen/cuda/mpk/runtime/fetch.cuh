@@ -24,7 +24,7 @@ __device__ __forceinline__ void let_fetch(const Context& context) {
 
 __device__ __forceinline__ bool wait_for_consumers(const Loader& loader) {
   const unsigned mine = ordinal_of(loader.step, loader.task_number);
-  const long long begin = clock64();
+  const unsigned begin = ticks();
   while (static_cast<int>(load_acquire_block(&block_shared().fetchable) - mine) < 0) {
     if (loader.shared_stop()) return false;
     if (is_over(begin, kRingPatience)) give_up(ErrorCode::kRingTimeout, loader.task_number, loader.step, 0);

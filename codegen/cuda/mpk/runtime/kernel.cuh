@@ -72,6 +72,7 @@ __device__ __forceinline__ void consume(Context& context, int first_task, int le
       context.stamp(ProfilePhase::kBegin);
       context.stamp(ProfilePhase::kReady);  // of a task that waits for nothing; a wait stamps again
       jitter(Moment::kBeforeTask, context.task_number, step);
+      context.thread = thread_number();  // kept across all bodies, it would be spilled
       Bodies::run(context, task.body, slots.stage);
       context.stamp(ProfilePhase::kComputed);
       jitter(Moment::kBeforeSignal, context.task_number, step);
@@ -192,6 +193,7 @@ __device__ __forceinline__ void end_role() {
 __device__ __forceinline__ void initialize(const Launch& launch) {
   Shared& shared = block_shared();
   shared.launch = launch;
+  shared.spin_ticks = ticks_in(launch.spin_limit_ns);
   for (int stage = 0; stage < kRingStages; ++stage) {
     mbarrier_init(&shared.full[stage], kLoaderLanes);
     mbarrier_init(&shared.empty[stage], kConsumerWarps * kArrivingLanes);

@@ -23,11 +23,16 @@ __device__ __forceinline__ void load_polled(T& value, const T* pointer, bool wan
 
 constexpr unsigned kUnwritten = 0xFFFFFFFFu;
 
-__device__ __forceinline__ bool is_written(unsigned word) { return word != kUnwritten; }
+// The highest word is kUnwritten exactly if one of them is: no chain of comparisons is as short.
+__device__ __forceinline__ unsigned highest_word(unsigned word) { return word; }
 
-__device__ __forceinline__ bool is_written(const Vector16& vector) {
-  return is_written(vector.word[0]) && is_written(vector.word[1]) && is_written(vector.word[2]) &&
-         is_written(vector.word[3]);
+__device__ __forceinline__ unsigned highest_word(const Vector16& vector) {
+  return max(max(vector.word[0], vector.word[1]), max(vector.word[2], vector.word[3]));
+}
+
+template <typename T>
+__device__ __forceinline__ bool is_written(const T& value) {
+  return highest_word(value) != kUnwritten;
 }
 
 __device__ __forceinline__ Vector16 unwritten_vector() { return {kUnwritten, kUnwritten, kUnwritten, kUnwritten}; }

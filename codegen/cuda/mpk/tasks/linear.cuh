@@ -21,7 +21,8 @@ constexpr int kProducts = kBlockColumns / 16;      // of a block
 constexpr int kProductBytes = 2 * kTileRows * 16;  // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
-constexpr int kMostSegmentVectors = 12;                                      // of x that a lane keeps in registers
+constexpr int kMostSegmentVectors = 12;                                      // of x that a lane loads at once
+constexpr int kMostWholeVectors = 16;                                        // of more than 8 rows, of all columns
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
 constexpr int kMostEarlyVectors = kEarlyWeights ? 16 : 0;                    // of x and of weights taken before it
 
@@ -39,20 +40,25 @@ struct Linear {
   static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
   static constexpr int kHalves = ceil_div(kRows, 8);                 // products that share an A operand
   static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
-  static constexpr int kSegmentStages = even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
+  static constexpr int kXVectors = kStages * kWarpBlocks * kHalves;  // that a lane keeps from pass to pass, if whole
+  static constexpr bool kWhole = kXVectors <= (kHalves == 1 ? kMostSegmentVectors : kMostWholeVectors);
+  static constexpr int kSegmentStages =
+      kWhole ? kStages : even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
   static constexpr int kSegmentVectors = kSegmentStages * kWarpBlocks * kHalves;
   // Stages whose weights are in registers at once; an uneven last segment is walked stage by stage.
   static constexpr int kGroupStages =
-      kStages % kSegmentStages ? 1
-                               : largest_divisor(kSegmentStages, (kMostGroupVectors - kSegmentVectors) / kStageVectors);
+      kStages % kSegmentStages
+          ? 1
+          : largest_divisor(kSegmentStages, max_of(kMostGroupVectors - kSegmentVectors, 8) / kStageVectors);
   // While a task waits for x, its first weights go to registers: of some tiles, or of some stages of the first.
   static constexpr int kMostEarlyGroups =
       max_of(kMostEarlyVectors - kSegmentVectors - (kNorm ? 4 : 0), 0) / (kGroupStages * kStageVectors);
   static constexpr int kEarlyStages = min_of(kSegmentStages / kGroupStages, kMostEarlyGroups) * kGroupStages;
   static constexpr int kEarlyTiles =
       kEarlyStages < kSegmentStages ? 1 : min_of(kTiles, kMostEarlyGroups* kGroupStages / kSegmentStages);
-  static constexpr bool kEarly = kSegmentStages == kStages && kEarlyStages > 0;  // where x stays from pass to pass
-  static constexpr int kChains = kStageVectors / kHalves;  // of products that need not wait for each other
+  static constexpr bool kEarly = kSegmentStages == kStages && kTaskTiles <= kTiles && kEarlyStages > 0;  // of one pass
+  static constexpr bool kKept = kWhole && kTaskTiles > kTiles;  // loaded before the first pass
+  static constexpr int kChains = kStageVectors / kHalves;       // of products that need not wait for each other
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
   static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
@@ -90,6 +96,7 @@ struct Linear {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) best.value[h] = kNegativeInfinity, best.column[h] = 0;
     Segment x;
+    if constexpr (kKept) load_first(context, task, rows, x);
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
       run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, x, best);
@@ -118,38 +125,34 @@ struct Linear {
     return min(kTaskTiles, kTotalTiles - task.index[0] * kTaskTiles);
   }
 
-  // Whether the pass that begins with tile `begin` loads its segments of x: a whole x is kept from pass to pass.
-  static __device__ __forceinline__ bool loads_segment(int begin) { return begin == 0 || kSegmentStages < kStages; }
-
-  // Stages of a pass's segment that are taken before x is there, and so before the weights of its norm.
-  static __device__ __forceinline__ int early_stages(int begin, int tiles) {
-    if (!kEarly || begin > 0) return 0;
+  // Stages that are taken before x is there, and so before the weights of its norm.
+  static __device__ __forceinline__ int early_stages(int tiles) {
+    if (!kEarly) return 0;
     return kEarlyStages < kSegmentStages ? kEarlyStages : min(tiles, kEarlyTiles) * kSegmentStages;
   }
 
+  // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
+  // One call fills all stages: the code of a fill stands where it is called.
   static __device__ __forceinline__ bool load_segment_stages(Loader& loader, const Task& task, int begin, int end,
                                                              int first_stage) {
-    const char* first = reinterpret_cast<const char*>(task.operand[kWeight]) + first_stage * kStageBytes;
-    const int stages = min(kSegmentStages, kStages - first_stage);
-    int before_norm = kNorm && loads_segment(begin) ? early_stages(begin, end - begin) : -1;
+    const char* weights = reinterpret_cast<const char*>(task.operand[kWeight]);
+    const int first = first_stage * kStageColumns, stages = min(kSegmentStages, kStages - first_stage);
+    const int norm_at = kNorm && (begin == 0 || !kWhole) ? early_stages(end - begin) : -1;
+    const int count = (end - begin) * stages + (norm_at >= 0);
 #pragma unroll 1
-    for (int t = begin; t < end; ++t) {
-#pragma unroll 1
-      for (int stage = 0; stage < stages; ++stage) {
-        if (kNorm && before_norm-- == 0 && !load_norm(loader, task, first_stage)) return false;
-        const unsigned columns = min(kStageColumns, kPaddedK - (first_stage + stage) * kStageColumns);
-        const char* source = first + static_cast<size_t>(t) * kTileBytes + stage * kStageBytes;
-        if (!loader.load_stage(source, columns * kTileRows * 2)) return false;
+    for (int i = 0, tile = begin, stage = first_stage; i < count; ++i) {
+      const char* source = weights + static_cast<size_t>(tile) * kTileBytes + stage * kStageBytes;
+      unsigned bytes = min(kStageColumns, kPaddedK - stage * kStageColumns) * kTileRows * 2;
+      if (kNorm && i == norm_at) {
+        source = reinterpret_cast<const char*>(operand<const bf16>(task, kNormWeight) + first);
+        bytes = 2 * min(kK - first, kSegmentStages * kStageColumns);
+      } else if (++stage == first_stage + stages) {
+        stage = first_stage;
+        ++tile;
       }
+      if (!loader.load_stage(source, bytes)) return false;
     }
-    return !kNorm || before_norm != 0 || load_norm(loader, task, first_stage);
-  }
-
-  // A segment's norm weights have a stage of their own; beyond the last column there may be anything, x is zero there.
-  static __device__ __forceinline__ bool load_norm(Loader& loader, const Task& task, int first_stage) {
-    const int first = first_stage * kStageColumns;
-    return loader.load_stage(reinterpret_cast<const char*>(operand<const bf16>(task, kNormWeight) + first),
-                             2 * min(kK - first, kSegmentStages * kStageColumns));
+    return true;
   }
 
   // First column of this lane from a stage on; its next block is kBlockDistance further.
@@ -181,6 +184,13 @@ struct Linear {
     if constexpr (kNorm) scale(context, kK - column, segment);
   }
 
+  // The first segment of a task.
+  static __device__ __forceinline__ void load_first(Context& context, const Task& task, int rows, Segment& x) {
+    clear(x.squares);
+    load_segment(context, task, rows, 0, x);
+    context.stamp(ProfilePhase::kReady);
+  }
+
   // Adds the squares of x, then multiplies it by the norm's weight; of the stage, only `columns` mean anything.
   static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
@@ -209,18 +219,18 @@ struct Linear {
     Scratch& scratch = context.next_scratch<Scratch>();
     unsigned residual[kHalves] = {};
     if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
+    if constexpr (kWhole) {
+      if constexpr (kEarly) run_early(context, scratch, task, rows, tiles, x);
+      if constexpr (!kEarly && !kKept) load_first(context, task, rows, x);
+      multiply(context, scratch, x, 0, rows, kEarly ? kEarlyTiles : 0, tiles);
+    } else {
+      clear(x.squares);
 #pragma unroll 1
-    for (int stage = 0; stage < kStages; stage += kSegmentStages) {
-      if (kEarly && begin == 0) {
-        run_early(context, scratch, task, rows, tiles, x);
-        continue;
-      }
-      if (loads_segment(begin)) {
-        if (stage == 0) clear(x.squares);
+      for (int stage = 0; stage < kStages; stage += kSegmentStages) {
         load_segment(context, task, rows, stage, x);
         if (begin == 0 && stage == 0) context.stamp(ProfilePhase::kReady);
+        multiply(context, scratch, x, stage, rows, 0, tiles);
       }
-      multiply(context, scratch, x, stage, rows, 0, tiles);
     }
     if constexpr (kNorm) store_squares(context, scratch, x);
     if constexpr (kResidual) {
@@ -246,31 +256,27 @@ struct Linear {
   using Sums = float[kChains][kHalves][4];
   using Group = Vector16[kGroupStages][kStageVectors];
 
-  // A task's first pass, where its first weights are taken before x is waited for.
+  // The first tiles of a task, whose weights are taken before x is waited for.
   static __device__ __forceinline__ void run_early(Context& context, Scratch& scratch, const Task& task, int rows,
                                                    int tiles, Segment& x) {
     constexpr int kGroups = kEarlyStages / kGroupStages;
     Group early[max_of(kEarlyTiles * kGroups, 1)];
-    clear(x.squares);
 #pragma unroll
     for (int t = 0; t < kEarlyTiles; ++t) {
       if (t >= tiles) break;
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) take_group(context, g * kGroupStages, early[t * kGroups + g]);
     }
-    load_segment(context, task, rows, 0, x);
-    context.stamp(ProfilePhase::kReady);
+    load_first(context, task, rows, x);
 #pragma unroll
     for (int t = 0; t < kEarlyTiles; ++t) {
       if (t >= tiles) break;
-      Sums sums;
-      clear_chains(sums);
+      Sums sums = {};
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) multiply_group(x, g * kGroupStages, early[t * kGroups + g], sums);
       multiply_stages(context, x, 0, kEarlyStages, sums);
       end_tile(context, scratch, rows, t, sums);
     }
-    multiply(context, scratch, x, 0, rows, kEarlyTiles, tiles);
   }
 
   // Multiplies tiles `begin` .. `end` of a pass by a segment of x.
@@ -278,9 +284,8 @@ struct Linear {
                                                   int rows, int begin, int end) {
 #pragma unroll 1
     for (int t = begin; t < end; ++t) {
-      Sums sums;
-      clear_chains(sums);
-      if (kSegmentStages < kStages && first_stage > 0) {
+      Sums sums = {};
+      if (!kWhole && first_stage > 0) {
         visit_partial(context, scratch, rows, t, sums[0], [](float& sum, float& partial) { sum += partial; });
       }
       multiply_stages(context, x, first_stage, 0, sums);
@@ -298,11 +303,6 @@ struct Linear {
       take_group(context, first_stage + s, weights);
       multiply_group(x, s, weights, sums);
     }
-  }
-
-  static __device__ __forceinline__ void clear_chains(Sums& sums) {
-#pragma unroll
-    for (int c = 0; c < kChains; ++c) clear(sums[c]);
   }
 
   // Adds the chains in a fixed order.
