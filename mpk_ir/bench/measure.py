@@ -170,7 +170,8 @@ def _soaked(
 
 
 def _joules_per_token(engine: GpuExecutor, plan: Plan) -> float | None:
-    """Of the whole GPU while it decodes; the counter moves every 100 ms or so, short models are told coarsely."""
+    """Of the whole GPU while it decodes; the counter moves every 100 ms or so, short models are told coarsely, or
+    not at all."""
     import torch
 
     from .energy import energy_counter
@@ -185,4 +186,4 @@ def _joules_per_token(engine: GpuExecutor, plan: Plan) -> float | None:
         before = joules()
         engine.time_steps(STEPS)
         used += joules() - before
-    return used / (ENERGY_LAUNCHES * STEPS * plan.batch)
+    return used / (ENERGY_LAUNCHES * STEPS * plan.batch) if used else None

@@ -35,7 +35,7 @@ class Times:
 class Row:
     """One model at one batch and context. ``floor_ms``: to read ``bytes_read`` at the bandwidth measured in this run;
     fractions: of measured and nominal bandwidth that ``mpk`` reaches; ``baselines_ms``: torch, a step;
-    ``joules_per_token``: of the whole GPU, None where NVML does not tell."""
+    ``joules_per_token``: of the whole GPU, None where NVML tells nothing."""
 
     model: str
     batch: int
