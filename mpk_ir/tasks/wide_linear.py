@@ -21,7 +21,7 @@ STEP_COLUMNS = 2 * BLOCK_COLUMNS
 MANY_ROWS = 1024
 STEP_US = {128: (0.98, 1.17), 256: (2.5, 2.08)}
 """By rows of a task, for `STEP_COLUMNS` of K, of a step of up to `MANY_ROWS` and of one of more: the steady state on an
-H200 with all SMs at work, from Qwen3-8B at 512 and 2,048 tokens (docs/performance.md), measured 2026-11-28. Large tiles
+H200 with all SMs at work, from Qwen3-8B at 512 and 2,048 tokens (docs/prompts.md), measured 2026-11-28. Large tiles
 read less from the second-level cache, small ones share each weight among more SMs."""
 END_US = {128: 2.1, 256: 3.5}
 """By rows of a task: from its first load to its first product, and its epilogue; measured alike."""
