@@ -37,6 +37,7 @@ SWITCHES: Mapping[str, tuple[str, ...]] = {
     "split positions": ('tile{decide="splits=1"}',),
     "rows merged one a task": ('tile{decide="merge_rows=8"}',),
     "rows dealt to idle SMs": ('tile{decide="rows=16"}',),
+    "small passes of many rows": ('tile{decide="pass_tiles=4"}',),
     "loading far ahead": ("sm-pipeline{ring_kib=64}",),
     "few copies under way": ("sm-pipeline{in_flight=0}",),
     "bulk loads": ("lower-to-cuda{bulk_loads=false}",),

@@ -72,16 +72,21 @@ class LinearParams(Params):
 
 def is_whole(k: int, rows: int) -> bool:
     """Whether the passes of a task share one load of ``rows`` rows of ``k`` columns of x."""
-    halves = -(-rows // 8)
+    halves = _halves(rows)
     return -(-k // STAGE_COLUMNS) * halves * STAGE_BLOCKS <= MOST_WHOLE_VECTORS[halves - 1]
+
+
+def _halves(rows: int) -> int:
+    """Blocks of 8 rows in a task of a kernel. Tasks of the simulator, which may have more, count as the greatest."""
+    return -(-min(rows, MAX_ROWS) // 8)
 
 
 def x_segments(params: LinearParams) -> int:
     """In how many pieces a task loads its rows of x: as few as registers allow."""
     if is_whole(params.k, params.rows):
         return 1
-    stages, halves = -(-params.k // STAGE_COLUMNS), -(-params.rows // 8)
-    return -(-stages // (MOST_SEGMENT_VECTORS // (STAGE_BLOCKS * halves)))
+    stages, most = -(-params.k // STAGE_COLUMNS), MOST_SEGMENT_VECTORS // (STAGE_BLOCKS * _halves(params.rows))
+    return -(-stages // most)
 
 
 class ProductParams(Protocol):

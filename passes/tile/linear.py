@@ -76,11 +76,20 @@ def choose_tiles(num_tiles: int, k: int, target: Target) -> tuple[int, str]:
     return tiles, f"{tiles} tiles a task: {tasks} tasks on {target.num_sms} SMs, {task_us:.2f} us each"
 
 
-def tiles_at_once(tiles: int, k: int, rows: int) -> int:
-    """Tiles of one pass, at most `MAX_TILES`. Sums of more than 8 rows take shared memory from the ring; where passes
-    share one load of x, more and smaller ones cost less than that."""
-    is_cheap = tiles >= MANY_TILES and rows > MAX_ROWS // 2 and is_whole(k, rows)
-    return ceil(tiles / ceil(tiles / (MAX_TILES // 2 if is_cheap else MAX_TILES)))
+def choose_most(tiles: int, rows: int) -> tuple[int, str]:
+    """(tiles of a pass at most, why) where passes share one load of x: sums of more than 8 rows take shared memory from
+    the ring, and more and smaller passes cost less than that if there are many tiles."""
+    half = MAX_TILES // 2
+    if tiles >= MANY_TILES:
+        return half, f"{half} tiles a pass: sums of {rows} rows leave shared memory to the ring"
+    return MAX_TILES, f"{MAX_TILES} tiles a pass: {tiles} are too few for more passes"
+
+
+def _tiles_of_pass(builder: GraphBuilder, tiles: int, k: int, rows: int) -> int:
+    half, most = MAX_TILES // 2, MAX_TILES
+    if tiles > half and rows > MAX_ROWS // 2 and is_whole(k, rows):
+        most = builder.decisions.choose("pass_tiles", (half, MAX_TILES), *choose_most(tiles, rows))
+    return ceil(tiles / ceil(tiles / most))
 
 
 def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
@@ -102,7 +111,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         n=n,
         k=k,
         tiles=tiles,
-        pass_tiles=tiles_at_once(tiles, k, block),
+        pass_tiles=_tiles_of_pass(builder, tiles, k, block),
         rows=block,
         norm=form.norm_weight is not None,
         eps=form.eps,
@@ -128,7 +137,7 @@ def _emit(form: LinearForm, result: SSAValue, builder: GraphBuilder) -> None:
         GridOperand("y", out.buffer, blocks.column_box(out, Access.WRITE)),
     ]
     grid = builder.grid(name, KIND, params, blocks.extent, operands)
-    grid.reason = StringAttr(builder.decisions.reason("tiles"))
+    grid.reason = StringAttr(builder.decisions.reason("tiles", "rows", "pass_tiles"))
 
 
 def _rows_of_task(builder: GraphBuilder, rows: int, tasks: int) -> int:

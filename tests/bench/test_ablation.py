@@ -14,6 +14,7 @@ from mpk_ir.codegen.program import Program
 from mpk_ir.core.errors import KernelTimeoutError, MpkError
 from mpk_ir.runtime import driver
 
+MANY_TILES = "small passes of many rows"
 ROW = Row("m", 1, 512, 1e9, 0.2, Times(0.5, 0.5, 5, 64), 0.4, 0.4, accuracy={"wrong": 0}, identical=True)
 
 
@@ -84,10 +85,15 @@ def test_every_switch_changes_a_plan_of_some_shape() -> None:
     points = (Plan("tiny"), Plan("tiny", 16))
     base = [point.compile().digest() for point in points]
     for name, edits in ablation.SWITCHES.items():
-        if name == "fused chains":
-            continue  # nothing to gain in a fused decoder: its tests have graphs that do
+        if name in ("fused chains", MANY_TILES):
+            continue  # nothing to gain in a fused decoder: its tests have graphs that do; below
         changed = [replace(point, edits=edits).compile().digest() for point in points]
         assert changed != base, name
+
+
+def test_passes_are_small_where_tasks_have_many_tiles() -> None:
+    point = Plan("llama-3.2-1b", 16)
+    assert replace(point, edits=ablation.SWITCHES[MANY_TILES]).compile().digest() != point.compile().digest()
 
 
 def test_without_a_gpu_and_for_a_wrong_name(

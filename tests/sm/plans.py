@@ -50,9 +50,9 @@ def graph_plans(draw: st.DrawFn) -> GraphPlan:
     return GraphPlan(draw(widths), tuple(layers))
 
 
-def build(plan: GraphPlan) -> ModuleOp:
-    """The plan as `func.func @step(%x) -> %result`."""
-    block = Block(arg_types=[tg.tensor((ROWS, plan.width), bf16)])
+def build(plan: GraphPlan, rows: int = ROWS) -> ModuleOp:
+    """The plan as `func.func @step(%x) -> %result` on ``rows`` rows."""
+    block = Block(arg_types=[tg.tensor((rows, plan.width), bf16)])
     values: list[SSAValue] = [block.args[0]]
     for number, layer in enumerate(plan.layers):
         ops = _layer_ops(number, layer, values)

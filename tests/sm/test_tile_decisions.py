@@ -13,9 +13,8 @@ from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import PlanError
 from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.tile.decisions import OVERRIDE
-from mpk_ir.passes.tile.linear import tiles_at_once
 from mpk_ir.passes.tile.tile import Tile
-from mpk_ir.tasks.linear import MAX_TILES, LinearParams
+from mpk_ir.tasks.linear import MAX_TILES, LinearParams, x_segments
 
 from .conftest import graph_of
 from .plans import ROWS, GraphPlan, Layer, build, graph_plans, random_params
@@ -78,9 +77,38 @@ def test_any_number_of_tiles_is_done_in_passes_that_registers_hold(tiles: int) -
 
 
 @pytest.mark.parametrize(
-    ("tiles", "k", "rows", "at_once"),
-    [(8, 2048, 16, 2), (7, 2048, 16, 2), (5, 2048, 16, 3), (8, 2048, 8, 4), (8, 4096, 16, 4)],
+    ("tiles", "k", "rows", "at_once", "asked"),
+    [
+        (8, 2048, 16, 2, None),
+        (7, 2048, 16, 2, None),
+        (5, 2048, 16, 3, None),
+        (8, 2048, 8, 4, None),
+        (8, 4096, 16, 4, None),
+        (8, 2048, 16, 4, 4),
+        (5, 2048, 16, 2, 2),
+    ],
 )
-def test_sums_of_many_rows_leave_memory_to_the_ring(tiles: int, k: int, rows: int, at_once: int) -> None:
+def test_sums_of_many_rows_leave_memory_to_the_ring(
+    tiles: int, k: int, rows: int, at_once: int, asked: int | None
+) -> None:
     """But not where each pass would load x again."""
-    assert tiles_at_once(tiles, k, rows) == at_once
+    module = build(GraphPlan(k, (Layer("linear", 0, 0, 16 * tiles),)), rows)
+    op = next(op for op in module.walk() if op.name == "tg.linear")
+    given = {"tiles": tiles} | ({"rows": rows} if rows > 8 else {}) | ({} if asked is None else {"pass_tiles": asked})
+    op.attributes[OVERRIDE] = DictionaryAttr({name: IntegerAttr(value, i64) for name, value in given.items()})
+    Tile(target="h200").apply(Context(), module)
+    grid = graph_of(module).grids[0]
+    assert isinstance(grid.task_params, LinearParams)
+    assert grid.task_params.rows == rows
+    assert grid.task_params.pass_tiles == at_once
+    assert ("tiles a pass" in str(grid.reason)) == (rows > 8 and k == 2048)
+
+
+@pytest.mark.parametrize("rows", [17, 40])
+def test_the_simulator_takes_more_rows_than_a_kernel(rows: int) -> None:
+    module = build(GraphPlan(64, (Layer("linear", 0, 0, 640),)), rows)
+    Tile(target="sim").apply(Context(), module)
+    params = graph_of(module).grids[0].task_params
+    assert isinstance(params, LinearParams)
+    assert params.rows == rows
+    assert x_segments(params) == 1
