@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import LocationAttr, ModuleOp, UnknownLoc
-from xdsl.ir import Operation
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.pattern_rewriter import (
     GreedyRewritePatternApplier,
     PatternRewriter,
@@ -48,6 +48,20 @@ def rewrite(
 def drop_dump(error: Exception) -> None:
     """Take off ``error`` the print of the whole module that xDSL attaches to whatever a pattern or verifier raises."""
     error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith('"builtin.module"')]
+
+
+def alike(op: Operation, operands: Sequence[SSAValue], result_types: Sequence[Attribute]) -> Operation:
+    """An op as ``op`` on other ``operands``: with its properties, attributes and place, its results' names."""
+    new = type(op).create(
+        operands=operands,
+        result_types=result_types,
+        properties=op.properties.copy(),
+        attributes=op.attributes.copy(),
+    )
+    new.location = op.location
+    for old, result in zip(op.results, new.results, strict=True):
+        result.name_hint = old.name_hint
+    return new
 
 
 class _Tally:

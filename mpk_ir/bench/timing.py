@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.memory import Space
-from ..core.requests import RequestColumn, assign_rows
+from ..core.requests import Int32Array, RequestColumn, assign_rows
 from .reference import Decoder
 
 if TYPE_CHECKING:
+    from ..codegen.program import Program
     from ..runtime.executor import GpuExecutor
 
 STEPS = 64
@@ -24,13 +25,20 @@ def set_context(engine: GpuExecutor, context: int) -> None:
     import torch
 
     program = engine.program
-    batch, max_length = program.buffer("history").shape
     for buffer in program.buffers:
         if buffer.space is Space.STATE and len(buffer.shape) == 4:
             for rank in engine.ranks:
                 random = torch.Generator("cuda").manual_seed(len(buffer.name) + 1000 * rank.rank)
                 rank.tensor(buffer).normal_(0.0, 0.5, generator=random)
     torch.cuda.synchronize()
+    for name, values in requests_at(program, context).items():
+        engine.write_state(name, values)
+
+
+def requests_at(program: Program, context: int) -> dict[str, Int32Array]:
+    """The state of ``program``'s requests, each with ``context`` cached positions and one token to compute: random
+    tokens, pages dealt in order."""
+    batch, max_length = program.buffer("history").shape
     generator = np.random.default_rng(0)
     history = generator.integers(0, program.metadata["vocab_size"], (batch, max_length)).astype(np.int32)
     requests = np.zeros((batch, len(RequestColumn)), np.int32)
@@ -39,10 +47,9 @@ def set_context(engine: GpuExecutor, context: int) -> None:
     requests[:, RequestColumn.STOP_LENGTH] = max_length
     rows, row_count = np.zeros(program.buffer("rows").shape, np.int32), np.zeros(1, np.int32)
     assign_rows(history, requests, rows, row_count)
-    pages = np.arange(np.prod(program.buffer("page_table").shape), dtype=np.int32)
-    state = {"history": history, "requests": requests, "rows": rows, "row_count": row_count}
-    for name, values in (state | {"page_table": pages.reshape(program.buffer("page_table").shape)}).items():
-        engine.write_state(name, values)
+    table = program.buffer("page_table").shape
+    pages = np.arange(np.prod(table), dtype=np.int32).reshape(table)
+    return {"history": history, "requests": requests, "rows": rows, "row_count": row_count, "page_table": pages}
 
 
 def kernel_ms(engine: GpuExecutor, context: int) -> list[float]:

@@ -19,11 +19,10 @@ STAGE_COLUMNS = STAGE_BYTES // (2 * TILE_ROWS)
 """Of a tile's, in one stage of the ring."""
 STAGE_BLOCKS = STAGE_COLUMNS // 32 // CONSUMER_WARPS
 """Of 32 columns of a stage, of a warp: vectors of 16 bytes that a lane loads of 8 rows of x."""
-MOST_WHOLE_VECTORS = (12, 16)
-"""Of 16 bytes of x that a lane keeps in registers from pass to pass, of up to 8 rows, of more (this and the next:
-codegen/cuda/mpk/tasks/linear.cuh)."""
 MOST_SEGMENT_VECTORS = 12
-"""That it loads at once of longer rows."""
+"""Of 16 bytes of x that a lane loads at once (this and the next: codegen/cuda/mpk/tasks/linear.cuh)."""
+MOST_WHOLE_VECTORS = (MOST_SEGMENT_VECTORS, 16)
+"""That it keeps in registers from pass to pass, of up to 8 rows, of more."""
 MAX_ROWS = 16
 """Rows of activations: twice N of m16n8k16."""
 MAX_TILES = 4

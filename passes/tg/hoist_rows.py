@@ -23,7 +23,7 @@ from xdsl.pattern_rewriter import PatternRewriter, RewritePattern, op_type_rewri
 
 from ...dialects import tg
 from ..base import MpkPass
-from ..rewriting import rewrite
+from ..rewriting import alike, rewrite
 
 
 class ShareRows(RewritePattern):
@@ -50,15 +50,7 @@ class HoistRows(RewritePattern):
             return
         chosen = {value: tg.LastRowsOp(value, op.requests) for value in rows}
         operands = [chosen[value].result if value in chosen else value for value in producer.operands]
-        narrow = type(producer).create(
-            operands=operands,
-            result_types=[op.result.type],
-            properties=dict(producer.properties),
-            attributes=dict(producer.attributes),
-        )
-        narrow.location = producer.location
-        narrow.results[0].name_hint = op.x.name_hint
-        rewriter.replace(op, [*chosen.values(), narrow])
+        rewriter.replace(op, [*chosen.values(), alike(producer, operands, [op.result.type])])
 
 
 def _choices(value: SSAValue) -> list[tg.LastRowsOp]:

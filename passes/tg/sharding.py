@@ -10,6 +10,7 @@ from xdsl.ir import Block, Operation, SSAValue
 
 from ...core.errors import PlanError
 from ...dialects import tg
+from ..rewriting import alike
 
 
 class Count(Protocol):
@@ -97,12 +98,9 @@ class Sharder:
             tg.tensor(shard.local(tg.shape_of(result)), tg.element_of(result)) if shard else result.type
             for result in op.results
         ]
-        new = type(op).create(operands=operands, result_types=types, properties=op.properties.copy())
+        new = alike(op, operands, types)
         self.block.add_op(new)
-        new.attributes.update(op.attributes)
-        new.location = op.location
         for old, result in zip(op.results, new.results, strict=True):
-            result.name_hint = old.name_hint
             self.bind(old, result, shard)
 
     def add(self, new: Operation, like: SSAValue) -> Operation:

@@ -110,9 +110,9 @@ class Decisions:
                 advice = did_you_mean(f"{operator}.{name}", [".".join(about) for about in self._made_about])
                 raise PlanError(f"tile: no '{operator}' decides '{name}'", advice=advice)
 
-    def reason(self, *names: str) -> str:
-        """Why the op at hand got its ``names``, as far as they were decided."""
-        return "; ".join(self._reasons[name] for name in names if name in self._reasons)
+    def reason(self, name: str, *others: str) -> str:
+        """Why the op at hand got its ``name``, and its ``others`` if they were decided."""
+        return "; ".join([self._reasons[name], *(self._reasons[one] for one in others if one in self._reasons)])
 
 
 def _integer(name: str, value: Attribute) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from mpk_ir.bench.shapes import random_weights, shape_config
+from mpk_ir.bench.timing import requests_at
 from mpk_ir.codegen.program import Program
 from mpk_ir.compiler import step_module
 from mpk_ir.core.memory import Space
 from mpk_ir.core.ranks import ALONE
-from mpk_ir.core.requests import RequestColumn, assign_rows
 from mpk_ir.core.target import SIM
 from mpk_ir.edits import compile_edited
 from mpk_ir.frontend import ModelConfig, StepOptions
@@ -86,25 +86,11 @@ def gpu(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 def states_at(program: Program, context: int) -> dict[str, Array]:
     """Random caches and histories, every request about to compute position ``context``, pages in any order."""
     random = np.random.default_rng(0)
-    batch, length = program.buffer("history").shape
     caches = [one for one in program.buffers if one.space is Space.STATE and len(one.shape) == 4]
     states: dict[str, Array] = {one.name: random.normal(0.0, 0.5, one.shape).astype(np.float32) for one in caches}
-    history = random.integers(0, VOCABULARY, (batch, length)).astype(np.int32)
-    requests = np.zeros((batch, len(RequestColumn)), np.int32)
-    requests[:, RequestColumn.CACHED] = context
-    requests[:, RequestColumn.PROMPT_LENGTH] = requests[:, RequestColumn.KNOWN] = context + 1
-    requests[:, RequestColumn.STOP_LENGTH] = length
-    rows, row_count = np.zeros(program.buffer("rows").shape, np.int32), np.zeros(1, np.int32)
-    assign_rows(history, requests, rows, row_count)
-    table = program.buffer("page_table").shape
-    pages = random.permutation(int(np.prod(table))).astype(np.int32).reshape(table)
-    return states | {
-        "history": history,
-        "requests": requests,
-        "rows": rows,
-        "row_count": row_count,
-        "page_table": pages,
-    }
+    requests = requests_at(program, context)
+    pages = requests["page_table"]
+    return states | requests | {"page_table": random.permutation(pages.ravel()).reshape(pages.shape)}
 
 
 def logits_of(engine: Engine, states: Mapping[str, Array], batch: int) -> Array:

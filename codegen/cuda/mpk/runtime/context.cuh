@@ -117,7 +117,7 @@ __device__ __forceinline__ bool has_aborted() {
 
 __device__ __forceinline__ unsigned ticks() { return static_cast<unsigned>(clock64() >> kTickBits); }
 
-// Ticks in what waits may take, of which there are several. A clock cycle lasts at least half a nanosecond.
+// A limit of waits, in ticks: some times it must fit a word. A clock cycle lasts at least half a nanosecond.
 __device__ __forceinline__ unsigned ticks_in(unsigned long long ns) {
   return static_cast<unsigned>(min(ns >> (kTickBits - 1), 1ull << 29));
 }
