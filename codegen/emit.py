@@ -26,6 +26,7 @@ RUNTIME_HEADERS = (
     "strided.cuh",
     "best.cuh",
     "table.cuh",
+    "panels.cuh",
     "matrix.cuh",
     "blocks.cuh",
     "runtime/fetch.cuh",

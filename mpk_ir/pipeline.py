@@ -11,6 +11,7 @@ from .passes.sm.fuse_chains import FuseChains
 from .passes.sm.fuse_events import FuseEvents
 from .passes.sm.normalize_events import NormalizeEvents
 from .passes.sm.overlap_comm import OverlapComm
+from .passes.sm.panel_rows import PanelRows
 from .passes.sm.pipeline import Pipeline
 from .passes.sm.plan_memory import PlanMemory
 from .passes.sm.poll_data import PollData
@@ -45,6 +46,7 @@ def plan_passes(target: Target, strategy: str = "auto", *, multicast: bool = Fal
         Tile(target=target.name),
         OverlapComm(strategy, multicast),  # before polling: it decides which values are waited for as a whole
         PollData(),  # before events: what is polled needs none of the kernel's counters
+        PanelRows(),  # after overlap: what other ranks write lies row by row
         SynthesizeEvents(),
         FuseEvents(),  # before normalization: fewer events need fewer joins
         NormalizeEvents(),  # before scheduling: a join is a task that needs an SM

@@ -15,6 +15,7 @@ PASSES = {
     "sm-synthesize-events": "mpk_ir.passes.sm.synthesize_events:SynthesizeEvents",
     "sm-overlap-comm": "mpk_ir.passes.sm.overlap_comm:OverlapComm",
     "sm-poll-data": "mpk_ir.passes.sm.poll_data:PollData",
+    "sm-panel-rows": "mpk_ir.passes.sm.panel_rows:PanelRows",
     "sm-fuse-events": "mpk_ir.passes.sm.fuse_events:FuseEvents",
     "sm-elide-waits": "mpk_ir.passes.sm.elide_waits:ElideWaits",
     "sm-normalize-events": "mpk_ir.passes.sm.normalize_events:NormalizeEvents",

@@ -11,7 +11,7 @@ from ..codegen import abi
 from ..codegen.program import MAX_OPERANDS, Buffer, Grid, GridOperand, Program
 from ..core.dtype import BF16, DType, round_to_bf16
 from ..core.errors import PlanError
-from ..core.memory import BLOCK_COLUMNS, Layout
+from ..core.memory import BLOCK_COLUMNS, PANEL_COLUMNS, Layout
 from ..core.ranks import TO_ALL
 from ..tasks import task_kind
 from .weights import TILE_ROWS
@@ -128,7 +128,7 @@ def row_stride(buffer: Buffer) -> int:
 def box_offsets(buffer: Buffer, offsets: Array) -> Array:
     """Where boxes at ``offsets`` [n, rank or more] begin in ``buffer``, in elements: [n] int64.
 
-    Raises PlanError for a box that does not begin at a whole tile of a tiled weight.
+    Raises PlanError for a box that does not begin at a whole tile of a tiled weight, or at whole words of panels.
     """
     shape = buffer.padded_shape or buffer.shape
     offsets = offsets[:, : len(shape)].astype(np.int64)
@@ -136,6 +136,11 @@ def box_offsets(buffer: Buffer, offsets: Array) -> Array:
         raise PlanError(f"weight '{buffer.name}' is in tiles of {TILE_ROWS} rows: a task's box begins inside a tile")
     if buffer.layout is Layout.K_BLOCKS_64:
         return (offsets[:, 1] // BLOCK_COLUMNS * shape[0] + offsets[:, 0]) * BLOCK_COLUMNS
+    if (panel := buffer.layout.panel_rows) > 1:
+        if np.any(offsets[:, 1] % PANEL_COLUMNS):
+            raise PlanError(f"'{buffer.name}' is in panels: a task's box begins inside {PANEL_COLUMNS} columns")
+        row, column = offsets[:, 0], offsets[:, 1]
+        return row // panel * panel * shape[1] + column * panel + row % panel * PANEL_COLUMNS
     strides = np.append(np.cumprod(np.array(shape[:0:-1], np.int64))[::-1], 1)
     return offsets @ strides
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ALL_ON = "all on"
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     "polled data": ("no sm-poll-data",),
+    "rows in panels": ("no sm-panel-rows",),
     "fused events": ("no sm-fuse-events",),
     "fused chains": ("no sm-fuse-chains",),
     "elided waits": ("no sm-elide-waits",),

@@ -33,8 +33,23 @@ class Layout(StrEnum):
     Chunk 4 * h + 2 * p + w holds, for each of the four octets of half h of the columns, columns 4 * p + 2 * w and the
     next: the order that `MMA_ROWS_16` gives a weight's columns. Padded to 128 rows and 64 columns. A box's address is
     that of its first row in the block that holds its first column."""
+    ROW_PANELS_2 = "row_panels_2"
+    """Activations [R, K] in panels of 2 rows, which one load of a warp reads as whole lines: a panel is contiguous, and
+    in it, for each 8 columns, the 16 bytes of each of its rows lie side by side. R is whole panels, K whole 8s."""
+    ROW_PANELS_4 = "row_panels_4"
+    ROW_PANELS_8 = "row_panels_8"
+
+    @property
+    def panel_rows(self) -> int:
+        """Rows of a panel; 1: row by row."""
+        return _PANEL_ROWS.get(self, 1)
 
 
+_PANEL_ROWS = {Layout.ROW_PANELS_2: 2, Layout.ROW_PANELS_4: 4, Layout.ROW_PANELS_8: 8}
+PANEL_LAYOUTS = {rows: layout for layout, rows in _PANEL_ROWS.items()}
+"""By the rows of a panel."""
+PANEL_COLUMNS = 8
+"""Of a row of a panel that lie together: 16 bytes."""
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 64
 """What `Layout.K_BLOCKS_64` is padded to: the rows of a stage of the ring, the columns of a block."""
 

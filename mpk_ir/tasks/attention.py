@@ -28,6 +28,7 @@ class AttentionParams(Params):
     ``append``: keys and values of the step's rows come from ``k`` and ``v`` and are stored in the cache by the split
     that holds their position. ``norm``: q and k are RMS-normed per head; ``rotary``: rotated by position. Scores s
     become softcap * tanh(s / softcap), and only the latest ``window`` positions are seen, where these are not 0.
+    ``out_panel``: rows of a panel of the finished output.
     """
 
     heads: int
@@ -45,6 +46,7 @@ class AttentionParams(Params):
     rotary_scaling: float
     softcap: float = 0.0
     window: int = 0
+    out_panel: int = 1
 
     @property
     def group(self) -> int:
@@ -75,14 +77,14 @@ class Attention(TaskKind[AttentionParams]):
         Operand("q_norm", optional=True),
         Operand("k_norm", optional=True),
         Operand("inv_freq", optional=True),
-        Operand("out", Access.WRITE, polled=True),
+        Operand("out", Access.WRITE, polled=True, panel="out_panel"),
         Operand("max_sum", Access.WRITE, optional=True, polled=True),
         Operand("row_count", optional=True, early=True),
     )
 
     def signature(self, params: AttentionParams) -> str:
         shape = (params.heads, params.kv_heads, params.head_dim, params.page_size, params.splits, params.rows)
-        flags = (params.append, params.norm, params.rotary)
+        flags = (params.append, params.norm, params.rotary, params.out_panel)
         more = (params.window, params.softcap > 0) if params.window or params.softcap else ()
         return f"mpk::Attention<{', '.join(str(one).lower() for one in (*shape, *flags, *more))}>"
 

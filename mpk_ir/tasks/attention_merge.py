@@ -15,12 +15,13 @@ from .math import active_rows
 @dataclass(frozen=True)
 class AttentionMergeParams(Params):
     """``group`` query heads of one KV head; per split the partial holds [group, head_dim], max_sum [group, 2], of which
-    a task takes the part of its own head, in ``rows`` rows."""
+    a task takes the part of its own head, in ``rows`` rows. ``out_panel``: rows of a panel of the output."""
 
     group: int
     head_dim: int
     splits: int
     rows: int
+    out_panel: int = 1
 
 
 class AttentionMerge(TaskKind[AttentionMergeParams]):
@@ -33,11 +34,12 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
         Operand("partial", polled=True),
         Operand("max_sum", polled=True),
         Operand("row_count", optional=True, early=True),
-        Operand("out", Access.WRITE, polled=True, tells=True),
+        Operand("out", Access.WRITE, polled=True, tells=True, panel="out_panel"),
     )
 
     def signature(self, params: AttentionMergeParams) -> str:
-        return f"mpk::AttentionMerge<{params.group}, {params.head_dim}, {params.splits}, {params.rows}>"
+        shape = f"{params.group}, {params.head_dim}, {params.splits}, {params.rows}"
+        return f"mpk::AttentionMerge<{shape}, {params.out_panel}>"
 
     def cost_us(self, params: AttentionMergeParams, target: Target) -> float:
         partial_bytes = params.rows * params.splits * (params.head_dim + 2) * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from importlib import resources
 from typing import Any, ClassVar, Generic, TypeVar
@@ -47,7 +47,10 @@ class Operand:
 
     ``tells``: of a polled operand. Who has seen, of what is written here, the words of all active rows in a task's
     box knows that no warp of its block still reads anything for this task or one before it; and a body reads all
-    these words before it writes what is not polled, and before the last words that it publishes."""
+    these words before it writes what is not polled, and before the last words that it publishes.
+
+    ``panel``: the parameter that says of how many rows the operand's panels are (`Layout.ROW_PANELS_8`); empty: the
+    body knows it row by row only."""
 
     name: str
     access: Access = Access.READ
@@ -57,6 +60,7 @@ class Operand:
     polled: bool = False
     appends: bool = False
     tells: bool = False
+    panel: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,9 @@ class TaskKind(ABC, Generic[P]):
     def params_from(self, values: Mapping[str, Any]) -> P:
         """``values`` as this kind's params. Raises PlanError that names what is missing or unknown."""
         known = {field.name for field in fields(self.params_type)}
-        if known != set(values):
-            missing, extra = sorted(known - set(values)), sorted(set(values) - known)
+        needed = {field.name for field in fields(self.params_type) if field.default is MISSING}
+        if not needed <= set(values) <= known:
+            missing, extra = sorted(needed - set(values)), sorted(set(values) - known)
             raise PlanError(f"task kind '{self.name}': parameters missing {missing}, unknown {extra}")
         return self.params_type(**values)
 

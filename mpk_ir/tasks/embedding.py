@@ -13,12 +13,13 @@ from .base import Access, Array, Operand, Params, TaskKind
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
     """``rows`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the
-    table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too."""
+    table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too. ``y_panel``: rows of a panel."""
 
     columns: int
     rows: int
     stride: int
     packed: bool
+    y_panel: int = 1
 
 
 class Embedding(TaskKind[EmbeddingParams]):
@@ -30,11 +31,11 @@ class Embedding(TaskKind[EmbeddingParams]):
         Operand("table"),
         Operand("ids"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("y", Access.WRITE, polled=True, tells=True, panel="y_panel"),
     )
 
     def signature(self, params: EmbeddingParams) -> str:
-        return f"mpk::Embedding<{params.columns}, {params.rows}, {str(params.packed).lower()}>"
+        return f"mpk::Embedding<{params.columns}, {params.rows}, {str(params.packed).lower()}, {params.y_panel}>"
 
     def cost_us(self, params: EmbeddingParams, target: Target) -> float:
         return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us

@@ -38,7 +38,7 @@ class LinearParams(Params):
 
     With ``activation`` silu_mul or gelu_mul the 8 gate rows and 8 up rows of a tile make 8 columns of y. With ``best``
     the task also says which of its columns is largest in each row, and its value. ``total_rows``: of y, where the last
-    of the blocks of ``rows`` has fewer; else 0.
+    of the blocks of ``rows`` has fewer; else 0. ``x_panel``, ``y_panel``: rows of a panel of x, of residual and y.
     """
 
     n: int
@@ -54,6 +54,8 @@ class LinearParams(Params):
     activation: str
     out: str
     total_rows: int = 0
+    x_panel: int = 1
+    y_panel: int = 1
 
     @property
     def weight_rows(self) -> int:
@@ -120,13 +122,13 @@ class Linear(TaskKind[LinearParams]):
     params_type = LinearParams
     stages_at_once = 4
     operands = (
-        Operand("x", polled=True, tells=True),
+        Operand("x", polled=True, tells=True, panel="x_panel"),
         Operand("weight", streamed=True),
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True, streamed=True),
-        Operand("residual", optional=True, polled=True, tells=True),
+        Operand("residual", optional=True, polled=True, tells=True, panel="y_panel"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("y", Access.WRITE, polled=True, tells=True, panel="y_panel"),
         Operand("best_value", Access.WRITE, optional=True, polled=True, tells=True),
         Operand("best_column", Access.WRITE, optional=True, polled=True, tells=True),
     )
@@ -137,8 +139,9 @@ class Linear(TaskKind[LinearParams]):
         flags = ", ".join(str(flag).lower() for flag in parts)
         out = {"bf16": "mpk::bf16", "f32": "float"}[params.out]
         shape = f"{params.n}, {params.k}, {params.tiles}, {params.pass_tiles}, {params.rows}"
-        uneven = f", {params.total_rows}" if params.total_rows else ""
-        return f"mpk::Linear<{shape}, {flags}, mpk::Activation::k{activation}, {out}{uneven}>"
+        panels = f", {params.total_rows}, {params.x_panel}, {params.y_panel}"
+        rest = panels if panels != ", 0, 1, 1" else ""
+        return f"mpk::Linear<{shape}, {flags}, mpk::Activation::k{activation}, {out}{rest}>"
 
     def body_arguments(self, params: LinearParams) -> tuple[float, ...]:
         return (params.eps,)

@@ -14,13 +14,15 @@ from .base import Access, Array, Operand, Params, TaskKind
 @dataclass(frozen=True)
 class RankSumParams(Params):
     """``columns`` of every row a task sums, the last task up to ``total``. The rows of rank r begin at row r *
-    ``rows`` of the slots. Sums are in f32; with ``residual`` it is added behind the ranks."""
+    ``rows`` of the slots. Sums are in f32; with ``residual`` it is added behind the ranks. ``y_panel``: rows
+    of a panel of residual and y."""
 
     ranks: int
     columns: int
     rows: int
     total: int
     residual: bool
+    y_panel: int = 1
 
 
 class RankSum(TaskKind[RankSumParams]):
@@ -30,14 +32,14 @@ class RankSum(TaskKind[RankSumParams]):
     params_type = RankSumParams
     operands = (
         Operand("slots", polled=True, tells=True),
-        Operand("residual", optional=True, polled=True, tells=True),
+        Operand("residual", optional=True, polled=True, tells=True, panel="y_panel"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("y", Access.WRITE, polled=True, tells=True, panel="y_panel"),
     )
 
     def signature(self, params: RankSumParams) -> str:
         shape = f"{params.ranks}, {params.columns}, {params.rows}, {params.total}"
-        return f"mpk::RankSum<{shape}, {str(params.residual).lower()}>"
+        return f"mpk::RankSum<{shape}, {str(params.residual).lower()}, {params.y_panel}>"
 
     def cost_us(self, params: RankSumParams, target: Target) -> float:
         moved_bytes = 2 * (params.ranks + 1) * params.rows * params.columns

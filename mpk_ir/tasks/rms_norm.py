@@ -13,13 +13,15 @@ from .math import rms_scale
 @dataclass(frozen=True)
 class RmsNormParams(Params):
     """A task norms ``groups`` neighbouring groups of ``width`` columns, a multiple of 8, in every row, and adds the
-    ``residual`` in f32."""
+    ``residual`` in f32. ``x_panel``, ``y_panel``: rows of a panel of x, of residual and y."""
 
     width: int
     groups: int
     rows: int
     eps: float
     residual: bool = False
+    x_panel: int = 1
+    y_panel: int = 1
 
 
 class RmsNorm(TaskKind[RmsNormParams]):
@@ -28,15 +30,16 @@ class RmsNorm(TaskKind[RmsNormParams]):
     name = "rms_norm"
     params_type = RmsNormParams
     operands = (
-        Operand("x", polled=True, tells=True),
+        Operand("x", polled=True, tells=True, panel="x_panel"),
         Operand("weight"),
-        Operand("residual", optional=True, polled=True, tells=True),
+        Operand("residual", optional=True, polled=True, tells=True, panel="y_panel"),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE, polled=True, tells=True),
+        Operand("y", Access.WRITE, polled=True, tells=True, panel="y_panel"),
     )
 
     def signature(self, params: RmsNormParams) -> str:
-        return f"mpk::RmsNorm<{params.width}, {params.groups}, {params.rows}, {str(params.residual).lower()}>"
+        shape = f"{params.width}, {params.groups}, {params.rows}, {str(params.residual).lower()}"
+        return f"mpk::RmsNorm<{shape}, {params.x_panel}, {params.y_panel}>"
 
     def body_arguments(self, params: RmsNormParams) -> tuple[float, ...]:
         return (params.eps,)

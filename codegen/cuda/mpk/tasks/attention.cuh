@@ -8,12 +8,13 @@
 #pragma once
 
 #include "mpk/math.cuh"
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
-          bool kRotary, int kWindow = 0, bool kCapped = false>
+          bool kRotary, int kOutPanel, int kWindow = 0, bool kCapped = false>
 struct Attention {
   enum Operand {
     kQ,
@@ -468,7 +469,7 @@ struct Attention {
 
   static __device__ __forceinline__ void publish_pair(const Context& context, const Task& task, int row, int head,
                                                       int d, float2 sum, float highest, float total) {
-    const size_t out = static_cast<size_t>(row) * task.row_stride[kOut] + head * kHeadDim + d;
+    const size_t out = element_offset<kOutPanel>(row, head * kHeadDim + d, task.row_stride[kOut]);
     if constexpr (kSplits == 1) {
       context.publish(task, kOut, out / 2, pack_bf16(sum.x / total, sum.y / total));
     } else {
@@ -485,10 +486,12 @@ struct Attention {
   // unwritten.
   static __device__ void clear_unused_rows(const Context& context, const Task& task) {
     if (task.index[0] != 0) return;
-    constexpr int kWords = kGroup * kHeadDim * (kSplits == 1 ? 2 : 4) / 4;
+    constexpr int kColumns = kSplits == 1 ? 2 : 1;  // of a word
     for (int row = context.rows_from(0, kRows); row < context.touched_rows_from(0, kRows); ++row) {
-      const size_t out = static_cast<size_t>(row) * task.row_stride[kOut] / (kSplits == 1 ? 2 : 1);
-      for (int i = context.thread; i < kWords; i += kConsumers) context.publish(task, kOut, out + i, 0u, false);
+      for (int i = context.thread; i < kGroup * kHeadDim / kColumns; i += kConsumers) {
+        const size_t out = element_offset<kOutPanel>(row, i * kColumns, task.row_stride[kOut]);
+        context.publish(task, kOut, out / kColumns, 0u, false);
+      }
       if constexpr (kSplits > 1) {
         const size_t place = static_cast<size_t>(row) * task.row_stride[kMaxSum];
         if (context.thread < 2 * kGroup) context.publish(task, kMaxSum, place + context.thread, 0u, false);

@@ -2,11 +2,12 @@
 // A thread adds some splits of two neighbouring elements; the parts meet in shared memory and are added in their order.
 #pragma once
 
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
-template <int kGroup, int kHeadDim, int kSplits, int kRows>
+template <int kGroup, int kHeadDim, int kSplits, int kRows, int kOutPanel>
 struct AttentionMerge {
   enum Operand { kPartial, kMaxSum, kRowCount, kOut };
 
@@ -26,8 +27,8 @@ struct AttentionMerge {
     for (int row = 0; row < context.touched_rows_from(first, kRows); ++row) {
       unsigned merged = 0;
       if (row < rows) merged = merge(context, task, row, pair, context.thread / round_up(kPairs, 32));
-      const size_t offset = static_cast<size_t>(row) * task.row_stride[kOut] / 2 + pair;
-      if (context.thread < kPairs) context.publish(task, kOut, offset, merged, row < rows);
+      const size_t offset = element_offset<kOutPanel>(row, 2 * pair, task.row_stride[kOut]);
+      if (context.thread < kPairs) context.publish(task, kOut, offset / 2, merged, row < rows);
     }
   }
 

@@ -1,12 +1,13 @@
 // The table row of each row's token.
 #pragma once
 
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 #include "mpk/table.cuh"
 
 namespace mpk {
 
-template <int kColumns, int kRows, bool kPacked>
+template <int kColumns, int kRows, bool kPacked, int kYPanel>
 struct Embedding {
   enum Operand { kTable, kIds, kRowCount, kY };
 
@@ -22,7 +23,7 @@ struct Embedding {
         const int token = operand<const int>(task, kIds)[row * task.row_stride[kIds] + RowColumn::kToken];
         values = load_columns<kPacked>(operand<const bf16>(task, kTable), token, column, task.row_stride[kTable]);
       }
-      const size_t offset = static_cast<size_t>(row) * task.row_stride[kY] + column;
+      const size_t offset = element_offset<kYPanel>(row, column, task.row_stride[kY]);
       context.publish(task, kY, offset / 8, values, row < rows);
     }
   }

@@ -11,6 +11,7 @@
 
 #include "mpk/best.cuh"
 #include "mpk/math.cuh"
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
@@ -29,7 +30,7 @@ constexpr int kMostEarlyVectors = kEarlyWeights ? 16 : 0;                    // 
 constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
-          Activation::Value kActivation, typename Out, int kTotalRows = 0>
+          Activation::Value kActivation, typename Out, int kTotalRows = 0, int kXPanel = 1, int kYPanel = 1>
 struct Linear {
   enum Operand { kX, kWeight, kBiasVector, kNormWeight, kResidualRows, kRowCount, kY, kBestValue, kBestColumn };
 
@@ -171,15 +172,16 @@ struct Linear {
     static __device__ __forceinline__ int column(int i) { return i / kHalves * kBlockDistance; }
     __device__ __forceinline__ bool wanted(int i) const { return row(i) < rows && column(i) < columns; }
     __device__ __forceinline__ const Vector16* at(int i) const {
-      return reinterpret_cast<const Vector16*>(x + static_cast<size_t>(row(i)) * row_stride + column(i));
+      return reinterpret_cast<const Vector16*>(x + element_offset<kXPanel>(row(i), column(i), row_stride));
     }
   };
 
   static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows, int first_stage,
                                                       Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
-    const bf16* x = context.current<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + column;
-    const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
+    const unsigned stride = task.row_stride[kX];
+    const bf16* x = context.current<const bf16>(task, kX) + element_offset<kXPanel>(row, column, stride);
+    const SegmentPlaces places{x, stride, rows - row, kK - column};
     context.load(task, kX, segment.x, places);
     if constexpr (kNorm) scale(context, kK - column, segment);
   }
@@ -414,7 +416,7 @@ struct Linear {
                                                                    int begin, int tiles) {
     const unsigned stride = task.row_stride[kResidualRows];
     const bf16* first = context.current<const bf16>(task, kResidualRows) +
-                        static_cast<size_t>(context.warp()) * stride + pair_column(context, begin);
+                        element_offset<kYPanel>(context.warp(), pair_column(context, begin), stride);
     return {first, stride, has_pair(context, task, begin, tiles) ? rows - context.warp() : 0};
   }
 
@@ -441,7 +443,7 @@ struct Linear {
       if (used) keep_best(best.value[half], best.column[half], value.x, first + column);
       if (used && second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
     }
-    store_pair(context, task, static_cast<size_t>(row) * task.row_stride[kY] + column, value, used, second);
+    store_pair(context, task, element_offset<kYPanel>(row, column, task.row_stride[kY]), value, used, second);
   }
 
   // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.

@@ -1,11 +1,12 @@
 // What all ranks wrote, added in the order of ranks: each rank gets the same bits. A thread takes 8 columns of a row.
 #pragma once
 
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
-template <int kSummed, int kColumns, int kRows, int kTotal, bool kResidual>
+template <int kSummed, int kColumns, int kRows, int kTotal, bool kResidual, int kYPanel>
 struct RankSum {
   enum Operand { kSlots, kResidualRows, kRowCount, kY };
 
@@ -28,13 +29,15 @@ struct RankSum {
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       const int i = pass * kConsumers + context.thread, row = i / vectors;
-      if (row < touched) context.publish(task, kY, offset_of(task, kY, row, i % vectors), sums[pass], row < rows);
+      if (row >= touched) continue;
+      context.publish(task, kY, offset_of<kYPanel>(task, kY, row, i % vectors), sums[pass], row < rows);
     }
   }
 
  private:
+  template <int kPanel>
   static __device__ __forceinline__ size_t offset_of(const Task& task, int slot, int row, int vector) {
-    return static_cast<size_t>(row) * task.row_stride[slot] / 8 + vector;
+    return element_offset<kPanel>(row, 8 * vector, task.row_stride[slot]) / 8;
   }
 
   static __device__ __forceinline__ Vector16 summed(const Context& context, const Task& task, int row, int vector,
@@ -42,11 +45,11 @@ struct RankSum {
     Vector16 slots[kSummed], residual[1];
     auto wanted = [&](int) { return active; };
     const Places slot_at{wanted, [&](int rank) {
-                           const size_t offset = offset_of(task, kSlots, rank * kRows + row, vector);
+                           const size_t offset = offset_of<1>(task, kSlots, rank * kRows + row, vector);
                            return context.current<const Vector16>(task, kSlots) + offset;
                          }};
     const Places residual_at{wanted, [&](int) {
-                               const size_t offset = offset_of(task, kResidualRows, row, vector);
+                               const size_t offset = offset_of<kYPanel>(task, kResidualRows, row, vector);
                                return context.current<const Vector16>(task, kResidualRows) + offset;
                              }};
     context.begin_load(slots, slot_at);

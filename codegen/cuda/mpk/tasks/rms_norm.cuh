@@ -3,11 +3,12 @@
 #pragma once
 
 #include "mpk/math.cuh"
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
-template <int kWidth, int kGroups, int kRows, bool kResidual>
+template <int kWidth, int kGroups, int kRows, bool kResidual, int kXPanel, int kYPanel>
 struct RmsNorm {
   enum Operand { kX, kWeight, kResidualRows, kRowCount, kY };
 
@@ -34,11 +35,12 @@ struct RmsNorm {
     Vector16 x[kVectors], residual[kVectors];
     const auto wanted = [&](int i) { return active && i * kConsumers + context.thread < kWidth / 8; };
     const Places x_at{wanted, [&](int i) {
-                        return context.current<const Vector16>(task, kX) + offset_of(context, task, kX, row, first, i);
+                        return context.current<const Vector16>(task, kX) +
+                               offset_of<kXPanel>(context, task, kX, row, first, i);
                       }};
     const Places residual_at{wanted, [&](int i) {
                                return context.current<const Vector16>(task, kResidualRows) +
-                                      offset_of(context, task, kResidualRows, row, first, i);
+                                      offset_of<kYPanel>(context, task, kResidualRows, row, first, i);
                              }};
     context.begin_load(x, x_at);
     if constexpr (kResidual) context.begin_load(residual, residual_at);
@@ -57,14 +59,15 @@ struct RmsNorm {
       const int vector = i * kConsumers + context.thread;
       if (vector >= kWidth / 8) break;
       const Vector16 weight = load_vector(operand<const Vector16>(task, kWeight) + vector);
-      context.publish(task, kY, offset_of(context, task, kY, row, first, i), finished(x[i], weight, residual[i], scale),
-                      active);
+      context.publish(task, kY, offset_of<kYPanel>(context, task, kY, row, first, i),
+                      finished(x[i], weight, residual[i], scale), active);
     }
   }
 
+  template <int kPanel>
   static __device__ __forceinline__ size_t offset_of(const Context& context, const Task& task, int slot, int row,
                                                      int first, int i) {
-    return static_cast<size_t>(row) * task.row_stride[slot] / 8 + first + i * kConsumers + context.thread;
+    return element_offset<kPanel>(row, 8 * (first + i * kConsumers + context.thread), task.row_stride[slot]) / 8;
   }
 
   static __device__ __forceinline__ float squares_of(const Vector16 (&x)[kVectors]) {
