@@ -9,7 +9,7 @@
 
 #include "mpk/math.cuh"
 #include "mpk/panels.cuh"
-#include "mpk/runtime/context.cuh"
+#include "mpk/runtime/loader.cuh"
 
 namespace mpk {
 
@@ -286,7 +286,8 @@ struct Attention {
       for (int block = mine; block < kRoundBlocks; block += kConsumerWarps) {
         const int at = first + block * kBlock;
         if (at >= all) break;
-        const char* keys = context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
+        const char* keys =
+            context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
         used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state);
       }
       context.release_stages(used, taken);
