@@ -30,19 +30,22 @@ __device__ __forceinline__ float sum_over_quad(float value) {
   return value + __shfl_xor_sync(0xFFFFFFFFu, value, 2);
 }
 
-// Sines and cosines of one position, for the pairs of a head that a lane holds.
+// Sines and cosines of one position, for the pairs of a head that a lane holds. Frequencies may be loaded long before.
 template <int kDim>
 struct Rotation {
   static constexpr int kHalf = kDim / 2;
   static constexpr int kPerLane = ceil_div(kHalf, 32);
-  float sine[kPerLane], cosine[kPerLane];
+  float frequency[kPerLane], sine[kPerLane], cosine[kPerLane];
 
-  __device__ __forceinline__ void prepare(const float* inv_freq, int position, float scaling, int lane) {
+  __device__ __forceinline__ void load(const float* inv_freq, int lane) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) frequency[j] = lane + 32 * j < kHalf ? inv_freq[lane + 32 * j] : 0.0f;
+  }
+
+  __device__ __forceinline__ void turn_to(int position, float scaling) {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
-      const int i = lane + 32 * j;
-      if (i >= kHalf) continue;
-      sincosf(static_cast<float>(position) * inv_freq[i], &sine[j], &cosine[j]);
+      sincosf(static_cast<float>(position) * frequency[j], &sine[j], &cosine[j]);
       sine[j] *= scaling;
       cosine[j] *= scaling;
     }

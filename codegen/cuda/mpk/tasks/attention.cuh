@@ -105,13 +105,15 @@ struct Attention {
   static __device__ __forceinline__ void run(Context& context, const Task& task, float scale, float eps, float scaling,
                                              float softcap = 0.0f) {
     Scratch& scratch = context.next_scratch<Scratch>();
+    Rotation<kHeadDim> rotation;
+    if constexpr (kRotary) rotation.load(operand<const float>(task, kInvFreq), context.lane());
     const Range range = range_of(task);
     const Scores scores{scale * kLog2E, softcap * kLog2E};
     context.wait(task);
     for (int row = 0; row < range.count; ++row) {
       const int position = range.cached + row;
       const bool mine = position >= range.begin && position < range.end;
-      prepare_row(context, scratch, task, range.first_row + row, position, mine, {eps, scaling});
+      prepare_row(context, scratch, task, range.first_row + row, position, mine, {eps, scaling}, rotation);
       for (int head = 0; head < kGroup; head += kPass) {
         const int warps = attend(context, scratch, task, range, position, mine, head, scores);
         context.sync();
@@ -164,12 +166,9 @@ struct Attention {
   // One head a warp: queries go to shared memory; the row's key and value go there and to the cache, if its position is
   // `mine`.
   static __device__ void prepare_row(Context& context, Scratch& scratch, const Task& task, int row, int position,
-                                     bool mine, Numbers numbers) {
+                                     bool mine, Numbers numbers, Rotation<kHeadDim>& rotation) {
     const int lane = context.lane();
-    Rotation<kHeadDim> rotation;
-    if constexpr (kRotary) {
-      rotation.prepare(operand<const float>(task, kInvFreq), position, numbers.rotary_scaling, lane);
-    }
+    if constexpr (kRotary) rotation.turn_to(position, numbers.rotary_scaling);
     for (int head = context.warp(); head < (mine ? kNewHeads : kGroup); head += kConsumerWarps) {
       bf16* raw = scratch.raw[head];
       HeadPairs<kHeadDim> values, weights;

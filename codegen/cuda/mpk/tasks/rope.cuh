@@ -20,7 +20,8 @@ struct Rope {
       HeadPairs<kHeadDim, kInterleaved> head;
       head.load(operand<const bf16>(task, kX) + static_cast<size_t>(row) * task.row_stride[kX] + first, context.lane());
       Rotation<kHeadDim> rotation;
-      rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, context.lane());
+      rotation.load(operand<const float>(task, kInvFreq), context.lane());
+      rotation.turn_to(position, scaling);
       head.rotate(rotation);
       head.store(operand<bf16>(task, kY) + static_cast<size_t>(row) * task.row_stride[kY] + first, 1.0f,
                  context.lane());

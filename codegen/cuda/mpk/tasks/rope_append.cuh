@@ -19,12 +19,13 @@ struct RopeAppend {
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps, float scaling) {
     context.thread = opaque(context.thread);
     const int rows = context.rows_from(task.index[0] * kRows, kRows);
+    Rotation<kHeadDim> rotation;
+    if constexpr (kRotary) rotation.load(operand<const float>(task, kInvFreq), context.lane());
     context.wait(task);
     for (int row = context.warp() / kRowWarps; row < rows; row += kConsumerWarps / kRowWarps) {
       const int* state = operand<const int>(task, kRowState) + row * RowColumn::kCount;
       const int position = state[RowColumn::kPosition];
-      Rotation<kHeadDim> rotation;
-      if constexpr (kRotary) rotation.prepare(operand<const float>(task, kInvFreq), position, scaling, context.lane());
+      if constexpr (kRotary) rotation.turn_to(position, scaling);
       const size_t slot = slot_of(task, state[RowColumn::kRequest], position);
       bf16* qkv = operand<bf16>(task, kQkv) + static_cast<size_t>(row) * task.row_stride[kQkv];
 #pragma unroll 1
