@@ -69,17 +69,15 @@ struct HeadPairs {
     }
   }
 
-  __device__ __forceinline__ void norm(const bf16* weight, float eps, int lane) {
+  __device__ __forceinline__ void norm(const HeadPairs& weights, float eps) {
     float squares = 0.0f;
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) squares += low[j] * low[j] + high[j] * high[j];
     const float scale = rsqrtf(sum_over_lanes(squares) / kDim + eps);
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
-      const int i = lane + 32 * j;
-      if (i >= kHalf) continue;
-      low[j] *= scale * to_float(weight[first(i)]);
-      high[j] *= scale * to_float(weight[second(i)]);
+      low[j] *= scale * weights.low[j];
+      high[j] *= scale * weights.high[j];
     }
   }
 

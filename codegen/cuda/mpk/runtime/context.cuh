@@ -318,6 +318,32 @@ struct Context {
     acquired = position;
   }
 
+  // The next stages, `count` of kMost at most, once the loader has filled them: the number of the first.
+  template <int kMost>
+  __device__ __forceinline__ int acquire_up_to(int count) {
+    static_assert(kMost <= kRingStages, "the ring is too small");
+    const int first = acquired.stage;
+    RingPosition<kRingStages> position;
+    Patience patience;
+    while (true) {
+      position = acquired;
+      bool full = true;
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) {
+        if (i >= count) break;
+        full &= mbarrier_try_wait(&block_shared().full[position.stage], position.phase);
+        position.advance();
+      }
+      if (full) break;
+      if (patience.ends(kRingPatience)) give_up(ErrorCode::kLoadTimeout, task_number, step, 0);
+    }
+    acquired = position;
+    return first;
+  }
+
+  // Stage `number`, of less than two turns of the ring.
+  static __device__ __forceinline__ const char* stage_at(int number) { return ring_stage(wrap(number)); }
+
   __device__ __forceinline__ const char* acquire_stage() {
     const char* stages[1];
     acquire_stages(stages);

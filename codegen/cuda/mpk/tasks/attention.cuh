@@ -13,6 +13,8 @@
 
 namespace mpk {
 
+constexpr int kMostStages = 4;  // that attention takes at once (tasks/attention.py)
+
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
           bool kRotary, int kOutPanel, int kWindow = 0, bool kCapped = false>
 struct Attention {
@@ -43,7 +45,12 @@ struct Attention {
   static constexpr int kPositionBytes = 2 * kHeadDim;
   // All positions begin in the same bank, and all warps are at work: in many splits few have a block.
   static constexpr bool kRowsMeet = kPositionBytes % 256 == 0 && kSplits < kConsumerWarps;
-  static constexpr int kStagePositions = kStageBytes / 2 / kPositionBytes / kBlock * kBlock;  // blocks are whole
+  static constexpr int kStageBlocks = kStageBytes / 2 / kPositionBytes / kBlock;
+  static constexpr int kStagePositions = kStageBlocks * kBlock;
+  // Of a round: taken at once, because each wait costs as much as half a block. All warps have a block then, if it may
+  // be so.
+  static constexpr int kRoundStages = min_of(ceil_div(kConsumerWarps, kStageBlocks), kMostStages);
+  static constexpr int kRoundBlocks = kRoundStages * kStageBlocks;
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
   static_assert(kHeadDim % 16 == 0 && kLanes >= 2 && kLanes <= 32, "Attention: head size must be 16, 32, 48, .. 256");
@@ -165,12 +172,12 @@ struct Attention {
     }
     for (int head = context.warp(); head < (mine ? kNewHeads : kGroup); head += kConsumerWarps) {
       bf16* raw = scratch.raw[head];
+      HeadPairs<kHeadDim> values, weights;
+      if constexpr (kNorm) weights.load(operand<const bf16>(task, head < kGroup ? kQNorm : kKNorm), lane);
       fetch_head(context, task, row, head, raw);
-      HeadPairs<kHeadDim> values;
       values.load(raw, lane);
       if (head <= kGroup) {
-        const Operand norm = head < kGroup ? kQNorm : kKNorm;
-        if constexpr (kNorm) values.norm(operand<const bf16>(task, norm), numbers.eps, lane);
+        if constexpr (kNorm) values.norm(weights, numbers.eps);
         if constexpr (kRotary) values.rotate(rotation);
       }
       if (head < kGroup) {
@@ -208,11 +215,9 @@ struct Attention {
     State state;
     clear(state);
     int blocks = 0;
-    if (range.streams) blocks = attend_streamed(context, range, queries, scale, state);
-    const int end = min(range.end, position + 1);
-    if (range.streams && kAppend) {
-      if (mine) attend_new(context, scratch, queries, scale, blocks++, state);
-    } else {
+    if (range.streams) blocks = attend_streamed(context, scratch, range, queries, scale, state);
+    if (!range.streams || !kAppend) {
+      const int end = min(range.end, position + 1);
       const int first = range.streams ? max(range.begin, range.cached) : range.begin;
       const int begin = kWindow > 0 ? max(first, position + 1 - kWindow) : first;
       blocks = attend_stored(context, task, begin, end, queries, scale, blocks, state);
@@ -240,12 +245,21 @@ struct Attention {
     for (int i = 0; i < kValueParts * 16; ++i) state.sum[i / 16][i / 4 % 4][i % 4] = 0.0f;
   }
 
-  // Where the keys and values of a block's positions lie; those at `count` and beyond are not to be read.
+  // Where the keys and values of a block's positions lie: `count` of earlier steps in the ring, then that of this step.
   struct SharedRows {
     const char* keys;
-    const char* values;
-    __device__ __forceinline__ const char* key(int position) const { return keys + position * kPositionBytes; }
-    __device__ __forceinline__ const char* value(int position) const { return values + position * kPositionBytes; }
+    const Scratch& scratch;
+    int count;
+
+    __device__ __forceinline__ const char* key(int position) const { return row(position, 0, scratch.key); }
+    __device__ __forceinline__ const char* value(int position) const {
+      return row(position, kStageBytes / 2, scratch.value);
+    }
+
+   private:
+    __device__ __forceinline__ const char* row(int position, int half, const bf16* now) const {
+      return position < count ? keys + half + position * kPositionBytes : reinterpret_cast<const char*>(now);
+    }
   };
 
   struct StoredRows {
@@ -261,29 +275,23 @@ struct Attention {
   };
 
   // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on.
-  static __device__ __forceinline__ int attend_streamed(Context& context, const Range& range, const Queries& queries,
-                                                        float scale, State& state) {
-    int blocks = 0;
-    for (int p = range.begin; p < range.old_end; p += kStagePositions) {
-      const char* stage = context.acquire_stage();
-      const int count = min(kStagePositions, range.old_end - p);
+  static __device__ __forceinline__ int attend_streamed(Context& context, const Scratch& scratch, const Range& range,
+                                                        const Queries& queries, float scale, State& state) {
+    const int old = range.old_end - range.begin, all = kAppend ? range.end - range.begin : old;
+    for (int first = 0; first < all; first += kRoundBlocks * kBlock) {
+      const int taken = max(0, min(ceil_div(old - first, kStagePositions), kRoundStages));
+      const int stage = context.acquire_up_to<kRoundStages>(taken);
+      const int mine = (context.warp() - first / kBlock) & (kConsumerWarps - 1);
       unsigned used = 0;
-      for (int begin = 0; begin < count; begin += kBlock, ++blocks) {
-        if (blocks % kConsumerWarps != context.warp()) continue;
-        const char* keys = stage + begin * kPositionBytes;
-        used ^= attend_block(context, SharedRows{keys, keys + kStageBytes / 2}, count - begin, queries, scale, state);
+      for (int block = mine; block < kRoundBlocks; block += kConsumerWarps) {
+        const int at = first + block * kBlock;
+        if (at >= all) break;
+        const char* keys = context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
+        used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state);
       }
-      context.release_stages(used);
+      context.release_stages(used, taken);
     }
-    return blocks;
-  }
-
-  // The one position of this step, from shared memory.
-  static __device__ __forceinline__ void attend_new(const Context& context, const Scratch& scratch,
-                                                    const Queries& queries, float scale, int block, State& state) {
-    if (block % kConsumerWarps != context.warp()) return;
-    const SharedRows rows{reinterpret_cast<const char*>(scratch.key), reinterpret_cast<const char*>(scratch.value)};
-    attend_block(context, rows, 1, queries, scale, state);
+    return ceil_div(all, kBlock);
   }
 
   // Positions begin .. end from the cache in memory.

@@ -50,8 +50,11 @@ struct RopeAppend {
       const int head = first + j;
       if (head >= kAllHeads) break;
       if (head < kHeads + kKvHeads) {
-        const Operand norm = head < kHeads ? kQNorm : kKNorm;
-        if constexpr (kNorm) values[j].norm(operand<const bf16>(task, norm), eps, lane);
+        if constexpr (kNorm) {
+          HeadPairs<kHeadDim> weights;
+          weights.load(operand<const bf16>(task, head < kHeads ? kQNorm : kKNorm), lane);
+          values[j].norm(weights, eps);
+        }
         if constexpr (kRotary) values[j].rotate(rotation);
       }
       values[j].store(head < kHeads ? qkv + head * kHeadDim : place_of(task, head - kHeads, slot), 1.0f, lane);
