@@ -52,7 +52,7 @@ def test_the_kernel_compiles_without_spills_and_fits_an_sm(family: str, batch: i
 
 def test_attention_with_a_cap_and_a_window_compiles() -> None:
     program = program_of("qwen3", limits=(0.5, 18))
-    assert any("8, true, true, true, 18, true>(" in body for body in program.bodies)
+    assert any("8, true, true, true, 1, 18, true>(" in body for body in program.bodies)
     assert compile_source(program.source, program.headers, program.target.arch).cubin
 
 
