@@ -80,10 +80,11 @@ class PanelRows(MpkPass):
 
     def _lay(self, graph: GraphOp, together: list[BufferOp], uses: dict[SSAValue, list[Use]]) -> None:
         """Choose panels for buffers that must lie alike, or leave them."""
-        panel = min(panel_rows(buffer.shape[0], self.rows or _usual_rows(graph, buffer)) for buffer in together)
         touching = [use for buffer in together for use in uses[buffer.buffer]]
-        wanted = any(use.is_product_rows for use in touching)
-        if panel == 1 or not wanted or not all(_fits(buffer, uses[buffer.buffer], panel) for buffer in together):
+        if not any(use.is_product_rows for use in touching):
+            return
+        panel = min(panel_rows(buffer.shape[0], self.rows or _usual_rows(graph, buffer)) for buffer in together)
+        if panel == 1 or not all(_fits(buffer, uses[buffer.buffer], panel) for buffer in together):
             return
         for buffer in together:
             buffer.layout = LayoutAttr(PANEL_LAYOUTS[panel])
