@@ -21,8 +21,8 @@ STAGE_BLOCKS = STAGE_COLUMNS // 32 // CONSUMER_WARPS
 """Of 32 columns of a stage, of a warp: vectors of 16 bytes that a lane loads of 8 rows of x."""
 MOST_SEGMENT_VECTORS = 12
 """Of 16 bytes of x that a lane loads at once (this and the next: codegen/cuda/mpk/tasks/linear.cuh)."""
-MOST_WHOLE_VECTORS = (MOST_SEGMENT_VECTORS, 16)
-"""That it keeps in registers from pass to pass, of up to 8 rows, of more."""
+MOST_MANY_VECTORS = 16
+"""The same of more than 8 rows, where all columns are as many, or no norm needs registers besides."""
 MAX_ROWS = 16
 """Rows of activations: twice N of m16n8k16."""
 MAX_TILES = 4
@@ -74,7 +74,8 @@ class LinearParams(Params):
 def is_whole(k: int, rows: int) -> bool:
     """Whether the passes of a task share one load of ``rows`` rows of ``k`` columns of x."""
     halves = _halves(rows)
-    return -(-k // STAGE_COLUMNS) * halves * STAGE_BLOCKS <= MOST_WHOLE_VECTORS[halves - 1]
+    most = MOST_SEGMENT_VECTORS if halves == 1 else MOST_MANY_VECTORS
+    return -(-k // STAGE_COLUMNS) * halves * STAGE_BLOCKS <= most
 
 
 def _halves(rows: int) -> int:
@@ -86,8 +87,9 @@ def x_segments(params: LinearParams) -> int:
     """In how many pieces a task loads its rows of x: as few as registers allow."""
     if is_whole(params.k, params.rows):
         return 1
-    stages, most = -(-params.k // STAGE_COLUMNS), MOST_SEGMENT_VECTORS // (STAGE_BLOCKS * _halves(params.rows))
-    return -(-stages // most)
+    halves = _halves(params.rows)
+    most = MOST_SEGMENT_VECTORS if halves == 1 or params.norm else MOST_MANY_VECTORS
+    return -(-(-(-params.k // STAGE_COLUMNS)) // (most // (STAGE_BLOCKS * halves)))
 
 
 class ProductParams(Protocol):

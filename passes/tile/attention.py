@@ -11,12 +11,13 @@ from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, Affine
 
 from ...core.errors import PlanError, UnsupportedError
 from ...core.memory import Space
+from ...core.target import SIM
 from ...dialects.sm import BoxAttr
 from ...dialects.sm.ops import GridOperand
 from ...dialects.tg import AttentionOp, FusedAttentionOp, KvAppendOp, RopeOp, Scores
 from ...tasks.attention import HEAD_SIZES, SPLIT_BLOCK, Attention, AttentionParams
 from ...tasks.attention_merge import AttentionMerge, AttentionMergeParams
-from ...tasks.base import Access
+from ...tasks.base import CONSUMER_WARPS, Access
 from ...tasks.kv_append import KvAppend, KvAppendParams
 from ...tasks.rope import Rope, RopeParams
 from .builder import GraphBuilder, View, element_type, tensor_shape, tile_rule
@@ -27,6 +28,10 @@ MERGED_ROWS = 32
 """Partial outputs of a KV head (queries times splits) up to which more splits gain more than merging them costs, while
 a split has no more than `SPLIT_POSITIONS`: measured on an H200 (docs/performance.md)."""
 SPLIT_POSITIONS = 256
+MERGE_US = 1.45
+"""A grid that merges, in each turn of the SMs; measured on an H200, like the two below."""
+BLOCK_US, BLOCK_COLUMN_US = 0.85, 1 / 256
+"""Of a warp, a block of `SPLIT_BLOCK` positions, and for each column of a head more."""
 INDICES = 3
 """Of the attention grid: request, KV head, split."""
 REQUEST, HEAD, SPLIT = range(INDICES)
@@ -103,9 +108,9 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
     _emit(builder, form, _plain_params(builder, form, (heads, kv_heads, dim), op.scores))
 
 
-def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], blocks: int) -> int:
-    """A task an SM, but no more splits than merging them is worth; ``heads`` of queries and of keys, ``blocks`` of
-    positions in a cache."""
+def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], dim: int, blocks: int) -> int:
+    """A task an SM, but no more splits than merging them is worth; ``heads`` of queries and of keys, of ``dim`` columns,
+    ``blocks`` of positions in a cache."""
     kv_heads, group = heads[1], heads[0] // heads[1]
     most = max(1, min(MAX_SPLITS, blocks))
     by_sms = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
@@ -114,7 +119,16 @@ def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], bl
     why = f"{batch} requests x {kv_heads} KV heads on the target's SMs"
     if worth < by_sms:
         why = f"more would merge more than {MERGED_ROWS} rows for a KV head of {group} queries"
+    merge_us = MERGE_US * ceil(batch * heads[0] / builder.target.num_sms)
+    saved_us = _attention_us(blocks, 1, dim) - _attention_us(blocks, splits, dim)
+    if splits > 1 and saved_us <= merge_us and builder.target is not SIM:  # the simulator's few SMs would never merge
+        splits, why = 1, f"{splits} would save less than merging {batch} x {heads[0]} heads takes, {merge_us:.1f} us"
     return builder.decisions.choose("splits", range(1, most + 1), splits, f"{splits} splits: {why}")
+
+
+def _attention_us(blocks: int, splits: int, dim: int) -> float:
+    """Of one split's task: its warps take blocks of positions in turn."""
+    return ceil(blocks / splits / CONSUMER_WARPS) * (BLOCK_US + BLOCK_COLUMN_US * dim)
 
 
 def _plain_params(
@@ -132,7 +146,7 @@ def _plain_params(
         head_dim=dim,
         page_size=page_size,
         max_pages=max_pages,
-        splits=_choose_splits(builder, batch, (query_heads, kv_heads), max_pages * page_size // SPLIT_BLOCK),
+        splits=_choose_splits(builder, batch, (query_heads, kv_heads), dim, max_pages * page_size // SPLIT_BLOCK),
         rows=form.q.shape[0],
         scale=scores.scale,
         append=False,

@@ -13,7 +13,7 @@
 
 namespace mpk {
 
-constexpr int kMostStages = 4;  // that attention takes at once (tasks/attention.py)
+constexpr int kMostStages = 2;  // that attention takes at once (tasks/attention.py)
 
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
           bool kRotary, int kOutPanel, int kWindow = 0, bool kCapped = false>

@@ -23,7 +23,7 @@ constexpr int kProductBytes = 2 * kTileRows * 16;  // of W
 constexpr int kStageColumns = kStageBytes / (2 * kTileRows);
 constexpr int kWarpBlocks = kStageColumns / kBlockColumns / kConsumerWarps;  // of a stage that a warp multiplies
 constexpr int kMostSegmentVectors = 12;                                      // of x that a lane loads at once
-constexpr int kMostWholeVectors = 16;                                        // of more than 8 rows, of all columns
+constexpr int kMostManyVectors = 16;                                         // of more than 8 rows (tasks/linear.py)
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
 constexpr int kMostEarlyVectors = kEarlyWeights ? 16 : 0;                    // of x and of weights taken before it
 
@@ -42,9 +42,9 @@ struct Linear {
   static constexpr int kHalves = ceil_div(kRows, 8);                 // products that share an A operand
   static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
   static constexpr int kXVectors = kStages * kWarpBlocks * kHalves;  // that a lane keeps from pass to pass, if whole
-  static constexpr bool kWhole = kXVectors <= (kHalves == 1 ? kMostSegmentVectors : kMostWholeVectors);
-  static constexpr int kSegmentStages =
-      kWhole ? kStages : even_share(kStages, kMostSegmentVectors / (kWarpBlocks * kHalves));
+  static constexpr int kMostAtOnce = kHalves == 1 || kNorm ? kMostSegmentVectors : kMostManyVectors;
+  static constexpr bool kWhole = kXVectors <= (kHalves == 1 ? kMostSegmentVectors : kMostManyVectors);
+  static constexpr int kSegmentStages = kWhole ? kStages : even_share(kStages, kMostAtOnce / (kWarpBlocks * kHalves));
   static constexpr int kSegmentVectors = kSegmentStages * kWarpBlocks * kHalves;
   // Stages whose weights are in registers at once; an uneven last segment is walked stage by stage.
   static constexpr int kGroupStages =
