@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpk_ir.codegen.program import Buffer
@@ -95,22 +95,20 @@ def device_offset(tmp_path_factory: pytest.TempPathFactory) -> DeviceOffset:
 @given(
     st.sampled_from(list(PANEL_LAYOUTS)),
     st.tuples(st.integers(1, 3), st.integers(2, 4)),
-    st.tuples(st.integers(0, 23), st.integers(0, 3)),
-    st.tuples(st.integers(1, 24), st.integers(1, 32)),
+    st.data(),
 )
 @settings(deadline=None)
 def test_a_body_finds_all_of_its_box_unless_the_proof_says_that_it_tears_panels(
     device_offset: DeviceOffset,
     panel: int,
     panels: tuple[int, int],
-    begin: tuple[int, int],
-    size: tuple[int, int],
+    data: st.DataObject,
 ) -> None:
     """It counts from the address of the box's first element, which the tables give it. Panels that are only 8 columns
     wide are one piece whatever their rows: not drawn."""
     rows, columns = panel * panels[0], PANEL_COLUMNS * panels[1]
-    low = begin[0], PANEL_COLUMNS * begin[1]
-    assume(low[0] + size[0] <= rows and low[1] + size[1] <= columns)
+    low = data.draw(st.integers(0, rows - 1)), PANEL_COLUMNS * data.draw(st.integers(0, panels[1] - 1))
+    size = data.draw(st.integers(1, rows - low[0])), data.draw(st.integers(1, columns - low[1]))
     buffer = lying_in(panel, rows, columns)
     first = int(box_offsets(buffer, np.array([low]))[0])
     found = all(

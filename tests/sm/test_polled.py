@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
+from mpk_ir.core.memory import Layout
 from mpk_ir.core.target import target_of
 from mpk_ir.passes.analysis.dependences import Dependences
 from mpk_ir.passes.analysis.order import memory_order, reduce_edges
@@ -141,7 +142,9 @@ def test_a_buffer_that_cannot_be_polled_is_named(plan_decoder: PlanDecoder, chan
     regions = list(plan.regions)
     mine = [place for place, region in enumerate(regions) if region.buffer == number]
     if change == "half a word":
-        buffers = [replace(b, element_bytes=1) if n == number else b for n, b in enumerate(plan.buffers)]
+        rows = {"layout": Layout.ROW_MAJOR}  # panels are of whole words
+        buffers = [replace(b, element_bytes=1, **rows) if n == number else b for n, b in enumerate(plan.buffers)]
+        regions = [replace(region, **rows) if region.buffer == number else region for region in regions]
         narrow = replace(regions[mine[0]].bounds, high=regions[mine[0]].bounds.high - 1)
         regions[mine[0]] = replace(regions[mine[0]], bounds=narrow)
         plan = replace(plan, buffers=tuple(buffers))
