@@ -167,28 +167,22 @@ def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, f
     assert found.as_fp32 >= 0.9 * found.tokens
 
 
-SPLIT = replace(SIM, num_sms=12)
-"""Has SMs enough that several split a head's positions, and another task merges what they found."""
-
-
 @pytest.mark.parametrize(
-    ("target", "parallel", "kinds"),
+    ("parallel", "splits", "kinds"),
     [
-        (SPLIT, ALONE, {"embedding", "attention_merge", "linear"}),
-        (SIM, Parallel(2, "push"), {"attention", "linear", "rank_sum"}),
+        (ALONE, 2, {"embedding", "attention_merge", "linear"}),
+        (Parallel(2, "push"), 1, {"attention", "linear", "rank_sum"}),
     ],
     ids=["alone", "ranks"],
 )
-def test_rows_in_panels_give_the_same_bits(
-    gpu: EmulatedGpu, monkeypatch: pytest.MonkeyPatch, target: Target, parallel: Parallel, kinds: set[str]
-) -> None:
+def test_rows_in_panels_give_the_same_bits(gpu: EmulatedGpu, parallel: Parallel, splits: int, kinds: set[str]) -> None:
     """8 rows for 3 requests: prompts of several rows, then a row a request, which leaves panels half empty."""
-    monkeypatch.setitem(TARGETS, SIM.name, target)
     module = step_module(RANKED, StepOptions(batch=3, rows=8, max_length=128, page_size=16))
     found: set[bytes] = set()
     for rows in (1, 2, 4, 8):
         edit = "no sm-panel-rows" if rows == 1 else f"sm-panel-rows{{rows={rows}}}"
-        program = compile_edited(module.clone(), target, [edit], parallel).program
+        edits = [f'tile{{decide="splits={splits}"}}', edit]
+        program = compile_edited(module.clone(), SIM, edits, parallel).program
         assert in_panels(program, rows) >= (kinds if rows > 1 else set())
         subject = Executable(program, executor(program, weights_of(RANKED)), None)
         tokens = subject.generate([[7 + request] * (1 + request) for request in range(3)], 4).tokens
