@@ -13,11 +13,17 @@ from ...core.memory import STAGE_BYTES, shared_bytes
 from ...core.target import target_of
 from ...dialects.sm import GraphOp, SharedMemoryAttr, StreamAttr
 from ...dialects.sm.expansion import IntArray, placement
+from ...tasks.linear import LinearParams
 from ..analysis.shared_memory import least_stages, ring_stages, scratch_bytes, streams_state
 from ..base import MpkPass
 
 KIB = 1024
 NS_PER_US = 1000
+FEW_ROWS = 8
+"""Of a product's task: more make it load as much of activations as of weights, and memory waits for it."""
+LIGHT_STAGES, HEAVY_STAGES = 6, 20
+"""Of weights that an SM streams for a grid as most are: up to the first, hand-offs take longer than memory; from the second on it
+is the other way round even with many rows."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,10 @@ class Pipeline(MpkPass):
     *In flight*: copies that are under way beyond what keeps memory busy (Little's law: an SM's share of bandwidth times
     the time a copy takes) only queue up in the memory system, and the stores and polls by which tasks hand over queue
     behind them. So a loader lets ``in_flight`` stages be under way, and ``most_in_flight`` while no more than that are
-    under way or full: a block that is behind goes first. 0 for no such limit. There is none either where loaders bring
-    activations too (`TaskKind.fetches`): those come from the second-level cache, and nobody polls.
+    under way or full: a block that is behind goes first. The less memory bounds a step, the fewer (by the stages of a
+    grid in the middle, and by the rows of products, measured: docs/performance.md); 0 for no such limit. There is none
+    either where loaders bring activations too (`TaskKind.fetches`): those come from the second-level cache, and nobody
+    polls.
 
     ``ring_kib`` bounds the ring; 0 takes what scratch leaves. `sm-verify` proves that the ring goes round and that no
     more is loaded ahead than may be (rule ring), `lower-to-cuda` takes the split. Needs placements.
@@ -54,8 +62,8 @@ class Pipeline(MpkPass):
 
     name = "sm-pipeline"
     ring_kib: int = 0
-    in_flight: int = 3
-    most_in_flight: int = 5
+    in_flight: int | None = None
+    most_in_flight: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         for graph in [g for g in op.body.block.ops if isinstance(g, GraphOp)]:
@@ -79,14 +87,14 @@ class Pipeline(MpkPass):
         self.count("scratch_bytes", scratch)
         self.count("shared_bytes", shared_bytes(stages, STAGE_BYTES, scratch))
         fetches = any(grid.task_kind.fetches for grid in graph.grids)
-        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, None if fetches else self.limits(stages))
+        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, None if fetches else self.limits(graph, stages))
 
-    def limits(self, stages: int) -> tuple[int, int] | None:
+    def limits(self, graph: GraphOp, stages: int) -> tuple[int, int] | None:
         """(``in_flight``, ``most_in_flight``) of a ring of ``stages``; None: no limit."""
-        if not self.in_flight:
-            return None
-        few = min(self.in_flight, stages)
-        return few, max(few, min(self.most_in_flight, stages))
+        few, most = _usual_limits(graph)
+        few = min(few if self.in_flight is None else self.in_flight, stages)
+        most = min(most if self.most_in_flight is None else self.most_in_flight, stages)
+        return (few, max(few, most)) if few else None
 
     def _streams(self, graph: GraphOp, split: SharedMemoryAttr) -> None:
         stages = split.stages.data
@@ -98,6 +106,18 @@ class Pipeline(MpkPass):
             least = int(mine.min())
             grid.stream = StreamAttr(IntAttr(grid.task_kind.stages_at_once), IntAttr(least))
             self.count("ring_limited" if least == stages else "step_limited")
+
+
+def _usual_limits(graph: GraphOp) -> tuple[int, int]:
+    """Of stages in flight, as few as keep memory as busy as the step needs it, and those of a block that is behind."""
+    num_sms = target_of(graph.target.data).num_sms
+    weights = [total for grid in graph.grids if (total := least_stages(grid).sum())]
+    stages = np.median(weights) / num_sms if weights else HEAVY_STAGES
+    params = [grid.task_params for grid in graph.grids]
+    many_rows = any(isinstance(one, LinearParams) and one.rows > FEW_ROWS for one in params)
+    if stages <= LIGHT_STAGES:
+        return (2, 6) if many_rows else (1, 6)
+    return (2, 5) if many_rows and stages < HEAVY_STAGES else (3, 5)
 
 
 def _stages_ahead(graph: GraphOp, stages: int) -> IntArray:
