@@ -32,6 +32,7 @@ RUNTIME_HEADERS = (
     "runtime/fetch.cuh",
     "runtime/polling.cuh",
     "runtime/context.cuh",
+    "runtime/loader.cuh",
     "runtime/jitter.cuh",
     "runtime/kernel.cuh",
 )

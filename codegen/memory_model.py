@@ -10,7 +10,7 @@ from ..proof import Rejection
 _ATOM = re.compile(r"\b(\w+_(release|acquire|relaxed)_(gpu|sys))\(")
 _ASM = re.compile(r'asm(?: volatile)?\(\s*"([^"]*)"')
 _FUNCTION = re.compile(r"^[ \w:&*<>]*?\b(\w+)\([^;{}]*\)(?: const)? \{", re.MULTILINE)
-_TAKE = re.compile(r"\bcontext\.acquire_stages?\(")
+_TAKE = re.compile(r"\bcontext\.acquire_(?:stages?|up_to)\b")
 _EARLY = re.compile(r"static constexpr bool kEarly =([^;]*);")
 _FREE = re.compile(
     r"parity = position\.phase \^ 1;\s*Patience patience;\s*"
@@ -113,7 +113,7 @@ def check_stages(headers: Mapping[str, str], state_streams: Iterable[str] = ()) 
         early = _EARLY.search(text)
         if early is not None and "kSegmentStages == kStages" not in early[1]:
             raise Rejection("ring", f"{name} takes weights before x is there, although x is not kept from pass to pass")
-    begin = dict(_functions(headers.get("mpk/runtime/context.cuh", ""))).get("claim_stage", "")
+    begin = dict(_functions(headers.get("mpk/runtime/loader.cuh", ""))).get("claim_stage", "")
     if "empty[position.stage]" not in begin or not _FREE.search(begin):
         raise Rejection("ring", "`claim_stage` of the kernel does not wait until the stage that it fills is given back")
     for kind in sorted(set(state_streams)):

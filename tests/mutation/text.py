@@ -9,7 +9,8 @@ from dataclasses import replace
 from mpk_ir.codegen.program import Program
 
 Weakening = Callable[[Program], Program]
-ATOMS, CONTEXT, KERNEL = "mpk/atoms.cuh", "mpk/runtime/context.cuh", "mpk/runtime/kernel.cuh"
+ATOMS, KERNEL = "mpk/atoms.cuh", "mpk/runtime/kernel.cuh"
+CONTEXT, LOADER = "mpk/runtime/context.cuh", "mpk/runtime/loader.cuh"
 LINEAR, ATTENTION = "mpk/tasks/linear.cuh", "mpk/tasks/attention.cuh"
 
 
@@ -76,7 +77,7 @@ def publish_by_plain_stores(program: Program) -> Program:
 
 def copy_state_without_fence(program: Program) -> Program:
     """The copy engine may read a state as it was before tasks of the last step wrote it."""
-    return _edit(program, CONTEXT, r"fence_proxy_async_global\(\);", "")
+    return _edit(program, LOADER, r"fence_proxy_async_global\(\);", "")
 
 
 def give_stages_back_early(program: Program) -> Program:
@@ -91,12 +92,12 @@ def keep_stages(program: Program) -> Program:
 
 def fill_stages_in_use(program: Program) -> Program:
     """The loader fills the next stage without a look at whether it was given back."""
-    return _edit(program, CONTEXT, r"while \(!mbarrier_try_wait\(empty, parity\)\)", "while (false)")
+    return _edit(program, LOADER, r"while \(!mbarrier_try_wait\(empty, parity\)\)", "while (false)")
 
 
 def fill_stages_a_round_early(program: Program) -> Program:
     """The loader waits for a stage's former round only."""
-    return _edit(program, CONTEXT, r"parity = position\.phase \^ 1;", "parity = position.phase;")
+    return _edit(program, LOADER, r"parity = position\.phase \^ 1;", "parity = position.phase;")
 
 
 def stream_state_within_the_step(program: Program) -> Program:

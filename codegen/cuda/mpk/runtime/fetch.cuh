@@ -6,7 +6,7 @@
 // their own events alone, and runs ahead.
 #pragma once
 
-#include "mpk/runtime/context.cuh"
+#include "mpk/runtime/loader.cuh"
 
 namespace mpk {
 

@@ -1,8 +1,8 @@
 // The persistent kernel: three roles walk one queue a block, step after step, a fourth watches.
 #pragma once
 
-#include "mpk/runtime/context.cuh"
 #include "mpk/runtime/jitter.cuh"
+#include "mpk/runtime/loader.cuh"
 
 namespace mpk {
 

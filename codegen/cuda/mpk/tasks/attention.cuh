@@ -9,7 +9,7 @@
 
 #include "mpk/math.cuh"
 #include "mpk/panels.cuh"
-#include "mpk/runtime/context.cuh"
+#include "mpk/runtime/loader.cuh"
 
 namespace mpk {
 

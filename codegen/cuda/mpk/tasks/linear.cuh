@@ -2,8 +2,8 @@
 //
 // W is the product's A (16 rows), x its B (8 rows of activations a product). W streams through the ring in stages of 16
 // rows by 512 columns, packed so that one 16-byte word is a lane's whole A operand. The order of columns inside a
-// product does not matter as long as both sides agree, so x needs no packing: lane (row, quad) reads columns 8 * quad
-// .. 8 * quad + 7 of a 32-column block, the B operands of two products, straight from memory to registers.
+// product does not matter as long as both sides agree, so lane (row, quad) reads columns 8 * quad .. 8 * quad + 7 of a
+// 32-column block of x, the B operands of two products, straight from memory to registers: whole lines, if in panels.
 //
 // The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared
 // memory behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
@@ -12,7 +12,7 @@
 #include "mpk/best.cuh"
 #include "mpk/math.cuh"
 #include "mpk/panels.cuh"
-#include "mpk/runtime/context.cuh"
+#include "mpk/runtime/loader.cuh"
 
 namespace mpk {
 
@@ -26,8 +26,7 @@ constexpr int kMostSegmentVectors = 12;                                      // 
 constexpr int kMostManyVectors = 16;                                         // of more than 8 rows (tasks/linear.py)
 constexpr int kMostGroupVectors = 20;                                        // of x and of the weights taken at once
 constexpr int kMostEarlyVectors = kEarlyWeights ? 16 : 0;                    // of x and of weights taken before it
-
-constexpr int kStageVectors = kWarpBlocks * kProducts;  // of weights that a lane takes of a stage
+constexpr int kStageVectors = kWarpBlocks * kProducts;                       // of weights that a lane takes of a stage
 
 template <int kN, int kK, int kTaskTiles, int kTiles, int kRows, bool kNorm, bool kBias, bool kResidual, bool kBest,
           Activation::Value kActivation, typename Out, int kTotalRows = 0, int kXPanel = 1, int kYPanel = 1>
@@ -179,9 +178,8 @@ struct Linear {
   static __device__ __forceinline__ void load_segment(Context& context, const Task& task, int rows, int first_stage,
                                                       Segment& segment) {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
-    const unsigned stride = task.row_stride[kX];
-    const bf16* x = context.current<const bf16>(task, kX) + element_offset<kXPanel>(row, column, stride);
-    const SegmentPlaces places{x, stride, rows - row, kK - column};
+    const bf16* x = context.current<const bf16>(task, kX) + element_offset<kXPanel>(row, column, task.row_stride[kX]);
+    const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
     context.load(task, kX, segment.x, places);
     if constexpr (kNorm) scale(context, kK - column, segment);
   }
