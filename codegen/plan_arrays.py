@@ -37,6 +37,7 @@ def plan_of(program: Program) -> Plan:
                 b.offset_bytes if b.space is Space.SCRATCH else None,
                 b.polled,
                 b.dtype.bytes,
+                b.layout,
             )
             for b in program.buffers
         ),
@@ -130,6 +131,7 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
     table, regions = BoundsTable(), list[Region]()
     for number, (grid, begin, end) in enumerate(zip(program.grids, first, first[1:], strict=False)):
         kind = task_kind(grid.kind)
+        params = kind.params_from(grid.params)
         for position, operand in enumerate(grid.operands):
             rank = len(program.buffers[operand.buffer].shape)
             low = tasks["offsets"][begin:end, position, :rank]
@@ -151,6 +153,7 @@ def _regions(program: Program, tasks: Array) -> tuple[Region, ...]:
                     appends=declared.appends,
                     polled=declared.polled,
                     tells=declared.tells,
+                    layout=kind.layout(params, declared),
                 )
             )
     return tuple(regions)

@@ -92,6 +92,7 @@ def _check_operands(program: Program, grid: Grid) -> None:
     try:
         kind = task_kind(grid.kind)
         params = kind.params_from(grid.params)
+        _ = [kind.layout(params, operand) for operand in kind.operands]
     except MpkError as error:
         raise Rejection("tables", f"grid @{grid.name}: {error}") from error
     declared = {operand.name: operand for operand in kind.operands}

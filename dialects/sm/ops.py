@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
     DictionaryAttr,
+    FixedBitwidthType,
     IntAttr,
     IntegerAttr,
     StringAttr,
@@ -165,6 +167,10 @@ class BufferOp(IRDLOperation):
     def padded_shape(self) -> Shape:
         return tuple(self.padded.get_values()) if self.padded is not None else self.shape
 
+    def _unfit_for_panels(self) -> str:
+        width = self.element_type.size if isinstance(self.element_type, FixedBitwidthType) else 0
+        return self.layout.data.unfit_for(self.space.data, self.shape, width, width * prod(self.padded_shape))
+
     def verify_(self) -> None:
         if self.padded is not None and (
             len(self.padded_shape) != len(self.shape)
@@ -179,6 +185,8 @@ class BufferOp(IRDLOperation):
                 f"buffer @{self.sym_name.data}: expected a shard for each of {len(self.sources or ())} sources, "
                 f"found {len(self.shards)}"
             )
+        if unfit := self._unfit_for_panels():
+            raise VerifyException(f"buffer @{self.sym_name.data}: {unfit}")
         if self.polled is not None and self.space.data is not Space.SCRATCH:
             raise VerifyException(f"buffer @{self.sym_name.data}: only scratch is polled, found {self.space.data}")
         if (self.space.data is Space.WEIGHT) != (self.sources is not None or self.constant is not None):
@@ -372,7 +380,8 @@ class GridOp(IRDLOperation):
             raise VerifyException(f"{where}: expected a positive extent, found {list(self.shape)}")
         try:
             kind = self.task_kind
-            kind.params_from(params_from_attr(self.params))
+            params = kind.params_from(params_from_attr(self.params))
+            _ = [kind.layout(params, operand) for operand in kind.operands]
         except MpkError as error:
             raise VerifyException(f"{where}: {error}") from error
         self._verify_operands(where, kind)

@@ -44,10 +44,25 @@ class Layout(StrEnum):
         """Rows of a panel; 1: row by row."""
         return _PANEL_ROWS.get(self, 1)
 
+    def unfit_for(self, space: Space, shape: tuple[int, ...], element_bytes: int, size_bytes: int) -> str:
+        """Why a buffer of ``shape``, of ``size_bytes`` in memory, cannot lie in panels; empty: it can, or does not."""
+        if self.panel_rows == 1:
+            return ""
+        if space is not Space.SCRATCH:
+            return f"only scratch, which the host never sees, lies in panels of rows, found space {space}"
+        if len(shape) != 2 or element_bytes != PANEL_ELEMENT_BYTES:
+            return f"panels are of rows of {PANEL_ELEMENT_BYTES}-byte elements, found {list(shape)} of {element_bytes}"
+        if shape[0] % self.panel_rows or shape[1] % PANEL_COLUMNS:
+            return f"expected whole panels of {self.panel_rows} rows and {PANEL_COLUMNS} columns, found {list(shape)}"
+        if size_bytes != shape[0] * shape[1] * element_bytes:
+            return f"panels have no padding, found {size_bytes} bytes for {list(shape)}"
+        return ""
 
-_PANEL_ROWS = {Layout.ROW_PANELS_2: 2, Layout.ROW_PANELS_4: 4, Layout.ROW_PANELS_8: 8}
-PANEL_LAYOUTS = {rows: layout for layout, rows in _PANEL_ROWS.items()}
+
+PANEL_LAYOUTS = {1: Layout.ROW_MAJOR, 2: Layout.ROW_PANELS_2, 4: Layout.ROW_PANELS_4, 8: Layout.ROW_PANELS_8}
 """By the rows of a panel."""
+_PANEL_ROWS = {layout: rows for rows, layout in PANEL_LAYOUTS.items()}
+PANEL_ELEMENT_BYTES = 2
 PANEL_COLUMNS = 8
 """Of a row of a panel that lie together: 16 bytes."""
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 64

@@ -8,6 +8,7 @@ import numpy as np
 
 from .ahead import check_ahead
 from .dealing import check_dealing
+from .layouts import check_layouts
 from .order import Order
 from .plan import BoolArray, IntArray, Plan, PlanBuffer, Region
 from .promises import check_polled, check_streams
@@ -21,28 +22,31 @@ def check(plan: Plan) -> Order:
     """Prove ``plan`` safe; its order. Raises Rejection for the first rule that it breaks.
 
     1. Bounds: every box lies in its buffer; of blocks from its begin on, the last is cut at its end.
-    2. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
-    3. Polled: who touches a polled buffer can poll; one grid writes it, no two of its tasks the same word.
-    4. Dealing: of a grid that deals its work at run time, nothing depends on which task does what (`proof.dealing`).
-    5. Deadlock: events together with the order of each queue have no cycle.
-    6. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
+    2. Layout: bodies take a buffer in the order of elements in which it lies; in panels of rows each box begins where
+       they can be counted from: at whole 8 columns, and with a panel or inside one that it does not leave.
+    3. Counting: an event receives in a step exactly the arrivals it is said to, and a wait is for all of them.
+    4. Polled: who touches a polled buffer can poll; one grid writes it, no two of its tasks the same word.
+    5. Dealing: of a grid that deals its work at run time, nothing depends on which task does what (`proof.dealing`).
+    6. Deadlock: events together with the order of each queue have no cycle.
+    7. Race: of two tasks that touch the same element of a buffer, one a write, the first of the program happens before
        the other; two tasks of one grid never do so. Polled events count only for reads of polled buffers, and for
        writes after reads as far as polled data tell that the reading is done (`proof.telling`).
-    7. Memory model: what a loader reads ahead of every wait no task of the step writes before it; what a body reads
+    8. Memory model: what a loader reads ahead of every wait no task of the step writes before it; what a body reads
        before its wait was written before its queue came to it.
-    8. Coverage: what a task reads of a scratch or output buffer, grids before it write.
-    9. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
+    9. Coverage: what a task reads of a scratch or output buffer, grids before it write.
+    10. Memory: scratch buffers lie inside the arena, and of two that share bytes all tasks of one run before all tasks
        of the other, without polled events; both copies of a polled buffer share bytes with nothing.
-    10. Ring: loaders, and bodies that give stages of the ring back, never wait for each other in a circle; shared
+    11. Ring: loaders, and bodies that give stages of the ring back, never wait for each other in a circle; shared
         memory holds the ring and what bodies need besides (`proof.ring`). No more is said to be loaded ahead of a wait
         than the ring and the end of the step allow (`proof.ahead`).
-    11. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
+    12. Step: all tasks are over when the step event has its arrivals, so no task, buffer or counter of one step meets
         those of the next.
 
     Of a plan for several ranks, these hold of all their tasks together; what a task writes into the memory of another
     rank is polled, for which the rank waits by no event (`proof.ranks`).
     """
     check_bounds(plan)
+    check_layouts(plan)
     check_counts(plan)
     check_polled(plan)
     check_dealing(plan)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..core.memory import Space
+from ..core.memory import Layout, Space
 from .rejection import TaskRef
 from .ring import PlanRing
 
@@ -91,6 +91,8 @@ class Region:
     whole: Bounds | None = None
     """The boxes before they were cut at the buffer's end; None if what is read says nothing beyond it."""
     multicast: bool = False
+    layout: Layout = Layout.ROW_MAJOR
+    """In which the body takes it."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class PlanBuffer:
     polled: bool = False
     """Its words say themselves when they are written; it lies in the arena twice."""
     element_bytes: int = 4
+    layout: Layout = Layout.ROW_MAJOR
 
 
 @dataclass(frozen=True)

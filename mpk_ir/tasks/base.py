@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from ..core.errors import PlanError
+from ..core.memory import PANEL_LAYOUTS, Layout
 from ..core.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -49,8 +50,8 @@ class Operand:
     box knows that no warp of its block still reads anything for this task or one before it; and a body reads all
     these words before it writes what is not polled, and before the last words that it publishes.
 
-    ``panel``: the parameter that says of how many rows the operand's panels are (`Layout.ROW_PANELS_8`); empty: the
-    body knows it row by row only."""
+    ``layout``: the order of elements that the body knows; or ``panel``: the parameter that says of how many rows the
+    operand's panels are (`Layout.ROW_PANELS_8`), 1 for row by row. `TaskKind.layout` answers for both."""
 
     name: str
     access: Access = Access.READ
@@ -60,6 +61,7 @@ class Operand:
     polled: bool = False
     appends: bool = False
     tells: bool = False
+    layout: Layout = Layout.ROW_MAJOR
     panel: str = ""
 
 
@@ -114,6 +116,17 @@ class TaskKind(ABC, Generic[P]):
             missing, extra = sorted(needed - set(values)), sorted(set(values) - known)
             raise PlanError(f"task kind '{self.name}': parameters missing {missing}, unknown {extra}")
         return self.params_type(**values)
+
+    def layout(self, params: P, operand: Operand) -> Layout:
+        """The order of elements in which the body takes ``operand``. Raises PlanError for panels that no layout has."""
+        if not operand.panel:
+            return operand.layout
+        rows = getattr(params, operand.panel)
+        if rows not in PANEL_LAYOUTS:
+            raise PlanError(
+                f"task kind '{self.name}': {operand.panel} is {rows}, expected one of {sorted(PANEL_LAYOUTS)}"
+            )
+        return PANEL_LAYOUTS[rows]
 
     def takers(self, params: P) -> int:
         """Among how many tasks the work is dealt at run time; 0: it is not."""

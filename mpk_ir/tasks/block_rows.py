@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.memory import Layout
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 from .math import rms_scale
@@ -31,7 +32,7 @@ class BlockRows(TaskKind[BlockRowsParams]):
         Operand("x"),
         Operand("weight", optional=True),
         Operand("row_count", optional=True, early=True),
-        Operand("y", Access.WRITE),
+        Operand("y", Access.WRITE, layout=Layout.K_BLOCKS_64),
     )
 
     def signature(self, params: BlockRowsParams) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.memory import Layout
 from ..core.requests import RowColumn
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
@@ -33,6 +34,10 @@ class Embedding(TaskKind[EmbeddingParams]):
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE, polled=True, tells=True, panel="y_panel"),
     )
+
+    def layout(self, params: EmbeddingParams, operand: Operand) -> Layout:
+        packed = params.packed and operand.name == "table"
+        return Layout.MMA_ROWS_16 if packed else super().layout(params, operand)
 
     def signature(self, params: EmbeddingParams) -> str:
         return f"mpk::Embedding<{params.columns}, {params.rows}, {str(params.packed).lower()}, {params.y_panel}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.memory import Layout
 from ..core.requests import last_rows
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
@@ -30,6 +31,10 @@ class LastRows(TaskKind[LastRowsParams]):
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
+
+    def layout(self, params: LastRowsParams, operand: Operand) -> Layout:
+        blocked = params.block_rows > 0 and operand.name == "x"
+        return Layout.K_BLOCKS_64 if blocked else super().layout(params, operand)
 
     def signature(self, params: LastRowsParams) -> str:
         return f"mpk::LastRows<{params.columns}, {params.batch}, {params.block_rows}>"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.memory import STAGE_BYTES
+from ..core.memory import STAGE_BYTES, Layout
 from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
 from .math import gelu_tanh, rms_scale, silu
@@ -125,7 +125,7 @@ class Linear(TaskKind[LinearParams]):
     stages_at_once = 4
     operands = (
         Operand("x", polled=True, tells=True, panel="x_panel"),
-        Operand("weight", streamed=True),
+        Operand("weight", streamed=True, layout=Layout.MMA_ROWS_16),
         Operand("bias", optional=True),
         Operand("norm_weight", optional=True, streamed=True),
         Operand("residual", optional=True, polled=True, tells=True, panel="y_panel"),

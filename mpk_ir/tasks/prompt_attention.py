@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.memory import Layout
 from ..core.requests import RequestColumn
 from ..core.target import Target
 from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
@@ -60,7 +61,7 @@ class PromptAttention(TaskKind[PromptAttentionParams]):
         Operand("requests"),
         Operand("page_table"),
         Operand("row_count", optional=True, early=True),
-        Operand("out", Access.WRITE),
+        Operand("out", Access.WRITE, layout=Layout.K_BLOCKS_64),
     )
 
     def signature(self, params: PromptAttentionParams) -> str:

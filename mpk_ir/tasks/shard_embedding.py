@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.memory import Layout
 from ..core.requests import RowColumn
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
@@ -37,6 +38,10 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE, polled=True, tells=True),
     )
+
+    def layout(self, params: ShardEmbeddingParams, operand: Operand) -> Layout:
+        packed = params.packed and operand.name == "table"
+        return Layout.MMA_ROWS_16 if packed else super().layout(params, operand)
 
     def signature(self, params: ShardEmbeddingParams) -> str:
         shape = f"{params.columns}, {params.rows}, {str(params.packed).lower()}"

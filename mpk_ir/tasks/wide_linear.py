@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.memory import BLOCK_COLUMNS, BLOCK_ROWS
+from ..core.memory import BLOCK_COLUMNS, BLOCK_ROWS, Layout
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
 from .linear import product
@@ -67,13 +67,17 @@ class WideLinear(TaskKind[WideLinearParams]):
     stages_at_once = 6
     fetches = True
     operands = (
-        Operand("x"),
-        Operand("weight", streamed=True),
+        Operand("x", layout=Layout.K_BLOCKS_64),
+        Operand("weight", streamed=True, layout=Layout.MMA_ROWS_16),
         Operand("bias", optional=True),
         Operand("residual", optional=True),
         Operand("row_count", optional=True, early=True),
         Operand("y", Access.WRITE),
     )
+
+    def layout(self, params: WideLinearParams, operand: Operand) -> Layout:
+        blocked = params.blocked and operand.name == "y"
+        return Layout.K_BLOCKS_64 if blocked else super().layout(params, operand)
 
     def signature(self, params: WideLinearParams) -> str:
         return f"mpk::WideLinear<{params.total_rows}>"

@@ -46,6 +46,7 @@ def plan_of(graph: GraphOp) -> Plan:
                 op.offset.value.data if op.offset is not None else None,
                 op.polled is not None,
                 element_bytes(op),
+                op.layout.data,
             )
             for op in graph.buffers
         ),
@@ -122,7 +123,7 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
     table, known = BoundsTable(), dict[tuple[Attribute, ...], tuple[Bounds, Bounds]]()
     regions: list[Region] = []
     for number, grid in enumerate(graph.grids):
-        kind = grid.task_kind
+        kind, params = grid.task_kind, grid.task_params
         for position, (name, value, box) in enumerate(zip(grid.operand_names, grid.data, grid.boxes, strict=True)):
             key = (grid.extent, box, value.type)
             if key not in known:  # layers repeat
@@ -146,6 +147,7 @@ def _regions(graph: GraphOp) -> tuple[Region, ...]:
                     appends=operand.appends,
                     polled=operand.polled,
                     tells=operand.tells,
+                    layout=kind.layout(params, operand),
                 )
             )
     return tuple(regions)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import BFloat16Type, IntegerAttr, ModuleOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp
 from xdsl.ir import SSAValue
+from xdsl.utils.disjoint_set import DisjointSet
 
-from ...core.memory import PANEL_COLUMNS, PANEL_LAYOUTS, Layout, Space
+from ...core.memory import PANEL_LAYOUTS
 from ...dialects.sm import BufferOp, GraphOp, GridOp, LayoutAttr
-from ...dialects.sm.expansion import whole_boxes
+from ...dialects.sm.expansion import rank_step, whole_boxes
 from ...dialects.sm.params import params_to_attr
+from ...proof.layouts import tears_panels
 from ...tasks.linear import Linear
+from ..analysis.memory import element_bytes, size_bytes
 from ..base import MpkPass
 
 
 @dataclass(frozen=True)
 class Use:
-    """Operand ``number`` of ``grid``, whose parameter ``panel`` says how its rows lie; empty: row by row only."""
+    """Operand ``number`` of ``grid``, whose parameter ``panel`` says how its rows lie; empty: as its kind declares."""
 
     grid: GridOp
     number: int
@@ -43,19 +45,23 @@ class Use:
 class PanelRows(MpkPass):
     """Lay the rows that products read in panels, where all bodies that touch them know how.
 
-    Before: `%h = sm.buffer @h #sm.space<scratch> : !sm.buffer<8x2048xbf16>`, written by one grid, `x` of a "linear" grid
-    with `x_panel = 1`. After, for 8 requests:
+    Before, a buffer that some grids write and products read row by row:
     ```mlir
-    %h = sm.buffer @h #sm.space<scratch> layout <row_panels_8> : !sm.buffer<8x2048xbf16>
+    %h = sm.buffer @h <scratch> : !sm.buffer<[8, 2048], bf16>
     ```
-    and `x_panel = 8` there, `y_panel = 8` where it is written. A lane of a tensor-core product holds 8 columns of one of 8
-    rows, so that a warp's load touches 64 bytes of each of 8 rows. In a panel those are 512 bytes side by side. All SMs
-    read the same rows at once, and half lines cost as much as whole ones: measured on an H200, 2.3 us for 16 rows of 2,048
-    columns row by row, 0.9 us in panels. (BLAS libraries pack panels for the like reason: Goto and van de Geijn,
-    "Anatomy of High-Performance Matrix Multiplication", 2008.)
+    After, for 8 requests; a grid that writes it has `y_panel = 8`, one that reads it `x_panel = 8`:
+    ```mlir
+    %h = sm.buffer @h <scratch> layout <row_panels_8> : !sm.buffer<[8, 2048], bf16>
+    ```
+    A lane of a tensor-core product holds 8 columns of one of 8 rows, so that a warp's load touches 64 bytes of each of
+    8 rows. In a panel those are 512 bytes side by side. All SMs read the same rows at once, and half lines cost as much
+    as whole ones (docs/decisions/0015-rows-in-panels.md). BLAS libraries pack panels for a like reason: Goto and van de
+    Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
 
-    Panels have as many rows as a step mostly has (one for each request), a power of two up to 8 that divides the rows; a
-    step of one request reads row by row best. ``rows``: 2, 4, 8 instead; 1: no panels.
+    Panels have as many rows as a step mostly has (one for each request), a power of two up to 8 that divides the rows;
+    a step of one request reads row by row best. ``rows``: that many instead of as many as requests; 1: no panels.
+
+    Buffers that one parameter of a body speaks of, as `residual` and `y` of a product, lie alike or stay as they are.
 
     Statistics: ``panel_buffers``.
     """
@@ -74,10 +80,11 @@ class PanelRows(MpkPass):
 
     def _lay(self, graph: GraphOp, together: list[BufferOp], uses: dict[SSAValue, list[Use]]) -> None:
         """Choose panels for buffers that must lie alike, or leave them."""
-        panel = min(panel_rows(buffer.shape[0], self.rows or _usual_rows(graph, buffer)) for buffer in together)
         touching = [use for buffer in together for use in uses[buffer.buffer]]
-        wanted = any(use.is_product_rows for use in touching)
-        if panel == 1 or not wanted or not all(_fits(buffer, uses[buffer.buffer], panel) for buffer in together):
+        if not any(use.is_product_rows for use in touching):
+            return
+        panel = min(panel_rows(buffer.shape[0], self.rows or _usual_rows(graph, buffer)) for buffer in together)
+        if panel == 1 or not all(_fits(buffer, uses[buffer.buffer], panel) for buffer in together):
             return
         for buffer in together:
             buffer.layout = LayoutAttr(PANEL_LAYOUTS[panel])
@@ -89,7 +96,7 @@ class PanelRows(MpkPass):
 
 def panel_rows(rows: int, usual: int) -> int:
     """Of a panel of a buffer of ``rows``, of which ``usual`` are active in most steps; 1: no panel."""
-    return next((panel for panel in sorted(PANEL_LAYOUTS, reverse=True) if panel <= usual and rows % panel == 0), 1)
+    return max(panel for panel in PANEL_LAYOUTS if panel <= max(usual, 1) and rows % panel == 0)
 
 
 def _usual_rows(graph: GraphOp, buffer: BufferOp) -> int:
@@ -97,45 +104,30 @@ def _usual_rows(graph: GraphOp, buffer: BufferOp) -> int:
     return batch.value.data if isinstance(batch, IntegerAttr) else buffer.shape[0]
 
 
-def _laid_alike(graph: GraphOp, uses: dict[SSAValue, list[Use]]) -> Iterator[list[BufferOp]]:
-    """The scratch buffers of each set that must lie alike: those that operands with one parameter name."""
-    neighbours: dict[SSAValue, set[SSAValue]] = defaultdict(set)
+def _laid_alike(graph: GraphOp, uses: Mapping[SSAValue, list[Use]]) -> Iterable[list[BufferOp]]:
+    """The buffers of each set that must lie alike: those whose layout one parameter of a grid says."""
+    alike = DisjointSet(list(uses))
     for grid in graph.grids:
-        by_panel: dict[str, list[SSAValue]] = defaultdict(list)
+        first: dict[str, SSAValue] = {}
         for number, value in enumerate(grid.data):
             if panel := Use(grid, number).panel:
-                by_panel[panel].append(value)
-        for first, *others in by_panel.values():
-            for other in others:
-                neighbours[first].add(other)
-                neighbours[other].add(first)
-    buffers = {buffer.buffer: buffer for buffer in graph.buffers}
-    seen: set[SSAValue] = set()
-    for value in uses:
-        if value in seen:
-            continue
-        found, open_ = [value], [value]
-        seen.add(value)
-        while open_:
-            more = [other for other in neighbours[open_.pop()] if other not in seen]
-            seen.update(more)
-            found += more
-            open_ += more
-        yield [buffers[one] for one in found]
+                alike.union(first.setdefault(panel, value), value)
+    sets: dict[SSAValue, list[BufferOp]] = defaultdict(list)
+    for buffer in graph.buffers:
+        if buffer.buffer in uses:
+            sets[alike.find(buffer.buffer)].append(buffer)
+    return sets.values()
 
 
 def _fits(buffer: BufferOp, uses: list[Use], panel: int) -> bool:
     """Whether panels can hold ``buffer``, and every body that touches it finds its box in them."""
-    plain = buffer.space.data is Space.SCRATCH and buffer.layout.data is Layout.ROW_MAJOR and buffer.padded is None
-    whole = len(buffer.shape) == 2 and buffer.shape[1] % PANEL_COLUMNS == 0
-    pairs = isinstance(buffer.element_type, BFloat16Type)
-    return plain and whole and pairs and all(use.panel and _begins_well(use, panel) for use in uses)
+    layout, size = PANEL_LAYOUTS[panel], size_bytes(buffer)
+    unfit = layout.unfit_for(buffer.space.data, buffer.shape, element_bytes(buffer), size)
+    return not unfit and all(use.panel and _begins_well(use, panel) for use in uses)
 
 
 def _begins_well(use: Use, panel: int) -> bool:
-    """Whether each task's box begins with a panel, or lies in one, and at whole words; and no other rank writes it."""
+    """Whether a body can count panels from where each task's box begins, and no other rank writes it."""
     if use.grid.boxes.data[use.number].pushes:
         return False
-    low, high = whole_boxes(use.grid, use.number)
-    row, column = low[:, 0] % panel, low[:, 1]
-    return bool(np.all((row == 0) | (row + high[:, 0] - low[:, 0] <= panel)) and not np.any(column % PANEL_COLUMNS))
+    return not tears_panels(*whole_boxes(use.grid, use.number), rank_step(use.grid, use.number), panel).any()

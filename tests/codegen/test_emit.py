@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_kernel_compiles_without_spills_and_fits_an_sm(family: str, batch: i
 
 def test_attention_with_a_cap_and_a_window_compiles() -> None:
     program = program_of("qwen3", limits=(0.5, 18))
-    assert any("8, true, true, true, 18, true>(" in body for body in program.bodies)
+    assert any(re.search(r"8, true, true, true, \d, 18, true>\(", body) for body in program.bodies)
     assert compile_source(program.source, program.headers, program.target.arch).cubin
 
 
@@ -66,7 +67,8 @@ def test_another_batch_is_another_program() -> None:
 
 
 def test_fused_and_unfused_graphs_use_every_kind_of_a_decoder() -> None:
-    kinds = {grid.kind for fused in (True, False) for grid in program_of("qwen3", fused=fused).grids}
+    programs = [program_of("qwen3", fused=fused, target="sim") for fused in (True, False)]
+    kinds = {grid.kind for program in programs for grid in program.grids}
     # an argmax behind a linear is part of it: one of its own is tested below
     others = {"join", "argmax"} | GENERAL_KINDS | RANK_KINDS | EXPERT_KINDS | PROMPT_KINDS
     assert kinds == {kind.name for kind in BUILTIN_KINDS} - others

@@ -15,10 +15,11 @@ from mpk_ir.bench.exported import agreement
 from mpk_ir.bench.reference import Decoder
 from mpk_ir.bench.shapes import random_weights, shape_config
 from mpk_ir.codegen.program import Program
-from mpk_ir.compiler import compile_step
+from mpk_ir.compiler import compile_step, step_module
 from mpk_ir.core.errors import RankError
 from mpk_ir.core.ranks import ALONE, Parallel
 from mpk_ir.core.target import SIM, TARGETS, Target
+from mpk_ir.edits import compile_edited
 from mpk_ir.executable import Executable
 from mpk_ir.frontend import ModelConfig, StepOptions
 from mpk_ir.pytorch.backend import mpk
@@ -164,6 +165,36 @@ def test_a_transformers_model_generates_what_eager_generates(gpu: EmulatedGpu, f
     found = agreement(model, prompts, subject.generate(prompts, 20).tokens)
     assert found.wrong == 0
     assert found.as_fp32 >= 0.9 * found.tokens
+
+
+@pytest.mark.parametrize(
+    ("parallel", "splits", "kinds"),
+    [
+        (ALONE, 2, {"embedding", "attention_merge", "linear"}),
+        (Parallel(2, "push"), 1, {"attention", "linear", "rank_sum"}),
+    ],
+    ids=["alone", "ranks"],
+)
+def test_rows_in_panels_give_the_same_bits(gpu: EmulatedGpu, parallel: Parallel, splits: int, kinds: set[str]) -> None:
+    """8 rows for 3 requests: prompts of several rows, then a row a request, which leaves panels half empty."""
+    module = step_module(RANKED, StepOptions(batch=3, rows=8, max_length=128, page_size=16))
+    found: set[bytes] = set()
+    for rows in (1, 2, 4, 8):
+        edit = "no sm-panel-rows" if rows == 1 else f"sm-panel-rows{{rows={rows}}}"
+        edits = [f'tile{{decide="splits={splits}"}}', edit]
+        program = compile_edited(module.clone(), SIM, edits, parallel).program
+        assert in_panels(program, rows) >= (kinds if rows > 1 else set())
+        subject = Executable(program, executor(program, weights_of(RANKED)), None)
+        tokens = subject.generate([[7 + request] * (1 + request) for request in range(3)], 4).tokens
+        found.add(repr(tokens).encode() + subject.engine.read_state("logits").tobytes())
+    assert len(found) == 1
+
+
+def in_panels(program: Program, rows: int) -> set[str]:
+    """Kinds of which a grid touches a buffer in panels of ``rows``; no buffer lies in others."""
+    assert {buffer.layout.panel_rows for buffer in program.buffers} <= {1, rows}
+    touched = ((grid.kind, program.buffers[operand.buffer]) for grid in program.grids for operand in grid.operands)
+    return {kind for kind, buffer in touched if rows > 1 and buffer.layout.panel_rows == rows}
 
 
 def test_turns_taken_at_random_give_the_same_bits(gpu: EmulatedGpu) -> None:

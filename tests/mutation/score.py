@@ -28,12 +28,13 @@ from tests.sm.oracle import NaivePlan
 
 from .boxes import narrow_box, shift_box, widen_box
 from .judge import adversaries, run, shown_wrong, why_unsafe
+from .layouts import begin_inside_panels
 from .subjects import Subject, decoders, random_subjects
 from .tables import DAMAGES, swap_buffer
 from .text import POLLED_WEAKENINGS, WEAKENINGS
 from .variants import VARIANTS
 
-NEW_MEANING = (shift_box, widen_box, narrow_box, swap_buffer)
+NEW_MEANING = (shift_box, widen_box, narrow_box, swap_buffer, begin_inside_panels)
 """These may turn a plan into a safe one that computes something else."""
 MAX_REFUSED = 0.05
 """Of safe variants."""

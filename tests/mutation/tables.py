@@ -14,6 +14,7 @@ from mpk_ir.codegen.program import MAX_SIGNALS, MAX_WAITS, Program
 from mpk_ir.core.memory import Space
 
 from .boxes import BOX_DAMAGES
+from .layouts import LAYOUT_DAMAGES
 from .split import SPLIT_DAMAGES
 
 Array = np.ndarray[Any, Any]
@@ -459,4 +460,5 @@ DAMAGES: tuple[Damage, ...] = (
     write_half_a_word,
     *BOX_DAMAGES,
     *SPLIT_DAMAGES,
+    *LAYOUT_DAMAGES,
 )

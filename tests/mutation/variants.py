@@ -10,6 +10,7 @@ import numpy as np
 from mpk_ir.codegen.program import MAX_WAITS, Program
 from mpk_ir.core.memory import Space, step_counter_offset
 
+from .layouts import lay_in_pairs
 from .split import promise_less_ahead, with_constant
 from .tables import WAIT, queues_of, swap_neighbours, with_queues
 
@@ -135,4 +136,5 @@ VARIANTS: tuple[Variant, ...] = (
     read_less,
     swap_neighbours,
     promise_less_ahead,
+    lay_in_pairs,
 )

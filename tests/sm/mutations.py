@@ -9,7 +9,8 @@ from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DictionaryAttr, IntA
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineMap
 
-from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp, SharedMemoryAttr, StreamAttr
+from mpk_ir.core.memory import PANEL_LAYOUTS
+from mpk_ir.dialects.sm import BoxAttr, BufferOp, GraphOp, GridOp, LayoutAttr, SharedMemoryAttr, StreamAttr
 from mpk_ir.dialects.sm.attributes import ints
 from mpk_ir.dialects.sm.expansion import event_elements
 from mpk_ir.dialects.sm.ops import EventOp, EventUse, dense_i32
@@ -223,6 +224,30 @@ def push_box_out(graph: GraphOp, generator: np.random.Generator) -> str | None:
     return f"@{grid.sym_name.data}, operand {operand}: moved by {shift}"
 
 
+def lay_otherwise(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """A scratch buffer lies in other panels than bodies know, or in some that cannot hold it."""
+    scratch = [buffer for buffer in graph.buffers if buffer.offset is not None]
+    if not scratch:
+        return None
+    buffer = scratch[int(generator.integers(len(scratch)))]
+    layout = PANEL_LAYOUTS[
+        int(generator.choice([rows for rows in PANEL_LAYOUTS if rows != buffer.layout.data.panel_rows]))
+    ]
+    buffer.layout = LayoutAttr(layout)
+    return f"@{buffer.sym_name.data} in {layout}"
+
+
+def count_otherwise(graph: GraphOp, generator: np.random.Generator) -> str | None:
+    """A grid's body counts other panels than its buffer lies in."""
+    able = [(grid, one.panel) for grid in graph.grids for one in grid.task_kind.operands if one.panel]
+    if not able:
+        return None
+    grid, name = able[int(generator.integers(len(able)))]
+    rows = int(generator.choice([rows for rows in PANEL_LAYOUTS if rows != getattr(grid.task_params, name)]))
+    grid.params = DictionaryAttr(grid.params.data | {name: IntegerAttr(rows, i64)})
+    return f"@{grid.sym_name.data} with {name} {rows}"
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     drop_wait,
     drop_signal,
@@ -237,4 +262,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     deal_to_others,
     promise_more_ahead,
     push_box_out,
+    lay_otherwise,
+    count_otherwise,
 )

@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import AffineMapAttr
 from xdsl.ir import SSAValue
 
 from mpk_ir.codegen.program import Program
-from mpk_ir.core.memory import Space
+from mpk_ir.core.memory import Layout, Space
 from mpk_ir.core.target import target_of
 from mpk_ir.dialects.sm import BufferType, CyclicAttr, GraphOp, GridOp
 from mpk_ir.dialects.sm.attributes import ints
@@ -44,6 +44,7 @@ class Touch:
     along: tuple[int, ...]
     access: Access
     promised: Operand
+    layout: Layout
 
     @property
     def reads(self) -> bool:
@@ -81,6 +82,22 @@ class NaiveBuffer:
     polled: bool = False
     width: int = 4
     """Bytes of an element."""
+    layout: Layout = Layout.ROW_MAJOR
+    padded: bool = False
+
+    @cached_property
+    def places(self) -> np.ndarray | None:
+        """Where each element lies, in elements; None if the layout cannot hold the buffer."""
+        panel = {Layout.ROW_PANELS_2: 2, Layout.ROW_PANELS_4: 4, Layout.ROW_PANELS_8: 8}.get(self.layout, 1)
+        if panel == 1:
+            return np.arange(prod(self.shape)).reshape(self.shape)
+        if len(self.shape) != 2 or self.width != 2 or self.padded or self.space is not Space.SCRATCH:
+            return None
+        rows, columns = self.shape
+        if rows % panel or columns % 8:
+            return None
+        lying = np.arange(rows * columns).reshape(rows // panel, columns // 8, panel, 8)
+        return lying.transpose(0, 2, 1, 3).reshape(rows, columns)
 
 
 class NaivePlan:
@@ -121,8 +138,16 @@ class NaivePlan:
             width = 2 if str(buffer.buffer.type.element_type) in ("bf16", "f16") else 4
             begin = buffer.offset.value.data if buffer.offset is not None else None
             end = None if begin is None else begin + width * prod(buffer.padded_shape)
+            padded = buffer.padded_shape != buffer.shape
             self.buffers[buffer.buffer] = NaiveBuffer(
-                buffer.space.data, buffer.shape, begin, end, buffer.polled is not None, width
+                buffer.space.data,
+                buffer.shape,
+                begin,
+                end,
+                buffer.polled is not None,
+                width,
+                buffer.layout.data,
+                padded,
             )
         for number, grid in enumerate(graph.grids):
             self._note_takers(number, grid.task_kind.takers(grid.task_params))
@@ -153,7 +178,8 @@ class NaivePlan:
             low = tuple(min(s, n) for s, _, n in sides)
             high = tuple(min(s + w, n) for s, w, n in sides)
             promised = grid.task_kind.operand(grid.operand_names.data[operand].data)
-            touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, promised)
+            layout = grid.task_kind.layout(grid.task_params, promised)
+            touch = Touch(task, number, operand, index, low, high, ints(box.along), box.mode, promised, layout)
             self.touches[value].append(touch)
 
     @staticmethod
@@ -174,7 +200,14 @@ class NaivePlan:
             begin = buffer.offset_bytes if buffer.space is Space.SCRATCH else None
             end = None if begin is None else begin + buffer.dtype.bytes * prod(buffer.padded_shape or buffer.shape)
             plan.buffers[number] = NaiveBuffer(
-                buffer.space, buffer.shape, begin, end, buffer.polled, buffer.dtype.bytes
+                buffer.space,
+                buffer.shape,
+                begin,
+                end,
+                buffer.polled,
+                buffer.dtype.bytes,
+                buffer.layout,
+                buffer.padded_shape not in ((), buffer.shape),
             )
         rows = [(int(row["grid"]), tuple(row["index"].tolist()), n) for n, row in enumerate(program.tasks)]
         number_of = {row: task for task, (_, _, row) in enumerate(sorted(rows))}
@@ -198,9 +231,11 @@ class NaivePlan:
             rank = len(program.buffers[operand.buffer].shape)
             low = tuple(row["offsets"][place].tolist())[:rank]
             high = tuple(a + b for a, b in zip(low, row["sizes"][place].tolist(), strict=False))
-            promised = task_kind(grid.kind).operand(operand.name)
+            kind = task_kind(grid.kind)
+            promised = kind.operand(operand.name)
             along = operand.along or (-1,) * rank
-            touch = Touch(task, int(row["grid"]), place, index, low, high, along, operand.access, promised)
+            layout = kind.layout(kind.params_from(grid.params), promised)
+            touch = Touch(task, int(row["grid"]), place, index, low, high, along, operand.access, promised, layout)
             self.touches[operand.buffer].append(touch)
 
     def broken_rule(self) -> str | None:
@@ -211,6 +246,8 @@ class NaivePlan:
             bounds = [zip(t.low, t.high, self.buffers[buffer].shape, strict=True) for t in touches]
             if any(a < 0 or a >= b or b > size for one in bounds for a, b, size in one):
                 return "bounds"
+        if self._lies_otherwise():
+            return "layout"
         if self._miscounted():
             return "counting"
         if self._cannot_be_polled():
@@ -229,6 +266,23 @@ class NaivePlan:
             "step": lambda _: self._outlives_step(before),
         }
         return next((rule for rule, broken in checks.items() if broken(strong)), None)
+
+    def _lies_otherwise(self) -> bool:
+        """Whether a body, which counts from the first element of its box, looks for another where it does not lie."""
+        for key, touches in self.touches.items():
+            buffer = self.buffers[key]
+            if any(touch.layout is not buffer.layout for touch in touches):
+                return True
+            if buffer.layout in (Layout.MMA_ROWS_16, Layout.K_BLOCKS_64):
+                continue
+            if buffer.places is None:
+                return True
+            for low, high in {(touch.low, touch.high) for touch in touches}:
+                lie = buffer.places[tuple(map(slice, low, high))]
+                counted = buffer.places[tuple(slice(b - a) for a, b in zip(low, high, strict=True))]
+                if not np.array_equal(lie - lie.flat[0], counted):
+                    return True
+        return False
 
     def _miscounted(self) -> bool:
         """A wait for less than all arrivals lets a task go early, at the latest some steps on, where the counter is

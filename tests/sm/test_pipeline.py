@@ -165,6 +165,8 @@ def test_bodies_take_no_more_stages_at_once_than_they_say() -> None:
         taken = {1} if "context.acquire_stage()" in text else set[int]()
         if "kMostGroupVectors" in text:
             taken |= {_most_group_stages(text)}
+        elif "context.acquire_up_to<" in text:
+            taken |= {_most_round_stages(text)}
         elif "context.acquire_stages(" in text:
             taken |= {_most_step_stages(text)}
         assert taken, kind.name
@@ -176,6 +178,12 @@ def _most_group_stages(text: str) -> int:
     most = int(re.search(r"kMostGroupVectors = (\d+)", text)[1])  # type: ignore[index]
     blocks = 16 * 1024 // 32 // 32 // 8
     return (most - blocks) // (2 * blocks)
+
+
+def _most_round_stages(text: str) -> int:
+    """Of attention: what a round takes is bounded."""
+    assert re.search(r"kRoundStages = min_of\(.*, kMostStages\);", text)
+    return int(re.search(r"kMostStages = (\d+);", text)[1])  # type: ignore[index]
 
 
 def _most_step_stages(text: str) -> int:

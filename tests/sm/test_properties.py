@@ -28,6 +28,7 @@ from mpk_ir.passes.lower.lower_to_cuda import LowerToCuda
 from mpk_ir.passes.sm.elide_waits import ElideWaits
 from mpk_ir.passes.sm.fuse_events import FuseEvents
 from mpk_ir.passes.sm.normalize_events import NormalizeEvents
+from mpk_ir.passes.sm.panel_rows import PanelRows
 from mpk_ir.passes.sm.pipeline import Pipeline
 from mpk_ir.passes.sm.plan_memory import PlanMemory
 from mpk_ir.passes.sm.schedule import Schedule
@@ -46,6 +47,7 @@ BEFORE: dict[type[ModulePass], tuple[type[ModulePass], ...]] = {
     SynthesizeEvents: (),
     Schedule: (),
     PlanMemory: (),
+    PanelRows: (),
     FuseEvents: (SynthesizeEvents,),
     NormalizeEvents: (SynthesizeEvents,),
     ElideWaits: (SynthesizeEvents, Schedule, NormalizeEvents),
@@ -72,7 +74,7 @@ def legal_orders(draw: st.DrawFn) -> list[ModulePass]:
         for needed in (*BEFORE[one], one):
             if needed not in order:
                 order.append(needed)
-    dropped = draw(st.sets(st.sampled_from([FuseEvents, ElideWaits])))
+    dropped = draw(st.sets(st.sampled_from([FuseEvents, ElideWaits, PanelRows])))
     again = draw(st.sampled_from([[], [PlanMemory], [Pipeline], [ElideWaits], [FuseEvents, ElideWaits]]))
     return [one() for one in [*(one for one in order if one not in dropped), *again]]
 
@@ -127,7 +129,17 @@ def test_what_is_accepted_runs_to_the_right_answer_in_any_order(
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
-IDEMPOTENT = (SynthesizeEvents, FuseEvents, NormalizeEvents, Schedule, ElideWaits, Pipeline, PlanMemory, Verify)
+IDEMPOTENT = (
+    PanelRows,
+    SynthesizeEvents,
+    FuseEvents,
+    NormalizeEvents,
+    Schedule,
+    ElideWaits,
+    Pipeline,
+    PlanMemory,
+    Verify,
+)
 
 
 @given(graph_plans(), st.sampled_from(IDEMPOTENT), st.sampled_from(("sim", "h200")))

@@ -147,8 +147,8 @@ def test_polled_data_need_two_copies_of_what_a_layer_hands_on_and_no_more() -> N
     splits = next(g.task_params.splits for g in _grids_of_layers() if isinstance(g.task_params, AttentionParams))
     handed_on = rows * (
         2 * (heads + 2 * kv_heads) * dim  # queries, keys, values, of two bytes an element
-        + 4 * splits * heads * (dim + 2)  # parts of attention, a maximum and a sum each
-        + 2 * heads * dim  # merged
+        + (4 * splits * heads * (dim + 2) if splits > 1 else 0)  # parts of attention, a maximum and a sum each
+        + 2 * heads * dim  # merged, or whole at once
         + 2 * 2 * hidden  # the residual stream behind attention and behind the MLP
         + 2 * inner
     )

@@ -30,6 +30,11 @@ __device__ __forceinline__ float sum_over_quad(float value) {
   return value + __shfl_xor_sync(0xFFFFFFFFu, value, 2);
 }
 
+__device__ __forceinline__ float max_over_quad(float value) {
+  value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 1));
+  return fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 2));
+}
+
 // Sines and cosines of one position, for the pairs of a head that a lane holds. Frequencies may be loaded long before.
 template <int kDim>
 struct Rotation {

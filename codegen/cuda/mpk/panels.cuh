@@ -4,8 +4,6 @@
 // of rows that all SMs want at once takes twice as long as one of whole lines (docs/performance.md).
 #pragma once
 
-#include "mpk/types.cuh"
-
 namespace mpk {
 
 constexpr int kPanelColumns = 8;  // of a row, side by side

@@ -219,3 +219,57 @@ sm.graph @step target "sim" {
   // expected-error@+1 {{event @e: expected one of step, polled and after_reads at most}}
   %e = sm.event @e polled after_reads dense<1> : tensor<1xi32> : !sm.event<1>
 }
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: only scratch, which the host never sees, lies in panels of rows, found space input}}
+  %x = sm.buffer @x <input> layout <row_panels_4> : !sm.buffer<[8, 32], bf16>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: panels are of rows of 2-byte elements, found [2, 8, 32] of 2}}
+  %x = sm.buffer @x <scratch> layout <row_panels_4> : !sm.buffer<[2, 8, 32], bf16>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: panels are of rows of 2-byte elements, found [8, 32] of 4}}
+  %x = sm.buffer @x <scratch> layout <row_panels_4> : !sm.buffer<[8, 32], f32>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: expected whole panels of 4 rows and 8 columns, found [6, 32]}}
+  %x = sm.buffer @x <scratch> layout <row_panels_4> : !sm.buffer<[6, 32], bf16>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: expected whole panels of 4 rows and 8 columns, found [8, 36]}}
+  %x = sm.buffer @x <scratch> layout <row_panels_4> : !sm.buffer<[8, 36], bf16>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  // expected-error@+1 {{buffer @x: panels have no padding, found 1024 bytes for [8, 32]}}
+  %x = sm.buffer @x <scratch> layout <row_panels_4> padded [8, 64] : !sm.buffer<[8, 32], bf16>
+}
+
+// -----
+
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  // expected-error@+1 {{grid @a: task kind 'linear': x_panel is 3, expected one of [1, 2, 4, 8]}}
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 3 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+}

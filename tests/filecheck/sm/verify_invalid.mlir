@@ -228,3 +228,129 @@ sm.graph @step target "sim" arena_bytes 8192 polled_bytes 0 shared_memory <ring 
   sm.grid @v "linear" {n = 256 : i64, k = 256 : i64, tiles = 4 : i64, pass_tiles = 4 : i64, rows = 8 : i64, norm = false, eps = 0.000000e+00 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64} over [4, 1] operands ["x", "weight", "y"](%y, %v, %z : !sm.buffer<[8, 256], bf16>, !sm.buffer<[256, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0, d1) -> (0, 0), [8, 256]>, #sm.box<read, (d0, d1) -> ((d0 * 64), 0), [64, 256]>, #sm.box<write, (d0, d1) -> (0, (d0 * 64)), [8, 64]>] waits(%0 : !sm.event<1>) [affine_map<(d0, d1) -> (0)>] signals(%1 : !sm.event<4>) [affine_map<(d0, d1) -> (d0)>] stream <keeps 4, ahead 11>
   sm.grid @a "elementwise" {function = "silu", columns = 64 : i64, rows = 8 : i64, total = 256 : i64} over [4] operands ["a", "y"](%z, %out : !sm.buffer<[8, 256], bf16>, !sm.buffer<[8, 256], bf16>) boxes [#sm.box<read, (d0) -> (0, ((d0 * 64) + 8)), [8, 64]>, #sm.box<write, (d0) -> (0, (d0 * 64)), [8, 64]>] waits(%1 : !sm.event<4>) [affine_map<(d0) -> (d0)>] signals(%2 : !sm.event<1>) [affine_map<(d0) -> (0)>]
 }
+
+// -----
+
+// A product takes in panels of 8 rows what was written in panels of 4.
+// expected-error@unknown {{layout: @b[0] (SM 0, position 1) touches by operand x the box [0:8, 0:64] of buffer @h, which lies in row_panels_4, its body takes it in row_panels_8}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 4 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 8 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// It takes rows one behind the other.
+// expected-error@unknown {{operand x the box [0:8, 0:64] of buffer @h, which lies in row_panels_4, its body takes it in row_major}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 4 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// A writer that knows nothing of panels.
+// expected-error@unknown {{layout: @a[0] (SM 0, position 0) touches by operand y the box [0:8, 0:64] of buffer @h, which lies in row_panels_4, its body takes it in row_major}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 4 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// A box begins inside 8 columns.
+// expected-error@unknown {{operand x the box [0:8, 4:36] of buffer @h, in which it cannot count panels of 4 rows and 8 columns}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 4 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 4 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 4), [8, 32]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// A box begins inside a panel and ends in the next.
+// expected-error@unknown {{operand x the box [2:6, 0:64] of buffer @h, in which it cannot count panels of 4 rows and 8 columns}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> layout <mma_rows_16> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 4 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 4 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (2, 0), [4, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}
+
+// -----
+
+// Weights of products are in tiles.
+// expected-error@unknown {{layout: @a[0] (SM 0, position 0) touches by operand weight the box [0:64, 0:64] of buffer @w, which lies in row_major, its body takes it in mma_rows_16}}
+sm.graph @step target "sim" {
+  %x = sm.buffer @x <input> : !sm.buffer<[8, 64], bf16>
+  %w = sm.buffer @w <weight> sources ["w"] : !sm.buffer<[64, 64], bf16>
+  %h = sm.buffer @h <scratch> layout <row_panels_4> : !sm.buffer<[8, 64], bf16>
+  %y = sm.buffer @y <output> : !sm.buffer<[8, 64], bf16>
+  %e = sm.event @e dense<1> : tensor<1xi32> : !sm.event<1>
+  %s = sm.event @step step dense<1> : tensor<1xi32> : !sm.event<1>
+  sm.grid @a "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 1 : i64, y_panel = 4 : i64}
+    over [1] operands ["x", "weight", "y"](%x, %w, %h : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    signals(%e : !sm.event<1>) [affine_map<(d0) -> (0)>]
+  sm.grid @b "linear" {n = 64 : i64, k = 64 : i64, tiles = 1 : i64, pass_tiles = 1 : i64, rows = 8 : i64, norm = false, eps = 0.0 : f64, bias = false, residual = false, best = false, activation = "none", out = "bf16", total_rows = 0 : i64, x_panel = 4 : i64, y_panel = 1 : i64}
+    over [1] operands ["x", "weight", "y"](%h, %w, %y : !sm.buffer<[8, 64], bf16>, !sm.buffer<[64, 64], bf16>, !sm.buffer<[8, 64], bf16>)
+    boxes [#sm.box<read, (d0) -> (0, 0), [8, 64]>, #sm.box<read, (d0) -> (0, 0), [64, 64]>, #sm.box<write, (d0) -> (0, 0), [8, 64]>]
+    waits(%e : !sm.event<1>) [affine_map<(d0) -> (0)>] signals(%s : !sm.event<1>) [affine_map<(d0) -> (0)>]
+}

@@ -211,8 +211,7 @@ struct Attention {
     Queries queries = load_queries(context, scratch, head);
     queries.cap = scores.cap;
     const float scale = scores.scale;
-    State state;
-    clear(state);
+    State state = {kNegativeInfinity};
     int blocks = 0;
     if (range.streams) blocks = attend_streamed(context, scratch, range, queries, scale, state);
     if (!range.streams || !kAppend) {
@@ -235,13 +234,6 @@ struct Attention {
       queries.part[i] = inside ? load_vector(&scratch.q[mine][32 * i + column]) : Vector16{};
     }
     return queries;
-  }
-
-  static __device__ __forceinline__ void clear(State& state) {
-    state.highest = kNegativeInfinity;
-    state.total = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kValueParts * 16; ++i) state.sum[i / 16][i / 4 % 4][i % 4] = 0.0f;
   }
 
   // Where the keys and values of a block's positions lie: `count` of earlier steps in the ring, then that of this step.
@@ -365,11 +357,6 @@ struct Attention {
     }
 #pragma unroll
     for (int j = 0; j < 2; ++j) score[j] += chain[j];
-  }
-
-  static __device__ __forceinline__ float max_over_quad(float value) {
-    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 1));
-    return fmaxf(value, __shfl_xor_sync(0xFFFFFFFFu, value, 2));
   }
 
   // Makes sums relative to a new maximum. The lanes of head g know its factor, those that sum for it fetch it.
