@@ -89,7 +89,8 @@ def x_segments(params: LinearParams) -> int:
         return 1
     halves = _halves(params.rows)
     most = MOST_SEGMENT_VECTORS if halves == 1 or params.norm else MOST_MANY_VECTORS
-    return -(-(-(-params.k // STAGE_COLUMNS)) // (most // (STAGE_BLOCKS * halves)))
+    stages = -(-params.k // STAGE_COLUMNS)
+    return -(-stages // (most // (STAGE_BLOCKS * halves)))
 
 
 class ProductParams(Protocol):

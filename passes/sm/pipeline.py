@@ -22,8 +22,8 @@ NS_PER_US = 1000
 FEW_ROWS = 8
 """Of a product's task: more make it load as much of activations as of weights, and memory waits for it."""
 LIGHT_STAGES, HEAVY_STAGES = 6, 20
-"""Of weights that an SM streams for a grid as most are: up to the first, hand-offs take longer than memory; from the second on it
-is the other way round even with many rows."""
+"""Of weights that an SM streams for the grid in the middle: up to the first, hand-offs take longer than memory; from
+the second on it is the other way round even with many rows."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,12 @@ class Pipeline(MpkPass):
         self.count("scratch_bytes", scratch)
         self.count("shared_bytes", shared_bytes(stages, STAGE_BYTES, scratch))
         fetches = any(grid.task_kind.fetches for grid in graph.grids)
-        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, None if fetches else self.limits(graph, stages))
+        limits = None if fetches else self.limits(usual_limits(graph), stages)
+        return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, limits)
 
-    def limits(self, graph: GraphOp, stages: int) -> tuple[int, int] | None:
-        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``; None: no limit."""
-        few, most = _usual_limits(graph)
+    def limits(self, usual: tuple[int, int], stages: int) -> tuple[int, int] | None:
+        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``, ``usual`` where no option says so; None: no limit."""
+        few, most = usual
         few = min(few if self.in_flight is None else self.in_flight, stages)
         most = min(most if self.most_in_flight is None else self.most_in_flight, stages)
         return (few, max(few, most)) if few else None
@@ -108,8 +109,8 @@ class Pipeline(MpkPass):
             self.count("ring_limited" if least == stages else "step_limited")
 
 
-def _usual_limits(graph: GraphOp) -> tuple[int, int]:
-    """Of stages in flight, as few as keep memory as busy as the step needs it, and those of a block that is behind."""
+def usual_limits(graph: GraphOp) -> tuple[int, int]:
+    """(stages in flight, those of a block that is behind): as few as keep memory as busy as the step needs it."""
     num_sms = target_of(graph.target.data).num_sms
     weights = [total for grid in graph.grids if (total := least_stages(grid).sum())]
     stages = np.median(weights) / num_sms if weights else HEAVY_STAGES

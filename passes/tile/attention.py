@@ -109,8 +109,8 @@ def tile_attention(op: Operation, builder: GraphBuilder) -> None:
 
 
 def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], dim: int, blocks: int) -> int:
-    """A task an SM, but no more splits than merging them is worth; ``heads`` of queries and of keys, of ``dim`` columns,
-    ``blocks`` of positions in a cache."""
+    """A task an SM, but no more splits than merging them is worth; ``heads`` of queries and of keys, of ``dim``
+    columns, ``blocks`` of positions in a cache."""
     kv_heads, group = heads[1], heads[0] // heads[1]
     most = max(1, min(MAX_SPLITS, blocks))
     by_sms = max(1, min(builder.target.num_sms // (batch * kv_heads), most))
@@ -121,7 +121,7 @@ def _choose_splits(builder: GraphBuilder, batch: int, heads: tuple[int, int], di
         why = f"more would merge more than {MERGED_ROWS} rows for a KV head of {group} queries"
     merge_us = MERGE_US * ceil(batch * heads[0] / builder.target.num_sms)
     saved_us = _attention_us(blocks, 1, dim) - _attention_us(blocks, splits, dim)
-    if splits > 1 and saved_us <= merge_us and builder.target is not SIM:  # the simulator's few SMs would never merge
+    if splits > 1 and saved_us <= merge_us and builder.target.name != SIM.name:  # where nothing takes time
         splits, why = 1, f"{splits} would save less than merging {batch} x {heads[0]} heads takes, {merge_us:.1f} us"
     return builder.decisions.choose("splits", range(1, most + 1), splits, f"{splits} splits: {why}")
 

@@ -13,6 +13,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntAttr
 from xdsl.utils.exceptions import VerifyException
 
+from mpk_ir.bench.plans import Plan
 from mpk_ir.bench.shapes import shape_config
 from mpk_ir.codegen.plan_arrays import constants_of
 from mpk_ir.core.errors import PlanError
@@ -204,11 +205,27 @@ def test_a_split_is_read_back_from_the_tables(plan_decoder: PlanDecoder) -> None
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(4, 12))
 def test_copies_in_flight_are_at_least_one_and_no_more_than_the_ring(few: int, most: int, stages: int) -> None:
     """``in_flight`` of 0 means no limit; what is asked for is cut to what a ring of ``stages`` can have."""
-    split = SharedMemoryAttr.of(stages, 16, 0, Pipeline(in_flight=few, most_in_flight=most).limits(stages))
+    split = SharedMemoryAttr.of(stages, 16, 0, Pipeline(in_flight=few, most_in_flight=most).limits((3, 5), stages))
     assert 1 <= split.in_flight.data <= split.most_in_flight.data <= stages
     assert (split.in_flight.data == stages) == (few == 0 or few >= stages)
     if few:
         assert split.in_flight.data <= few
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "few", "most"),
+    [("qwen3-0.6b", 1, 1, 6), ("qwen3-0.6b", 16, 2, 6), ("llama-3.2-1b", 1, 3, 5), ("llama-3.2-1b", 16, 2, 5)]
+    + [("qwen3-8b", 16, 3, 5)],
+)
+def test_the_more_memory_bounds_a_step_the_more_copies_are_in_flight(
+    model: str, batch: int, few: int, most: int
+) -> None:
+    """As measured on an H200 (docs/performance.md); options go before it, one by one."""
+    program = Plan(model, batch=batch, context=512).compile()
+    constants = constants_of(program)
+    assert (constants["kStagesInFlight"], constants["kMostStagesInFlight"]) == (few, most)
+    assert Pipeline(in_flight=4).limits((few, most), 9) == (4, max(4, most))
+    assert Pipeline(most_in_flight=7).limits((few, most), 9) == (few, 7)
 
 
 def test_loaders_that_bring_activations_have_no_limit_of_copies() -> None:

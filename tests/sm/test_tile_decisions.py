@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, StringAttr, i64
 
+from mpk_ir.bench.plans import Plan
 from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import PlanError
 from mpk_ir.interpreter import evaluate
@@ -112,3 +113,21 @@ def test_the_simulator_takes_more_rows_than_a_kernel(rows: int) -> None:
     assert isinstance(params, LinearParams)
     assert params.rows == rows
     assert x_segments(params) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "context", "splits"),
+    [
+        ("llama-3.2-1b", 4, 512, 4),
+        ("llama-3.2-1b", 8, 512, 1),  # 256 heads to merge are two turns of the SMs
+        ("llama-3.2-1b", 8, 4096, 2),  # but not where there is much to split
+        ("qwen3-0.6b", 8, 512, 2),  # 128 heads are one
+    ],
+)
+def test_positions_are_split_where_that_saves_more_than_merging_takes(
+    model: str, batch: int, context: int, splits: int
+) -> None:
+    program = Plan(model, batch=batch, context=context).compile()
+    grid = next(grid for grid in program.grids if grid.kind == "attention")
+    assert grid.params["splits"] == splits
+    assert ("would save less than merging" in grid.reason) == (splits == 1)

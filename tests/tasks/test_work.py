@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpk_ir.core.target import A100, H200
 from mpk_ir.tasks import BUILTIN_KINDS, task_kind
 from mpk_ir.tasks.attention import AttentionParams, split_range
-from mpk_ir.tasks.linear import MOST_SEGMENT_VECTORS, MOST_WHOLE_VECTORS, LinearParams, x_segments
+from mpk_ir.tasks.linear import MOST_MANY_VECTORS, MOST_SEGMENT_VECTORS, LinearParams, x_segments
 from mpk_ir.tasks.work import _MODELS, Load, work_of
 
 LINEAR = LinearParams(
@@ -74,10 +74,8 @@ def test_the_last_task_of_a_product_may_have_fewer_tiles() -> None:
 def test_x_is_cut_where_registers_end() -> None:
     """As the device code cuts it, which has their number too."""
     text = task_kind("linear").header()
-    few, many = MOST_WHOLE_VECTORS
-    assert f"kMostSegmentVectors = {few};" in text
-    assert f"kMostWholeVectors = {many};" in text
-    assert few == MOST_SEGMENT_VECTORS, "they are one constant there"
+    assert f"kMostSegmentVectors = {MOST_SEGMENT_VECTORS};" in text
+    assert f"kMostManyVectors = {MOST_MANY_VECTORS};" in text
     for rows, k, segments in (
         (8, 1024, 1),
         (8, 3072, 1),
@@ -88,6 +86,8 @@ def test_x_is_cut_where_registers_end() -> None:
         (16, 4096, 3),
     ):
         assert x_segments(replace(LINEAR, rows=rows, k=k)) == segments
+    assert x_segments(replace(LINEAR, k=4096, norm=False)) == 2, "no norm: more registers for x"
+    assert x_segments(replace(LINEAR, rows=8, k=4096, norm=False)) == 2
 
 
 @given(st.integers(1, 15), st.integers(64, 8192))

@@ -25,13 +25,13 @@ sm.graph @step target "sim" {
     boxes [#sm.box<read, (d0) -> (0, d0 * 64), [8, 64]>, #sm.box<write, (d0) -> (0, d0 * 64), [8, 64]>]
 }
 
-// CHECK: sm.graph @step target "sim" {{.*}}shared_memory <ring 11 x 16384 in_flight 3 to 5, scratch 2 x 17664> {
+// CHECK: sm.graph @step target "sim" {{.*}}shared_memory <ring 11 x 16384 in_flight 1 to 6, scratch 2 x 17664> {
 // CHECK: sm.grid @w {{.*}} stream <keeps 4, ahead 11>
 // CHECK: sm.grid @v {{.*}} stream <keeps 4, ahead 11>
 // CHECK: sm.grid @a
 // CHECK-NOT: stream
 
-// SMALL: shared_memory <ring 4 x 16384 in_flight 3 to 4, scratch 2 x 17664>
+// SMALL: shared_memory <ring 4 x 16384 in_flight 1 to 4, scratch 2 x 17664>
 // SMALL: sm.grid @v {{.*}} stream <keeps 4, ahead 4>
 
 // FREE: shared_memory <ring 11 x 16384, scratch 2 x 17664>
