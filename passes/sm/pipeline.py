@@ -91,7 +91,8 @@ class Pipeline(MpkPass):
         return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, limits)
 
     def limits(self, usual: tuple[int, int], stages: int) -> tuple[int, int] | None:
-        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``, ``usual`` where no option says so; None: no limit."""
+        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``, the ``usual`` ones unless options say others; None:
+        no limit."""
         few, most = usual
         few = min(few if self.in_flight is None else self.in_flight, stages)
         most = min(most if self.most_in_flight is None else self.most_in_flight, stages)
