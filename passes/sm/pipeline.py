@@ -91,7 +91,7 @@ class Pipeline(MpkPass):
         return SharedMemoryAttr.of(stages, STAGE_BYTES, scratch, limits)
 
     def limits(self, usual: tuple[int, int], stages: int) -> tuple[int, int] | None:
-        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``, the ``usual`` ones unless options say others; None:
+        """(``in_flight``, ``most_in_flight``) of a ring of ``stages``, the ``usual`` unless options say others; None:
         no limit."""
         few, most = usual
         few = min(few if self.in_flight is None else self.in_flight, stages)
