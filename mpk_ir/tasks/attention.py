@@ -77,7 +77,7 @@ class Attention(TaskKind[AttentionParams]):
         Operand("page_table"),
         Operand("q_norm", optional=True),
         Operand("k_norm", optional=True),
-        Operand("inv_freq", optional=True),
+        Operand("inv_freq", optional=True, early=True),
         Operand("out", Access.WRITE, polled=True, panel="out_panel"),
         Operand("max_sum", Access.WRITE, optional=True, polled=True),
         Operand("row_count", optional=True, early=True),

@@ -42,7 +42,7 @@ class RopeAppend(TaskKind[RopeAppendParams]):
         Operand("page_table"),
         Operand("q_norm", optional=True),
         Operand("k_norm", optional=True),
-        Operand("inv_freq", optional=True),
+        Operand("inv_freq", optional=True, early=True),
         Operand("row_count", optional=True, early=True),
     )
 

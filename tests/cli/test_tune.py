@@ -26,7 +26,7 @@ from mpk_ir.runtime.driver import Device
 from mpk_ir.tasks import BUILTIN_KINDS
 
 LIST = ("sm-schedule: sm-schedule-list",)
-SPLITS = ('tile{decide="fused_attention.splits=1"}',)
+SPLITS = ('tile{decide="fused_attention.splits=2"}',)
 GPU = Device(0, "NVIDIA H200", H200.num_sms, (9, 0), 1 << 37)
 ROW = Row("m", 1, 512, 1e9, 0.2, Times(0.5, 0.5, 5, 64), 0.4, 0.4, accuracy={"wrong": 0}, identical=True)
 
@@ -36,7 +36,7 @@ def compile_here(plans: Sequence[Plan]) -> list[Program | MpkError]:
 
 
 class FakeBench:
-    """One split takes 450 us, what is scheduled by list is wrong, the rest takes 500."""
+    """Two splits take 450 us, what is scheduled by list is wrong, the rest takes 500."""
 
     def __init__(self, what: object) -> None:
         self.report = Report("GPU", 4.6, 4.8)
@@ -115,7 +115,7 @@ def test_later_plans_and_reports_follow_what_was_found(
     assert after.digest() != before.digest()
     assert after.digest() == Plan(str(checkpoint), context=64, edits=SPLITS).compile().digest()
     longer = ProgramCache().step(config, H200, replace(plan.options, max_length=96))
-    assert "splits = 1 given; by cost" in "".join(grid.reason for grid in longer.grids)
+    assert "splits = 2 given; by cost" in "".join(grid.reason for grid in longer.grids)
     others = ProgramCache().tuned(config, H200, replace(plan.options, batch=2))
     assert others is None, "it was tuned for one request"
     assert main(["report", str(checkpoint), "--json"]) == 0

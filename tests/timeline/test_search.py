@@ -72,7 +72,7 @@ def test_other_targets_are_searched_for_too() -> None:
 
 def test_the_command_line_shows_what_was_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(CONFIG))
+    config.write_text(json.dumps(CONFIG | {"max_position_embeddings": 1024}))  # so many are worth splitting
     assert main(["report", str(config), "--search", "--json"]) == 0
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert {trial["decision"] for trial in trials} == {"merge_rows", "splits", "tiles"}
