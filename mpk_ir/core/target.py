@@ -29,7 +29,8 @@ class Costs:
     is idle; ``handoff_loaded_us``: the same while it streams. ``poll_us``: from begin until then
     if all has arrived before. ``signal_us``: from computed to released. ``stream_efficiency``: the part of read
     bandwidth that weights reach behind a ring; ``stream_bytes_per_us``: the most one SM receives when others don't;
-    ``stream_spread``: how unequally weights come to SMs, a standard deviation over the mean.
+    ``stream_spread``: how unequally weights come to SMs, a standard deviation over the mean. ``ahead_share``: the part
+    of the ring that loaders fill while tasks wait: beyond that few copies are under way (`sm-pipeline`).
     ``weights_bytes_per_us``: how fast consumers work through weights that lie in shared memory. ``activation_us`` +
     bytes / ``activation_bytes_per_us``: activations to registers, each time; ``cached_share``: the part of bandwidth
     that a byte of them takes from weights, because it comes from the second-level cache. ``pass_us``: the end of a
@@ -38,24 +39,25 @@ class Costs:
     ``small_bytes_per_us``: any other task. ``prompt_attention_flops_per_us``: attention of many rows.
     """
 
-    handoff_us: float = 0.0843
-    handoff_loaded_us: float = 0.0745
+    handoff_us: float = 0.514
+    handoff_loaded_us: float = 0.491
     poll_us: float = 0.032
-    signal_us: float = 0.16
-    stream_efficiency: float = 0.987
+    signal_us: float = 0.192
+    stream_efficiency: float = 1.0
     stream_bytes_per_us: float = 60e3
-    stream_spread: float = 0.0996
-    weights_bytes_per_us: float = 70.4e3
-    activation_us: float = 0.346
-    activation_bytes_per_us: float = 32.2e3
-    cached_share: float = 0.497
+    stream_spread: float = 0.0495
+    ahead_share: float = 0.323
+    weights_bytes_per_us: float = 89.5e3
+    activation_us: float = 0.0
+    activation_bytes_per_us: float = 43.6e3
+    cached_share: float = 0.133
     pass_us: float = 0.0
-    tile_us: float = 0.388
-    tile_row_us: float = 0.00432
-    attention_us: float = 2.89
-    attention_bytes_per_us: float = 35.4e3
+    tile_us: float = 0.38
+    tile_row_us: float = 0.00623
+    attention_us: float = 1.85
+    attention_bytes_per_us: float = 36e3
     prompt_attention_flops_per_us: float = 0.9e6
-    small_us: float = 1.35
+    small_us: float = 0.935
     small_bytes_per_us: float = 40e3
 
 

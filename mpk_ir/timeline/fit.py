@@ -24,7 +24,7 @@ from .trace import FloatArray, Trace
 from .traffic import demand
 
 OTHERS = (
-    *("stream_efficiency", "stream_bytes_per_us", "stream_spread", "cached_share"),
+    *("stream_efficiency", "stream_bytes_per_us", "stream_spread", "ahead_share", "cached_share"),
     *("handoff_loaded_us", "poll_us", "signal_us"),
 )
 """Not in the models of tasks: searched for, read off, or as they were."""
@@ -33,9 +33,11 @@ TASKS = tuple(one.name for one in fields(Costs) if one.name not in (*OTHERS, *WA
 RATE = "_per_us"
 MOST_RATE = 1e6
 """Bytes a microsecond: more than any SM moves; what the least squares call infinite."""
-SEARCHED = ("stream_efficiency", "handoff_loaded_us", "cached_share", "stream_spread")
-FACTORS = (0.94, 1.06)
-ROUNDS = 2
+SEARCHED = ("stream_efficiency", "handoff_loaded_us", "cached_share", "stream_spread", "ahead_share")
+FACTORS = (0.85, 0.94, 1.06, 1.18)
+ROUNDS = 4
+PARTS = ("stream_efficiency", "ahead_share")
+"""Of bandwidth, and of the ring: at most all."""
 LEAST_RINGS = 4
 """How often a task must fill the ring to show at what rate weights stream."""
 LOADED = 1.0
@@ -151,14 +153,14 @@ def _polls(sample: Sample) -> FloatArray:
 
 
 def _stream_rate(sample: Sample) -> float | None:
-    """The part of bandwidth at which weights come to grids whose tasks stream far more than the ring holds, what the
-    ring can hold before left out; the median over the grids. None if there are none, or activations stream, too."""
+    """The part of bandwidth at which weights come to grids whose tasks stream far more than the ring holds, what
+    loaders bring before left out; the median over the grids. None if there are none, or activations stream, too."""
     trace, program = sample.measured, sample.program
     asked = demand(program, trace.facts.load)
     rates: list[float] = []
     for grid in range(len(program.grids)):
         mine = trace.grid == grid
-        left = asked.streamed_bytes[mine] - program.launch.ring_bytes
+        left = asked.streamed_bytes[mine] - program.target.costs.ahead_share * program.launch.ring_bytes
         many = (left > LEAST_RINGS * program.launch.ring_bytes).all() and len(left) > program.target.num_sms // 2
         if many and (asked.reread_bytes[mine] < LEAST_REREAD * asked.streamed_bytes[mine]).all():
             took_us = trace.computed[mine] - trace.ready[mine]
@@ -262,4 +264,4 @@ def _constant(name: str, value: float) -> float:
 
 
 def _within(name: str, value: float) -> float:
-    return min(value, 1.0) if name == "stream_efficiency" else value
+    return min(value, 1.0) if name in PARTS else value

@@ -1,12 +1,12 @@
 """Predicts when every task of a step runs: discrete events over a program's own tables.
 
-What is modelled, per SM: a loader that streams the weights and caches of its queue in order, as far ahead of the
-consumers as the ring holds, and caches not before the step begins; consumers that run one task after another, each
-waiting for its events, then for its activations, then for the last of its weights. Polled data is there when it is
-computed, other data when its event is signalled. What the SMs share is memory bandwidth: all streams get the same
-rate, at most what one SM can take, give or take some luck that is drawn for each task, the same each time. What a task
-loads from the second-level cache while its weights stream takes a share of that. A hand-off takes longer the more
-memory is in use.
+What is modelled, per SM: a loader that streams the weights and caches of its queue in order, ahead of the consumers by
+the part of the ring that few copies under way fill, and caches not before the step begins; consumers that run one task
+after another, each waiting for its events, then for its activations, then for the last of its weights. Polled data is
+there when it is computed, other data when its event is signalled. What the SMs share is memory bandwidth: all streams
+get the same rate, at most what one SM can take, give or take some luck that is drawn for each task, the same each time.
+What a task loads from the second-level cache while its weights stream takes a share of that. A hand-off takes longer
+the more memory is in use.
 
 Ranks run the same plan on equal machines, so one stands for all: what it sends leaves over its link one after another,
 and what the others send in the meantime arrives as its own does at theirs. That ranks drift apart is not modelled.
@@ -251,12 +251,12 @@ class _Loader:
         self.next = -1  # of the tasks, the first that is not loaded
         self.rest = 0.0  # of its bytes
         self.share = 1.0  # of the ring that a byte of it occupies
-        self.room = float(machine.program.launch.ring_bytes)
+        self.room = machine.costs.ahead_share * machine.program.launch.ring_bytes
         self.chunk = 0.0
         self.active = False
 
     def start(self) -> None:
-        """As in a running kernel: the end of the step before was time enough to fill the ring, with weights."""
+        """As in a running kernel: the end of the step before was time enough to load as far ahead as ever, weights."""
         for task in self.tasks:
             self.machine.is_loaded[task] = False
         self._go_on()

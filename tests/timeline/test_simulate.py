@@ -93,6 +93,16 @@ def test_a_machine_with_half_the_bandwidth_takes_longer(llama: Program) -> None:
     assert predict(slow, Load(1, 512)).facts.step_us > 1.5 * predict(llama, Load(1, 512)).facts.step_us
 
 
+def test_loaders_that_run_less_far_ahead_take_longer_but_end(llama: Program) -> None:
+    """Even with less room than a task's weights occupy: a task that works gives its stages back."""
+    times = []
+    for share in (1.0, 0.4, 0.01):
+        target = replace(H200, costs=replace(H200.costs, ahead_share=share, stream_spread=0.0))
+        times.append(predict(replace(llama, target=target), Load(1, 512)).facts.step_us)
+    assert times == sorted(times)
+    assert times[0] < times[1] < times[2]
+
+
 def test_more_positions_and_more_rows_take_longer() -> None:
     program = Point("qwen3-0.6b", shape_config("qwen3-0.6b"), 4, 4096, target_of("h200")).program()
     times = [predict(program, load).facts.step_us for load in (Load(1, 64), Load(1, 4096), Load(4, 4096))]
