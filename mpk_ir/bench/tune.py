@@ -35,6 +35,10 @@ LEAST_GAIN = 0.005
 NEAR = 1.01
 """A choice of tiles that is predicted to take up to so many times the step with the one made is worth a try."""
 SCHEDULES: tuple[Edits, ...] = ((), ("sm-schedule: sm-schedule-list",))
+FLIGHTS: tuple[Edits, ...] = tuple(
+    (f"sm-pipeline{{in_flight={few} most_in_flight={most}}}",) for few, most in ((1, 6), (2, 5), (3, 5))
+)
+"""How many copies are under way, which only the device can tell apart: `sm-pipeline` chooses among these."""
 CHECK_STEPS, IDENTICAL_RUNS = 4, 3
 BASE: Edits = ()
 """The plan as the cost model makes it."""
@@ -44,7 +48,7 @@ def best_predicted(plan: Plan, most: int) -> list[tuple[Edits, float]]:
     """The plan of the cost model, then up to ``most`` others that may be faster, with their predicted microseconds.
 
     They are: each choice of tiles beside the one made that is predicted to be near it or better, and the best two,
-    three and so on together; each with every schedule.
+    three and so on together; each with every schedule; and the plan of the cost model with other copies in flight.
     """
     alone = predicted(plan, [BASE, *choices(plan)])
     base_us = _time_of(BASE, alone, plan)
@@ -52,7 +56,7 @@ def best_predicted(plan: Plan, most: int) -> list[tuple[Edits, float]]:
     better = [edits for edits, time in alone if time < base_us]
     together = [_joined(better[:count]) for count in range(2, len(better) + 1)]
     tiles = dict.fromkeys((BASE, *together, *near))
-    tried = [(*one, *schedule) for one in tiles for schedule in SCHEDULES]
+    tried = [*((*one, *schedule) for one in tiles for schedule in SCHEDULES), *FLIGHTS]
     times = dict(alone) | dict(predicted(plan, [edits for edits in tried if edits not in dict(alone)]))
     ranked = sorted((edits for edits in tried if edits != BASE and edits in times), key=times.__getitem__)
     return [(BASE, base_us), *((edits, times[edits]) for edits in ranked[:most])]

@@ -14,7 +14,7 @@ from mpk_ir.bench import measure, tune
 from mpk_ir.bench.plans import Plan
 from mpk_ir.bench.shapes import shape_config
 from mpk_ir.bench.summary import Report, Row, Times
-from mpk_ir.bench.tune import BASE, asked, best_predicted, choices, winner
+from mpk_ir.bench.tune import BASE, FLIGHTS, asked, best_predicted, choices, winner
 from mpk_ir.cli.main import main
 from mpk_ir.codegen.program import Program
 from mpk_ir.core.errors import DeviceError, MpkError, UsageError
@@ -76,6 +76,7 @@ def test_the_best_predicted_come_after_the_plan_of_the_cost_model() -> None:
     assert list(times) == sorted(times)
     assert len(set(tried)) == len(tried)
     assert LIST in tried
+    assert set(FLIGHTS) <= set(tried)
     assert best_predicted(Plan("tiny"), 2) == found[:3]
 
 

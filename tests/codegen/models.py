@@ -66,7 +66,7 @@ def plan_model(
     family: str, batch: int = 1, *, fused: bool = True, target: str = "h200", limits: Limits = (0.0, 0)
 ) -> ModuleOp:
     """The lowered module of a family's tiny model; without fusion every op of the graph is a task kind of its own."""
-    options = StepOptions(batch=batch, rows=8, max_length=128, page_size=16)
+    options = StepOptions(batch=batch, rows=8, max_length=640, page_size=16)  # long enough to be worth splitting
     module = build_step(family_config(family), options)
     for op in module.walk():
         if isinstance(op, tg.AttentionOp):
