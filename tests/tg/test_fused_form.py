@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from time import process_time
 
@@ -87,10 +88,13 @@ def test_statistics_say_what_was_done() -> None:
 
 def test_72_layers_take_less_than_a_second_and_a_half() -> None:
     module = Plan(layers=72).build()
+    gc.freeze()  # or the collector walks what thousands of other tests have left, at our expense
     began = process_time()
     for each in (TgCanonicalize(), TgMergeLinears(), TgFuse(), TgCanonicalize()):
         each.apply(Context(), module)
-    assert process_time() - began < 1.5
+    seconds = process_time() - began
+    gc.unfreeze()
+    assert seconds < 1.5
 
 
 def test_canonicalize_stops_at_its_limit() -> None:
