@@ -91,8 +91,7 @@ def check_grids(program: Program) -> None:
 def _check_operands(program: Program, grid: Grid) -> None:
     try:
         kind = task_kind(grid.kind)
-        params = kind.params_from(grid.params)
-        _ = [kind.layout(params, operand) for operand in kind.operands]
+        params = kind.checked_params(grid.params)
     except MpkError as error:
         raise Rejection("tables", f"grid @{grid.name}: {error}") from error
     declared = {operand.name: operand for operand in kind.operands}

@@ -380,8 +380,7 @@ class GridOp(IRDLOperation):
             raise VerifyException(f"{where}: expected a positive extent, found {list(self.shape)}")
         try:
             kind = self.task_kind
-            params = kind.params_from(params_from_attr(self.params))
-            _ = [kind.layout(params, operand) for operand in kind.operands]
+            kind.checked_params(params_from_attr(self.params))
         except MpkError as error:
             raise VerifyException(f"{where}: {error}") from error
         self._verify_operands(where, kind)

@@ -15,6 +15,7 @@ from xdsl.context import Context
 from ..compiler import step_module
 from ..core.errors import DeviceError, MpkError
 from ..pass_manager import PassManager
+from ..passes.sm.pipeline import USUAL_LIMITS
 from ..passes.tile.names import label
 from ..passes.tile.tile import Tile
 from ..pipeline import tensor_passes
@@ -36,7 +37,7 @@ NEAR = 1.01
 """A choice of tiles that is predicted to take up to so many times the step with the one made is worth a try."""
 SCHEDULES: tuple[Edits, ...] = ((), ("sm-schedule: sm-schedule-list",))
 FLIGHTS: tuple[Edits, ...] = tuple(
-    (f"sm-pipeline{{in_flight={few} most_in_flight={most}}}",) for few, most in ((1, 6), (2, 5), (3, 5))
+    (f"sm-pipeline{{in_flight={few} most_in_flight={most}}}",) for few, most in USUAL_LIMITS
 )
 """How many copies are under way, which only the device can tell apart: `sm-pipeline` chooses among these."""
 CHECK_STEPS, IDENTICAL_RUNS = 4, 3

@@ -117,6 +117,13 @@ class TaskKind(ABC, Generic[P]):
             raise PlanError(f"task kind '{self.name}': parameters missing {missing}, unknown {extra}")
         return self.params_type(**values)
 
+    def checked_params(self, values: Mapping[str, Any]) -> P:
+        """As `params_from`; raises PlanError for panels that no layout has, too."""
+        params = self.params_from(values)
+        for operand in self.operands:
+            self.layout(params, operand)
+        return params
+
     def layout(self, params: P, operand: Operand) -> Layout:
         """The order of elements in which the body takes ``operand``. Raises PlanError for panels that no layout has."""
         if not operand.panel:

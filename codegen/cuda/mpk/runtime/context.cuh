@@ -301,43 +301,14 @@ struct Context {
   // The next stages of the weight ring, once the loader has filled them.
   template <int kCount>
   __device__ __forceinline__ void acquire_stages(const char* (&stages)[kCount]) {
-    static_assert(kCount <= kRingStages, "the ring is too small");
-    RingPosition<kRingStages> position;
-    Patience patience;
-    while (true) {
-      position = acquired;
-      bool full = true;
-#pragma unroll
-      for (int i = 0; i < kCount; ++i, position.advance()) {
-        stages[i] = ring_stage(position.stage);
-        full &= mbarrier_try_wait(&block_shared().full[position.stage], position.phase);
-      }
-      if (full) break;
-      if (patience.ends(kRingPatience)) give_up(ErrorCode::kLoadTimeout, task_number, step, 0);
-    }
-    acquired = position;
+    acquire<kCount>(kCount, [&](int i, int stage) { stages[i] = ring_stage(stage); });
   }
 
   // The next stages, `count` of kMost at most, once the loader has filled them: the number of the first.
   template <int kMost>
   __device__ __forceinline__ int acquire_up_to(int count) {
-    static_assert(kMost <= kRingStages, "the ring is too small");
     const int first = acquired.stage;
-    RingPosition<kRingStages> position;
-    Patience patience;
-    while (true) {
-      position = acquired;
-      bool full = true;
-#pragma unroll
-      for (int i = 0; i < kMost; ++i) {
-        if (i >= count) break;
-        full &= mbarrier_try_wait(&block_shared().full[position.stage], position.phase);
-        position.advance();
-      }
-      if (full) break;
-      if (patience.ends(kRingPatience)) give_up(ErrorCode::kLoadTimeout, task_number, step, 0);
-    }
-    acquired = position;
+    acquire<kMost>(count, [](int, int) {});
     return first;
   }
 
@@ -365,6 +336,29 @@ struct Context {
   }
 
  private:
+  // Takes the next `count` stages, kMost at most, once all are full; tells `visit` the number of each among them
+  // and in the ring.
+  template <int kMost, typename Visit>
+  __device__ __forceinline__ void acquire(int count, Visit visit) {
+    static_assert(kMost <= kRingStages, "the ring is too small");
+    RingPosition<kRingStages> position;
+    Patience patience;
+    while (true) {
+      position = acquired;
+      bool full = true;
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) {
+        if (i >= count) break;
+        visit(i, position.stage);
+        full &= mbarrier_try_wait(&block_shared().full[position.stage], position.phase);
+        position.advance();
+      }
+      if (full) break;
+      if (patience.ends(kRingPatience)) give_up(ErrorCode::kLoadTimeout, task_number, step, 0);
+    }
+    acquired = position;
+  }
+
   // Always: the grid is one row of blocks, which the compiler does not know. A uniform value, read from no memory.
   static __device__ __forceinline__ unsigned zero() { return gridDim.y - 1; }
 
