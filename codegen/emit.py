@@ -29,6 +29,7 @@ RUNTIME_HEADERS = (
     "panels.cuh",
     "matrix.cuh",
     "blocks.cuh",
+    "epilogue.cuh",
     "runtime/fetch.cuh",
     "runtime/polling.cuh",
     "runtime/context.cuh",

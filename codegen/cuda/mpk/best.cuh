@@ -13,9 +13,10 @@ __device__ __forceinline__ void keep_best(float& value, int& column, float other
   }
 }
 
+template <int kLanes = 32>
 __device__ __forceinline__ void best_of_lanes(float& value, int& column) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     keep_best(value, column, __shfl_xor_sync(0xFFFFFFFFu, value, offset), __shfl_xor_sync(0xFFFFFFFFu, column, offset));
   }
 }

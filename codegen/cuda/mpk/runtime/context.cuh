@@ -172,6 +172,13 @@ struct Places {
   At at;
 };
 
+// Where a value is published, found before it is there.
+template <typename T>
+struct Place {
+  T* current;
+  bool polled;
+};
+
 struct Context {
   int thread;
   int step = 0;        // of this launch
@@ -243,10 +250,11 @@ struct Context {
     return reinterpret_cast<T*>(task.operand[slot] + copy);
   }
 
-  // The copy that the next step will fill.
+  // The same place of a polled operand in the copy that the next step will fill.
   template <typename T>
-  __device__ __forceinline__ T* other(const Task& task, int slot) const {
-    return reinterpret_cast<T*>(task.operand[slot] + (epoch & 1 ? 0 : kPolledBytes));
+  __device__ __forceinline__ T* other_copy(T* current) const {
+    const long long distance = epoch & 1 ? -static_cast<long long>(kPolledBytes) : static_cast<long long>(kPolledBytes);
+    return reinterpret_cast<T*>(reinterpret_cast<size_t>(current) + distance);
   }
 
   // Starts loading words or vectors: value i from `places.at(i)`, if `places.wanted(i)`, else zero.
@@ -282,20 +290,33 @@ struct Context {
     end_load(task, slot, values, places);
   }
 
-  // Writes `offset` (in units of T) of an operand, and makes the same place of the other copy unwritten.
+  // `offset` (in units of T) of an operand.
+  template <typename T>
+  __device__ __forceinline__ Place<T> place(const Task& task, int slot, size_t offset) const {
+    return {current<T>(task, slot) + offset, is_polled(task, slot)};
+  }
+
+  // Writes `offset` behind a place of operand `slot`, and makes it unwritten in the other copy.
   // A place that this step does not use is only made unwritten: the step before may have used it.
+  template <typename T>
+  __device__ __forceinline__ void publish(const Task& task, int slot, const Place<T>& place, size_t offset,
+                                          const T& value, bool used = true) const {
+    T* current = place.current + offset;
+    if constexpr (kRanks > 1) {
+      if (task.pushed >> slot & 1) return push(task, current, value, used);
+    }
+    if (used) store_relaxed_gpu(current, value);
+    if (place.polled) {
+      T blank;
+      memory_set(blank);
+      store_relaxed_gpu(other_copy(current), blank);
+    }
+  }
+
   template <typename T>
   __device__ __forceinline__ void publish(const Task& task, int slot, size_t offset, const T& value,
                                           bool used = true) const {
-    if constexpr (kRanks > 1) {
-      if (task.pushed >> slot & 1) return push(task, slot, offset, value, used);
-    }
-    if (used) store_relaxed_gpu(current<T>(task, slot) + offset, value);
-    if (is_polled(task, slot)) {
-      T blank;
-      memory_set(blank);
-      store_relaxed_gpu(other<T>(task, slot) + offset, blank);
-    }
+    publish(task, slot, place<T>(task, slot, offset), 0, value, used);
   }
 
   // The next stages of the weight ring, once the loader has filled them.
@@ -368,11 +389,11 @@ struct Context {
   // arenas look the same: a place has the same offset in each. What this task writes elsewhere in this step, the same
   // tasks of all ranks write here; so it makes those places unwritten for the next step.
   template <typename T>
-  __device__ __forceinline__ void push(const Task& task, int slot, size_t offset, const T& value, bool used) const {
+  __device__ __forceinline__ void push(const Task& task, T* current, const T& value, bool used) const {
     const Launch& launch = block_shared().launch;
     const int rank = launch.rank;
     if (used) {
-      const size_t place = reinterpret_cast<size_t>(current<T>(task, slot) + offset) - launch.peer[rank];
+      const size_t place = reinterpret_cast<size_t>(current) - launch.peer[rank];
       if (kMulticasts && (task.push_to & kMulticast)) {
         send_to_all(place, value);
       } else {
@@ -382,7 +403,7 @@ struct Context {
     if (!(task.push_to >> rank & 1)) return;
     T blank;
     memory_set(blank);
-    const size_t first = reinterpret_cast<size_t>(other<T>(task, slot) + offset) - rank * task.rank_stride;
+    const size_t first = reinterpret_cast<size_t>(other_copy(current)) - rank * task.rank_stride;
 #pragma unroll
     for (int from = 0; from < kRanks; ++from) {
       store_relaxed_gpu(reinterpret_cast<T*>(first + from * task.rank_stride), blank);

@@ -9,9 +9,7 @@
 // memory behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
 #pragma once
 
-#include "mpk/best.cuh"
-#include "mpk/math.cuh"
-#include "mpk/panels.cuh"
+#include "mpk/epilogue.cuh"
 #include "mpk/runtime/loader.cuh"
 
 namespace mpk {
@@ -37,7 +35,9 @@ struct Linear {
   static constexpr unsigned kTileBytes = kPaddedK * kTileRows * 2;
   static constexpr int kTotalTiles = ceil_div(kN, kTileRows);
   static constexpr bool kGated = kActivation != Activation::kNone;
+  static constexpr int kInputColumns = kK;
   static constexpr int kOutputColumns = kGated ? kN / 2 : kN;
+  static constexpr int kBlockRows = kRows, kWeightRows = kTileRows;
   static constexpr int kHalves = ceil_div(kRows, 8);                 // products that share an A operand
   static constexpr int kStages = ceil_div(kPaddedK, kStageColumns);  // of a tile
   static constexpr int kXVectors = kStages * kWarpBlocks * kHalves;  // that a lane keeps from pass to pass, if whole
@@ -59,22 +59,19 @@ struct Linear {
   static constexpr bool kEarly = kSegmentStages == kStages && kTaskTiles <= kTiles && kEarlyStages > 0;  // of one pass
   static constexpr bool kKept = kWhole && kTaskTiles > kTiles;  // loaded before the first pass
   static constexpr int kChains = kStageVectors / kHalves;       // of products that need not wait for each other
+  static constexpr int kSquareChains = 4 / kHalves;             // the same of x with itself
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
   static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
   static constexpr int kPartialStride = kTiles * kTileRows + 4;  // so that a quad's stores meet in no bank
   static_assert(kRows <= 16, "Linear: two products hold 16 rows");
-  static_assert(kPairs <= 32, "Linear: a warp finishes a row of a pass");
 
   struct Scratch {
     float partial[kConsumerWarps][8 * kHalves][kPartialStride];
     float squares[8 * kHalves][kConsumerWarps];
   };
 
-  struct Best {
-    float value[kHalves];
-    int column[kHalves];
-  };
+  using End = Epilogue<Linear, kNorm, kBias, kResidual, kBest, kActivation, Out, kYPanel>;
 
   static __device__ __forceinline__ bool load(Loader& loader, const Task& task) {
     const int task_tiles = tiles_of(task);
@@ -90,18 +87,16 @@ struct Linear {
 
   static __device__ __forceinline__ void run(Context& context, const Task& task, float eps) {
     const int rows = context.rows_from(task.index[1] * kRows, capacity(task));
-    context.wait(task);
     const int task_tiles = tiles_of(task);
-    Best best;
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) best.value[h] = kNegativeInfinity, best.column[h] = 0;
+    End end(context, task, rows, capacity(task));
+    context.wait(task);
     Segment x;
     if constexpr (kKept) load_first(context, task, rows, x);
 #pragma unroll 1
     for (int begin = 0; begin < task_tiles; begin += kTiles) {
-      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, x, best);
+      run_pass(context, task, rows, begin, min(kTiles, task_tiles - begin), eps, x, end);
     }
-    if constexpr (kBest) publish_best(context, task, rows, best);
+    if constexpr (kBest) end.publish_best(context, task);
   }
 
  private:
@@ -109,7 +104,7 @@ struct Linear {
   // the products of x with itself.
   struct Segment {
     Vector16 x[kSegmentVectors];
-    float squares[kHalves][4];
+    float squares[kHalves][2];
 
     __device__ __forceinline__ const Vector16& at(int stage, int block, int half) const {
       return x[(stage * kWarpBlocks + block) * kHalves + half];
@@ -194,6 +189,7 @@ struct Linear {
   // Adds the squares of x, then multiplies it by the norm's weight; of the stage, only `columns` mean anything.
   static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
     const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
+    float squares[kSquareChains][kHalves][4] = {};
     unsigned used = 0;
 #pragma unroll
     for (int i = 0; i < kSegmentStages * kWarpBlocks; ++i) {
@@ -205,20 +201,24 @@ struct Linear {
         unsigned (&x)[4] = segment.x[i * kHalves + h].word;
 #pragma unroll
         for (int p = 0; p < kProducts; ++p) {
-          mma_m16n8k16(segment.squares[h], x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
+          float (&sums)[4] = squares[(i * kProducts + p) % kSquareChains][h];
+          mma_m16n8k16(sums, x[2 * p], 0, x[2 * p + 1], 0, x[2 * p], x[2 * p + 1]);
         }
 #pragma unroll
         for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
     }
     context.release_stages(used);
+#pragma unroll
+    for (int i = 0; i < 2 * kSquareChains * kHalves; ++i) {
+      segment.squares[i / 2 % kHalves][i % 2] += squares[i / 2 / kHalves][i / 2 % kHalves][i % 2];
+    }
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
-                                                  float eps, Segment& x, Best& best) {
+                                                  float eps, Segment& x, End& end) {
     Scratch& scratch = context.next_scratch<Scratch>();
-    unsigned residual[kHalves] = {};
-    if constexpr (kResidual) context.begin_load(residual, residual_places(context, task, rows, begin, tiles));
+    end.begin_load(context, task, begin, tiles);
     if constexpr (kWhole) {
       if constexpr (kEarly) run_early(context, scratch, task, rows, tiles, x);
       if constexpr (!kEarly && !kKept) load_first(context, task, rows, x);
@@ -232,25 +232,15 @@ struct Linear {
         multiply(context, scratch, x, stage, rows, 0, tiles);
       }
     }
-    if constexpr (kNorm) store_squares(context, scratch, x);
-    if constexpr (kResidual) {
-      context.end_load(task, kResidualRows, residual, residual_places(context, task, rows, begin, tiles));
-    }
+    if (kNorm && begin == 0) store_squares(context, scratch, x);
+    end.end_load(context, task, begin, tiles);
     context.sync();
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      const int row = context.warp() + 8 * h;
-      if (row < context.touched_rows_from(task.index[1] * kRows, capacity(task)))
-        finish_row(context, scratch, task, row, row < rows, begin, tiles, eps, residual[h], h, best);
-    }
+    end.finish(context, task, scratch, begin, tiles, eps);
   }
 
-  static __device__ __forceinline__ void clear(float (&sums)[kHalves][4]) {
+  static __device__ __forceinline__ void clear(float (&squares)[kHalves][2]) {
 #pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) sums[h][j] = 0.0f;
-    }
+    for (int h = 0; h < kHalves; ++h) squares[h][0] = squares[h][1] = 0.0f;
   }
 
   using Sums = float[kChains][kHalves][4];
@@ -386,113 +376,6 @@ struct Linear {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       scratch.squares[row + 8 * h][context.warp()] = row % 2 ? x.squares[h][1] : x.squares[h][0];
-    }
-  }
-
-  // Column of y, from the task's first, of this lane's pair in the pass whose first tile is `begin`.
-  static __device__ __forceinline__ int pair_column(const Context& context, int begin) {
-    return begin * kTileColumns + 2 * context.lane();
-  }
-
-  static __device__ __forceinline__ bool has_pair(const Context& context, const Task& task, int begin, int tiles) {
-    const int first = task.index[0] * kTaskColumns;
-    return context.lane() < tiles * kTileColumns / 2 && first + pair_column(context, begin) < kOutputColumns;
-  }
-
-  struct ResidualPlaces {
-    const bf16* first;
-    unsigned row_stride;
-    int rows;  // left from the lane's first
-
-    __device__ __forceinline__ bool wanted(int half) const { return 8 * half < rows; }
-    __device__ __forceinline__ const unsigned* at(int half) const {
-      return reinterpret_cast<const unsigned*>(first + static_cast<size_t>(8 * half) * row_stride);
-    }
-  };
-
-  static __device__ __forceinline__ ResidualPlaces residual_places(const Context& context, const Task& task, int rows,
-                                                                   int begin, int tiles) {
-    const unsigned stride = task.row_stride[kResidualRows];
-    const bf16* first = context.current<const bf16>(task, kResidualRows) +
-                        element_offset<kYPanel>(context.warp(), pair_column(context, begin), stride);
-    return {first, stride, has_pair(context, task, begin, tiles) ? rows - context.warp() : 0};
-  }
-
-  static __device__ __forceinline__ void finish_row(const Context& context, const Scratch& scratch, const Task& task,
-                                                    int row, bool used, int begin, int tiles, float eps,
-                                                    unsigned residual, int half, Best& best) {
-    if (!has_pair(context, task, begin, tiles)) return;
-    const int column = pair_column(context, begin);
-    float2 value = {};
-    if (used) {
-      const float scale = kNorm ? norm_scale(scratch, row, eps) : 1.0f;
-      const int tile = context.lane() / (kTileColumns / 2), pair = context.lane() % (kTileColumns / 2);
-      const int row_of_weight = tile * kTileRows + 2 * pair;  // of the pass; a gate's up row is 8 further
-      value = finish(scratch, task, row, row_of_weight, begin, scale);
-      if constexpr (kGated) {
-        const float2 up = finish(scratch, task, row, row_of_weight + kTileColumns, begin, scale);
-        value = {activated<kActivation>(value.x) * up.x, activated<kActivation>(value.y) * up.y};
-      }
-      if constexpr (kResidual) value = {value.x + low_half(residual), value.y + high_half(residual)};
-    }
-    const int first = task.index[0] * kTaskColumns;
-    const bool second = first + column + 1 < kOutputColumns;
-    if constexpr (kBest) {
-      if (used) keep_best(best.value[half], best.column[half], value.x, first + column);
-      if (used && second) keep_best(best.value[half], best.column[half], value.y, first + column + 1);
-    }
-    store_pair(context, task, element_offset<kYPanel>(row, column, task.row_stride[kY]), value, used, second);
-  }
-
-  // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.
-  static __device__ __forceinline__ void store_pair(const Context& context, const Task& task, size_t offset,
-                                                    float2 value, bool used, bool second) {
-    if constexpr (sizeof(Out) == 2) {
-      context.publish(task, kY, offset / 2, pack_bf16(value.x, second ? value.y : 0.0f), used);
-    } else if (used) {
-      float* y = operand<float>(task, kY) + offset;
-      y[0] = value.x;
-      if (second) y[1] = value.y;
-    }
-  }
-
-  static __device__ __forceinline__ float norm_scale(const Scratch& scratch, int row, float eps) {
-    float squares = 0.0f;
-#pragma unroll
-    for (int w = 0; w < kConsumerWarps; ++w) squares += scratch.squares[row][w];
-    return rsqrtf(squares / kK + eps);
-  }
-
-  // Two neighbouring rows of the pass's weights, times x's row, summed over the warps.
-  static __device__ __forceinline__ float2 finish(const Scratch& scratch, const Task& task, int row, int weight_row,
-                                                  int begin, float scale) {
-    float2 sum = {};
-#pragma unroll
-    for (int w = 0; w < kConsumerWarps; ++w) {
-      const float2 part = *reinterpret_cast<const float2*>(&scratch.partial[w][row][weight_row]);
-      sum = {sum.x + part.x, sum.y + part.y};
-    }
-    sum = {sum.x * scale, sum.y * scale};
-    if constexpr (kBias) {
-      const int of_task = begin * kTileRows + weight_row;
-      const bf16* bias = operand<const bf16>(task, kBiasVector) + of_task;
-      const bool second = task.index[0] * kTaskTiles * kTileRows + of_task + 1 < kN;
-      sum = {sum.x + to_float(bias[0]), sum.y + (second ? to_float(bias[1]) : 0.0f)};
-    }
-    return sum;
-  }
-
-  // The largest value of each row among all passes of the task, with its column.
-  static __device__ __forceinline__ void publish_best(const Context& context, const Task& task, int rows, Best& best) {
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      const int row = context.warp() + 8 * h;
-      best_of_lanes(best.value[h], best.column[h]);
-      if (row >= context.touched_rows_from(0, kRows) || context.lane() != 0) continue;
-      context.publish(task, kBestValue, static_cast<size_t>(row) * task.row_stride[kBestValue],
-                      __float_as_uint(best.value[h]), row < rows);
-      context.publish(task, kBestColumn, static_cast<size_t>(row) * task.row_stride[kBestColumn],
-                      static_cast<unsigned>(best.column[h]), row < rows);
     }
   }
 };
