@@ -59,7 +59,7 @@ struct Linear {
   static constexpr bool kEarly = kSegmentStages == kStages && kTaskTiles <= kTiles && kEarlyStages > 0;  // of one pass
   static constexpr bool kKept = kWhole && kTaskTiles > kTiles;  // loaded before the first pass
   static constexpr int kChains = kStageVectors / kHalves;       // of products that need not wait for each other
-  static constexpr int kSquareChains = 4 / kHalves;             // the same of x with itself
+  static constexpr int kSquareChains = kHalves == 1 ? 4 : 1;    // the same of x with itself
   static constexpr int kTileColumns = kGated ? kTileRows / 2 : kTileRows;  // of y
   static constexpr int kTaskColumns = kTaskTiles * kTileColumns;
   static constexpr int kPairs = kTiles * kTileColumns / 2;       // a lane finishes two columns
@@ -175,8 +175,9 @@ struct Linear {
     const int row = context.lane() / 4, column = lane_column(context, first_stage);
     const bf16* x = context.current<const bf16>(task, kX) + element_offset<kXPanel>(row, column, task.row_stride[kX]);
     const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
+    const char* norm = kNorm ? context.acquire_stage() + 2 * lane_column(context, 0) : nullptr;  // sooner there than x
     context.load(task, kX, segment.x, places);
-    if constexpr (kNorm) scale(context, kK - column, segment);
+    if constexpr (kNorm) scale(context, norm, kK - column, segment);
   }
 
   // The first segment of a task.
@@ -186,9 +187,8 @@ struct Linear {
     context.stamp(ProfilePhase::kReady);
   }
 
-  // Adds the squares of x, then multiplies it by the norm's weight; of the stage, only `columns` mean anything.
-  static __device__ __forceinline__ void scale(Context& context, int columns, Segment& segment) {
-    const char* norm = context.acquire_stage() + 2 * lane_column(context, 0);
+  // Adds the squares of x, then multiplies it by the norm's weights; of those only `columns` mean anything.
+  static __device__ __forceinline__ void scale(Context& context, const char* norm, int columns, Segment& segment) {
     float squares[kSquareChains][kHalves][4] = {};
     unsigned used = 0;
 #pragma unroll
