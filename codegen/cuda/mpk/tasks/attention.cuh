@@ -8,6 +8,7 @@
 #pragma once
 
 #include "mpk/math.cuh"
+#include "mpk/matrix.cuh"
 #include "mpk/panels.cuh"
 #include "mpk/runtime/loader.cuh"
 
@@ -43,14 +44,18 @@ struct Attention {
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  // All positions begin in the same bank, and all warps are at work: in many splits few have a block.
-  static constexpr bool kRowsMeet = kPositionBytes % 256 == 0 && kSplits < kConsumerWarps;
+  static constexpr bool kLongSplits =
+      kSplits < kConsumerWarps;  // all warps are at work: in many splits few have a block
+  // All positions begin in the same bank.
+  static constexpr bool kRowsMeet = kPositionBytes % 256 == 0 && kLongSplits;
+  static constexpr bool kKeysMeet = kPositionBytes % 128 == 0 && kKeyParts % 2 == 0;
   static constexpr int kStageBlocks = kStageBytes / 2 / kPositionBytes / kBlock;
   static constexpr int kStagePositions = kStageBlocks * kBlock;
-  // Of a round: taken at once, because each wait costs as much as half a block. All warps have a block then, if it may
-  // be so.
-  static constexpr int kRoundStages = min_of(ceil_div(kConsumerWarps, kStageBlocks), kMostStages);
+  // Of a round: waited for, and given back, at once. A wait costs as much as half a block, but in a long split it is
+  // the ring that must be free again soon.
+  static constexpr int kRoundStages = kLongSplits ? 1 : min_of(ceil_div(kConsumerWarps, kStageBlocks), kMostStages);
   static constexpr int kRoundBlocks = kRoundStages * kStageBlocks;
+  static constexpr float kSlack = 8.0f;  // by so many powers of two weights may exceed one before sums are scaled down
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
   static_assert(kHeadDim % 16 == 0 && kLanes >= 2 && kLanes <= 32, "Attention: head size must be 16, 32, 48, .. 256");
@@ -72,9 +77,10 @@ struct Attention {
     float sum[kValueParts][4][4];
   };
 
-  // The queries of a pass as A operands: rows 8 .. 15 are zero. Their scores stay below the cap, if there is one.
+  // The queries of a pass as A operands, of two products a part. Rows 8 .. 15 are zero or, where keys meet, the
+  // queries' columns in the other order of two neighbouring parts. Scores stay below the cap, if there is one.
   struct Queries {
-    Vector16 part[kKeyParts];
+    unsigned part[kKeyParts][2][4];
     float cap;
   };
 
@@ -227,11 +233,20 @@ struct Attention {
 
   static __device__ __forceinline__ Queries load_queries(const Context& context, const Scratch& scratch, int head) {
     const int mine = head + context.lane() / 4, column = context.lane() % 4 * 8;
-    Queries queries;
+    Vector16 part[kKeyParts];
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
       const bool inside = mine < kGroup && context.lane() / 4 < kPass && 32 * i + column < kHeadDim;
-      queries.part[i] = inside ? load_vector(&scratch.q[mine][32 * i + column]) : Vector16{};
+      part[i] = inside ? load_vector(&scratch.q[mine][32 * i + column]) : Vector16{};
+    }
+    Queries queries;
+#pragma unroll
+    for (int i = 0; i < 2 * kKeyParts; ++i) {
+      const Vector16& own = part[i / 2];
+      const Vector16 other = kKeysMeet ? part[i / 2 ^ 1] : Vector16{};
+      const int word = i % 2 * 2;
+      unsigned (&a)[4] = queries.part[i / 2][i % 2];
+      a[0] = own.word[word], a[1] = other.word[word], a[2] = own.word[word + 1], a[3] = other.word[word + 1];
     }
     return queries;
   }
@@ -300,25 +315,21 @@ struct Attention {
   template <typename Rows>
   static __device__ __forceinline__ unsigned attend_block(const Context& context, const Rows& rows, int count,
                                                           const Queries& queries, float scale, State& state) {
-    const int quad = context.lane() % 4;
     Vector16 value[4][kValueParts];
     load_values(context, rows, count, value);
-    float score[2][4];
+    float score[2][2];
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) {
-      add_scores(context, rows, count, tile, queries, score[tile]);
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const bool valid = 8 * tile + 2 * quad + j < count;
-        score[tile][j] = valid ? capped(score[tile][j] * scale, queries.cap) : 2.0f * kNegativeInfinity;
-      }
+    for (int tile = 0; tile < 2; ++tile) add_scores(context, rows, count, tile, queries, scale, score[tile]);
+    const float highest = fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1]));
+    // Scores may exceed the maximum so far by a little. Seldom they do by more; then a head's lanes tell each other.
+    if (__any_sync(0xFFFFFFFFu, highest > state.highest + kSlack)) {
+      rescale(context, fmaxf(max_over_quad(highest), state.highest), state);
     }
-    const float highest = max_over_quad(fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1])));
-    rescale(context, fmaxf(highest, state.highest), state);
     unsigned weights[2];
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile) {
-      const float low = exp2f(score[tile][0] - state.highest), high = exp2f(score[tile][1] - state.highest);
+      const float low = exp2_approximate(score[tile][0] - state.highest);
+      const float high = exp2_approximate(score[tile][1] - state.highest);
       state.total += low + high;
       weights[tile] = pack_bf16(low, high);
     }
@@ -334,34 +345,39 @@ struct Attention {
     return kCapped ? cap - 2.0f * cap / (1.0f + exp2f(2.0f * kLog2E * score / cap)) : score;
   }
 
-  // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8.
+  // score: lane (g, q) has query head g times positions 2q and 2q + 1 of the tile of 8. Where keys meet, lanes of odd
+  // positions read two neighbouring parts in the other order, and so from other banks: the sums of these positions
+  // stand in rows 8 .. 15 of the product.
   template <typename Rows>
   static __device__ __forceinline__ void add_scores(const Context& context, const Rows& rows, int count, int tile,
-                                                    const Queries& queries, float (&score)[4]) {
-    const int position = 8 * tile + context.lane() / 4, column = context.lane() % 4 * 16;
+                                                    const Queries& queries, float scale, float (&score)[2]) {
+    const int row = context.lane() / 4, position = 8 * tile + row, column = context.lane() % 4 * 16;
     const char* source = rows.key(position < count ? position : 0) + column;
-    float chain[4] = {};
-    score[0] = score[1] = score[2] = score[3] = 0.0f;
+    const int turn = kKeysMeet ? row % 2 * 64 : 0;
     Vector16 key[kKeyParts];
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
       const bool inside = kHeadDim % 32 == 0 || 64 * i + column < kPositionBytes;
-      if (!kRowsMeet) key[i] = inside ? load_vector(source + 64 * i) : Vector16{};
-      if (kRowsMeet && i % 2 == 0) load_pair(source + 64 * i, 64, context.lane() / 4 % 2, key[i], key[i + 1]);
+      key[i] = inside ? load_vector(source + (i % 2 ? -turn : turn) + 64 * i) : Vector16{};
     }
+    float one[4] = {}, two[4] = {};
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
-      const unsigned (&q)[4] = queries.part[i].word;
-      mma_m16n8k16(score, q[0], 0, q[1], 0, key[i].word[0], key[i].word[1]);
-      mma_m16n8k16(chain, q[2], 0, q[3], 0, key[i].word[2], key[i].word[3]);
+      const unsigned (&a)[4] = queries.part[i][0], (&b)[4] = queries.part[i][1];
+      mma_m16n8k16(one, a[0], a[1], a[2], a[3], key[i].word[0], key[i].word[1]);
+      mma_m16n8k16(two, b[0], b[1], b[2], b[3], key[i].word[2], key[i].word[3]);
     }
 #pragma unroll
-    for (int j = 0; j < 2; ++j) score[j] += chain[j];
+    for (int j = 0; j < 2; ++j) {
+      const int sum = kKeysMeet ? 3 * j : j;
+      const bool valid = 8 * tile + 2 * (context.lane() % 4) + j < count;
+      score[j] = valid ? capped((one[sum] + two[sum]) * scale, queries.cap) : 2.0f * kNegativeInfinity;
+    }
   }
 
   // Makes sums relative to a new maximum. The lanes of head g know its factor, those that sum for it fetch it.
   static __device__ __forceinline__ void rescale(const Context& context, float highest, State& state) {
-    const float factor = exp2f(state.highest - highest);
+    const float factor = exp2_approximate(state.highest - highest);
     state.highest = highest;
     state.total *= factor;
     const int quad = context.lane() % 4;
@@ -454,7 +470,7 @@ struct Attention {
       }
 #pragma unroll
       for (int w = 0; w < kConsumerWarps; ++w) {
-        const float weight = w < warps ? exp2f(highs[w] - highest) : 0.0f;
+        const float weight = w < warps ? exp2_approximate(highs[w] - highest) : 0.0f;
         if (w < warps) total += weight * totals[w];
         if (w < warps) sum = {sum.x + weight * parts[w].x, sum.y + weight * parts[w].y};
       }
@@ -466,7 +482,7 @@ struct Attention {
                                                       int d, float2 sum, float highest, float total) {
     const size_t out = element_offset<kOutPanel>(row, head * kHeadDim + d, task.row_stride[kOut]);
     if constexpr (kSplits == 1) {
-      context.publish(task, kOut, out / 2, pack_bf16(sum.x / total, sum.y / total));
+      context.publish(task, kOut, out / 2, pack_bf16(__fdividef(sum.x, total), __fdividef(sum.y, total)));
     } else {
       context.publish(task, kOut, out, __float_as_uint(sum.x));
       context.publish(task, kOut, out + 1, __float_as_uint(sum.y));
