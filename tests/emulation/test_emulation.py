@@ -75,6 +75,13 @@ def test_logits_are_as_exact_as_torchs(gpu: EmulatedGpu, family: str) -> None:
     require_exact(accuracy(family_config(family), 4, 8))
 
 
+def test_more_requests_than_a_warp_has_lanes_get_their_rows(gpu: EmulatedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of 1 to 5 tokens: in the first steps some requests have more rows than others, which wait for room."""
+    target = replace(SIM, num_sms=8)
+    monkeypatch.setitem(TARGETS, SIM.name, target)
+    require_exact(accuracy(replace(family_config("llama3"), num_layers=1), 35, 3, target=target))
+
+
 @pytest.mark.parametrize(("batch", "columns", "inner"), LONG)
 def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int, columns: int, inner: int) -> None:
     """Their products take a row in pieces, and again in each pass over their tiles: its squares count once."""
