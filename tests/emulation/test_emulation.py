@@ -103,6 +103,15 @@ RANKED = replace(family_config("qwen3"), vocab_size=1000)
 """In equal parts."""
 
 
+@pytest.mark.parametrize("parallel", [ALONE, Parallel(2, "push")], ids=["alone", "ranks"])
+def test_lookups_that_sms_share_are_as_exact(gpu: EmulatedGpu, parallel: Parallel) -> None:
+    """Each has half the columns of 8 rows, a vector a thread."""
+    config = replace(RANKED, hidden_size=512, num_layers=1)
+    grids = program_of(config, 3, parallel).grids
+    assert {one.extent for one in grids if one.kind in ("embedding", "shard_embedding")} == {(1, 2)}
+    require_exact(accuracy(config, 3, 4, parallel))
+
+
 @pytest.mark.parametrize("strategy", ["push", "two-shot", "multicast", "off"])
 def test_ranks_in_one_launch_are_as_exact(gpu: EmulatedGpu, strategy: str) -> None:
     require_exact(accuracy(RANKED, 1, 4, Parallel(2, strategy)))
