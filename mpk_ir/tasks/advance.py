@@ -43,7 +43,8 @@ class Advance(TaskKind[AdvanceParams]):
         return 2 * target.task_overhead_us
 
     def scratch_bytes(self, params: AdvanceParams) -> int:
-        return params.batch * len(RequestColumn) * 4
+        sampled = params.batch if params.by_request else params.rows
+        return (params.batch * (len(RequestColumn) + 1) + sampled + 1) * 4
 
     def reference(self, params: AdvanceParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         history, requests, rows, row_count = (views[name] for name in ("history", "requests", "rows", "row_count"))

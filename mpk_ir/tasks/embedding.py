@@ -13,8 +13,9 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class EmbeddingParams(Params):
-    """``rows`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the
-    table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too. ``y_panel``: rows of a panel."""
+    """``rows`` and ``columns`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more;
+    ``packed``: the table is in `Layout.MMA_ROWS_16`, because it is the weight of the output head too. ``y_panel``: rows
+    of a panel."""
 
     columns: int
     rows: int
@@ -24,7 +25,8 @@ class EmbeddingParams(Params):
 
 
 class Embedding(TaskKind[EmbeddingParams]):
-    """Grid index is the block of rows. A token outside the table is a bug of the caller: ids are checked there."""
+    """Grid index is (block of rows, block of columns). A token outside the table is a bug of the caller: ids are
+    checked there."""
 
     name = "embedding"
     params_type = EmbeddingParams
@@ -48,4 +50,5 @@ class Embedding(TaskKind[EmbeddingParams]):
     def reference(self, params: EmbeddingParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         ids = views["ids"].reshape(-1, params.stride)[:, RowColumn.TOKEN]
         count = max(0, int(views["row_count"][0]) - index[0] * params.rows) if "row_count" in views else params.rows
-        views["y"][:count] = views["table"][ids[:count]]
+        first = index[1] * params.columns
+        views["y"][:count] = views["table"][ids[:count], first : first + params.columns]

@@ -15,9 +15,9 @@ from .base import Access, Array, Operand, Params, TaskKind
 
 @dataclass(frozen=True)
 class ShardEmbeddingParams(Params):
-    """``stride`` is the number of columns of ``ids``, whose buffer may have more; ``packed``: the table is in
-    `Layout.MMA_ROWS_16`. This rank holds ``tokens`` rows of the table, from the one that operand ``first`` [1] names.
-    """
+    """``rows`` and ``columns`` a task. ``stride`` is the number of columns of ``ids``, whose buffer may have more;
+    ``packed``: the table is in `Layout.MMA_ROWS_16`. This rank holds ``tokens`` rows of the table, from the one that
+    operand ``first`` [1] names."""
 
     columns: int
     rows: int
@@ -27,7 +27,7 @@ class ShardEmbeddingParams(Params):
 
 
 class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
-    """One task."""
+    """Grid index is (block of rows, block of columns)."""
 
     name = "shard_embedding"
     params_type = ShardEmbeddingParams
@@ -51,9 +51,10 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
         return 2 * params.rows * params.columns * 2 / target.sm_bytes_per_us + target.task_overhead_us
 
     def reference(self, params: ShardEmbeddingParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
-        ids = views["ids"].reshape(params.rows, params.stride)[:, RowColumn.TOKEN]
-        count = int(views["row_count"][0]) if "row_count" in views else params.rows
+        ids = views["ids"].reshape(-1, params.stride)[:, RowColumn.TOKEN]
+        count = max(0, int(views["row_count"][0]) - index[0] * params.rows) if "row_count" in views else params.rows
         local = ids[:count] - int(views["first"][0])
         mine = (local >= 0) & (local < params.tokens)
-        rows = views["table"][np.where(mine, local, 0)]
+        first = index[1] * params.columns
+        rows = views["table"][np.where(mine, local, 0), first : first + params.columns]
         views["y"][:count] = np.where(mine[:, None], rows, np.float32(0))

@@ -145,10 +145,9 @@ def _attention_merge(params: AttentionMergeParams, indices: Array, load: Load, c
 
 
 def _embedding(params: EmbeddingParams | ShardEmbeddingParams, indices: Array, load: Load, costs: Costs) -> Work:
-    """A row after another, too."""
-    rows = min(load.rows, params.rows)
-    moved = BF16_BYTES * rows * params.columns
-    return Work(rows * costs.small_us + 2 * moved / costs.small_bytes_per_us, cache_bytes=moved)
+    """All rows at once."""
+    moved = BF16_BYTES * min(load.rows, params.rows) * params.columns
+    return _small(costs, 2 * moved, cache_bytes=moved)
 
 
 def _argmax(params: ArgmaxParams, indices: Array, load: Load, costs: Costs) -> Work:

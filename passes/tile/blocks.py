@@ -89,9 +89,11 @@ def rows_of_task(rows: int, target: Target) -> int:
     return ceil(rows / target.num_sms)
 
 
-def row_box(view: View, access: Access, rows: int) -> BoxAttr:
-    """Rows ``rows * d0`` and as many more, in the columns of ``view``."""
-    first = (AffineDimExpr(0) * rows, AffineConstantExpr(view.first))
+def row_box(view: View, access: Access, rows: int, dims: int = 1, columns: int = 0) -> BoxAttr:
+    """Rows ``rows * d0`` and as many more, in the columns of ``view``; or in ``columns`` of them, from ``columns * d1``
+    on."""
+    column = AffineDimExpr(1) * columns + view.first if columns else AffineConstantExpr(view.first)
+    first = (AffineDimExpr(0) * rows, column)
     if len(view.shape) == 1:
-        return BoxAttr.of(access, AffineMap(1, 0, first[:1]), (rows,))
-    return BoxAttr.of(access, AffineMap(1, 0, first), (rows, view.columns or view.shape[1]))
+        return BoxAttr.of(access, AffineMap(dims, 0, first[:1]), (rows,))
+    return BoxAttr.of(access, AffineMap(dims, 0, first), (rows, columns or view.columns or view.shape[1]))

@@ -26,9 +26,10 @@ from ...tasks.push import Push, PushParams
 from ...tasks.rank_sum import RankSum, RankSumParams
 from ...tasks.select import Select, SelectParams
 from ...tasks.shard_embedding import ShardEmbedding, ShardEmbeddingParams
+from .blocks import row_box
 from .builder import VECTOR, GraphBuilder, View, element_type, round_up, tensor_shape, tile_rule
 from .linear import add_best
-from .simple import linear_that_makes
+from .simple import linear_that_makes, lookup_block
 
 LEAST_COLUMNS = 64
 """Of a task: fewer than this cost more in hand-off than they save."""
@@ -108,22 +109,23 @@ def tile_all_gather(op: Operation, builder: GraphBuilder) -> None:
 
 @tile_rule(tg.ShardEmbeddingOp.name)
 def tile_shard_embedding(op: Operation, builder: GraphBuilder) -> None:
-    """One task, as `tg.embedding`."""
+    """Tasks as of `tg.embedding`."""
     assert isinstance(op, tg.ShardEmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
-    shape, (tokens, columns) = tensor_shape(op.ids), tensor_shape(op.table)
+    shape, (tokens, total) = tensor_shape(op.ids), tensor_shape(op.table)
+    rows, columns = lookup_block(shape[0], total, builder.target)
     starts = dense_i32(np.arange(builder.ranks) * tokens, (builder.ranks,))
     first = builder.buffer("first_token", Space.WEIGHT, (builder.ranks,), i32, constant=starts)
     packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
-    params = ShardEmbeddingParams(columns, shape[0], prod(shape[1:]), packed, tokens)
+    params = ShardEmbeddingParams(columns, rows, prod(shape[1:]), packed, tokens)
     operands = [
-        GridOperand("table", table.buffer, table.whole(Access.READ, 1)),
-        GridOperand("ids", ids.buffer, ids.whole(Access.READ, 1)),
-        GridOperand("first", first, BoxAttr.of(Access.READ, AffineMap(1, 1, (RANK,)), (1,))),
-        GridOperand("y", y.buffer, y.whole(Access.WRITE, 1)),
+        GridOperand("table", table.buffer, table.whole(Access.READ, 2)),
+        GridOperand("ids", ids.buffer, row_box(ids, Access.READ, rows, 2)),
+        GridOperand("first", first, BoxAttr.of(Access.READ, AffineMap(2, 1, (RANK,)), (1,))),
+        GridOperand("y", y.buffer, row_box(y, Access.WRITE, rows, 2, columns)),
     ]
-    builder.grid("embedding", ShardEmbedding(), params, (1,), operands)
+    builder.grid("embedding", ShardEmbedding(), params, (ceil(shape[0] / rows), total // columns), operands)
 
 
 @tile_rule(tg.ShardArgmaxOp.name)

@@ -10,12 +10,13 @@ from xdsl.ir import Operation, SSAValue
 
 from ...core.errors import PlanError, UnsupportedError
 from ...core.memory import BLOCK_ROWS, Layout, Space
+from ...core.target import Target
 from ...dialects import tg
 from ...dialects.sm import BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...tasks.advance import Advance, AdvanceParams
 from ...tasks.argmax import Argmax, ArgmaxParams
-from ...tasks.base import Access
+from ...tasks.base import CONSUMER_WARPS, Access
 from ...tasks.elementwise import Elementwise, ElementwiseParams
 from ...tasks.embedding import Embedding, EmbeddingParams
 from ...tasks.last_rows import LastRows, LastRowsParams
@@ -29,26 +30,41 @@ from .general import tile_strided_rms_norm
 from .linear import add_best
 from .map import NAMES, tile_map
 
+CONSUMER_THREADS = 32 * CONSUMER_WARPS
 LEAST_COLUMNS = 64
 """Of an elementwise task: fewer than this cost more in hand-off than they save."""
 
 
 @tile_rule(tg.EmbeddingOp.name)
 def tile_embedding(op: Operation, builder: GraphBuilder) -> None:
-    """One task, which follows `advance` on the same SM; of many rows, a task an SM."""
+    """Tasks of columns of all rows; of many rows, a task an SM."""
     assert isinstance(op, tg.EmbeddingOp)
     table, ids, y = builder.view(op.table), builder.view(op.ids), builder.result(op.results[0], "embedding.out")
     assert isinstance(table.buffer.owner, BufferOp)
     packed = table.buffer.owner.layout.data is Layout.MMA_ROWS_16
-    shape = tensor_shape(op.ids)
-    rows = shape[0] if shape[0] <= MAX_ROWS else rows_of_task(shape[0], builder.target)
-    params = EmbeddingParams(columns=tensor_shape(op.table)[1], rows=rows, stride=prod(shape[1:]), packed=packed)
+    shape, total = tensor_shape(op.ids), tensor_shape(op.table)[1]
+    rows, columns = lookup_block(shape[0], total, builder.target)
     operands = [
-        GridOperand("table", table.buffer, table.whole(Access.READ, 1)),
-        GridOperand("ids", ids.buffer, row_box(ids, Access.READ, rows)),
-        GridOperand("y", y.buffer, row_box(y, Access.WRITE, rows)),
+        GridOperand("table", table.buffer, table.whole(Access.READ, 2)),
+        GridOperand("ids", ids.buffer, row_box(ids, Access.READ, rows, 2)),
+        GridOperand("y", y.buffer, row_box(y, Access.WRITE, rows, 2, columns)),
     ]
-    builder.grid("embedding", Embedding(), params, (ceil(shape[0] / rows),), operands)
+    params = EmbeddingParams(columns, rows, prod(shape[1:]), packed)
+    builder.grid("embedding", Embedding(), params, (ceil(shape[0] / rows), total // columns), operands)
+
+
+def lookup_block(rows: int, columns: int, target: Target) -> tuple[int, int]:
+    """(rows, columns) of a task that looks up ``rows`` rows of a table of ``columns``.
+
+    A row's trip to memory is long and its bytes are few, so SMs share what rows there are until a thread has one
+    vector. They share columns: a task has the first row, of which all know that it is active, so that who has seen its
+    words knows that it has read the ids (`Operand.tells`), and `advance` writes those without an event to wait for.
+    """
+    if rows > MAX_ROWS:
+        return rows_of_task(rows, target), columns
+    shared = [c for c in range(VECTOR, columns, VECTOR) if columns % c == 0 and columns // c <= target.num_sms]
+    shared.append(columns)
+    return rows, max((c for c in shared if rows * c <= CONSUMER_THREADS * VECTOR), default=shared[0])
 
 
 @tile_rule(tg.RmsNormOp.name)

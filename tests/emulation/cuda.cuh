@@ -181,6 +181,10 @@ inline T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulation::shuffle(value, emulation::lane() ^ mask);
 }
 template <typename T>
+inline T __shfl_up_sync(unsigned, T value, int distance) {
+  return emulation::shuffle(value, emulation::lane() >= distance ? emulation::lane() - distance : emulation::lane());
+}
+template <typename T>
 inline T __shfl_down_sync(unsigned, T value, int distance) {
   const int from = emulation::lane() + distance;
   return emulation::shuffle(value, from < emulation::kWarpLanes ? from : emulation::lane());

@@ -75,6 +75,13 @@ def test_logits_are_as_exact_as_torchs(gpu: EmulatedGpu, family: str) -> None:
     require_exact(accuracy(family_config(family), 4, 8))
 
 
+def test_more_requests_than_a_warp_has_lanes_get_their_rows(gpu: EmulatedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of 1 to 5 tokens: in the first steps some requests have more rows than others, which wait for room."""
+    target = replace(SIM, num_sms=8)
+    monkeypatch.setitem(TARGETS, SIM.name, target)
+    require_exact(accuracy(replace(family_config("llama3"), num_layers=1), 35, 3, target=target))
+
+
 @pytest.mark.parametrize(("batch", "columns", "inner"), LONG)
 def test_rows_too_long_for_registers_are_as_exact(gpu: EmulatedGpu, batch: int, columns: int, inner: int) -> None:
     """Their products take a row in pieces, and again in each pass over their tiles: its squares count once."""
@@ -94,6 +101,15 @@ def test_splits_are_merged_row_by_row(gpu: EmulatedGpu, monkeypatch: pytest.Monk
 
 RANKED = replace(family_config("qwen3"), vocab_size=1000)
 """In equal parts."""
+
+
+@pytest.mark.parametrize("parallel", [ALONE, Parallel(2, "push")], ids=["alone", "ranks"])
+def test_lookups_that_sms_share_are_as_exact(gpu: EmulatedGpu, parallel: Parallel) -> None:
+    """Each has half the columns of 8 rows, a vector a thread."""
+    config = replace(RANKED, hidden_size=512, num_layers=1)
+    grids = program_of(config, 3, parallel).grids
+    assert {one.extent for one in grids if one.kind in ("embedding", "shard_embedding")} == {(1, 2)}
+    require_exact(accuracy(config, 3, 4, parallel))
 
 
 @pytest.mark.parametrize("strategy", ["push", "two-shot", "multicast", "off"])

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 
+from mpk_ir.bench.shapes import shape_config
 from mpk_ir.core.memory import Layout
 from mpk_ir.core.target import target_of
+from mpk_ir.frontend import StepOptions, build_step
 from mpk_ir.passes.analysis.dependences import Dependences
 from mpk_ir.passes.analysis.order import memory_order, reduce_edges
 from mpk_ir.passes.analysis.plan_arrays import plan_of
@@ -20,9 +22,10 @@ from mpk_ir.passes.sm.poll_data import PollData
 from mpk_ir.passes.sm.schedule import Schedule
 from mpk_ir.passes.sm.verify import Verify
 from mpk_ir.passes.tile.tile import Tile
-from mpk_ir.pipeline import plan_passes
+from mpk_ir.pipeline import plan_passes, tensor_passes
 from mpk_ir.proof import Plan, Rejection, check
 from mpk_ir.proof.order import Order
+from mpk_ir.proof.plan import Region
 
 from .conftest import PlanDecoder, graph_of
 from .oracle import NaivePlan
@@ -112,6 +115,32 @@ def test_of_a_decoder_data_tells_of_products_and_not_of_attention(
     assert told("embed_tokens", "select")
     assert not told("attention", after), "a request without rows publishes nothing"
     assert not told("layers.0.self_attn.q_proj+k_proj+v_proj", "attention"), "nor does it read anything"
+
+
+def test_lookups_that_sms_share_tell_that_ids_are_read() -> None:
+    """So `advance` writes the next ids and waits for no counter. Rows in place of columns would not tell: of later rows
+    nobody knows whether they are active."""
+    config = replace(shape_config("tiny"), hidden_size=2048)
+    module = build_step(config, StepOptions(batch=8, rows=8, max_length=64, page_size=16))
+    for one in (*tensor_passes(), *plan_passes(target_of("h200"))):
+        one.apply(Context(), module)
+    graph = graph_of(module)
+    assert {event.sym_name.data for event in graph.events if event.polled is None} == {"step"}
+    plan = plan_of(graph)
+    lookup, product = plan.grids[:2]
+    assert lookup.index.tolist() == [[0, block] for block in range(8)]
+    later = replace(plan, regions=tuple(map(_without_its_first_row, plan.regions)))
+    tasks, readers = np.meshgrid(np.arange(lookup.first + 1, lookup.end), np.arange(product.first, product.end))
+    for order, told in ((Order.of(plan), True), (Order.of(later), False)):
+        assert order.before(tasks.ravel(), readers.ravel()).all()
+        assert (order.told.before(tasks.ravel(), readers.ravel()) == told).all()
+
+
+def _without_its_first_row(region: Region) -> Region:
+    """``region``, if the lookup writes it, as if its tasks after the first wrote no row that is sure to be active."""
+    low = region.bounds.low.copy()
+    low[1:, 0] += region.grid == 0 and region.writes
+    return replace(region, bounds=replace(region.bounds, low=low))
 
 
 def test_writing_what_an_idle_request_may_still_read_is_a_race(plan_decoder: PlanDecoder) -> None:

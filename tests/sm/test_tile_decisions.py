@@ -12,8 +12,11 @@ from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, StringAttr, i64
 from mpk_ir.bench.plans import Plan
 from mpk_ir.core.dtype import round_to_bf16
 from mpk_ir.core.errors import PlanError
+from mpk_ir.core.target import H200, SIM, Target
 from mpk_ir.interpreter import evaluate
 from mpk_ir.passes.tile.decisions import OVERRIDE
+from mpk_ir.passes.tile.expand import MAX_ROWS
+from mpk_ir.passes.tile.simple import lookup_block
 from mpk_ir.passes.tile.tile import Tile
 from mpk_ir.tasks.linear import MAX_TILES, LinearParams, x_segments
 
@@ -45,6 +48,22 @@ def test_asking_for_decisions_changes_nothing() -> None:
     assert [(decision.name, decision.choices, decision.chosen) for decision in decisions] == [
         ("tiles", tuple(range(1, 5)), 1)  # of 16 rows: from one up to all of them in one task
     ]
+
+
+@given(st.integers(1, MAX_ROWS), st.integers(1, 1024), st.sampled_from([H200, SIM]))
+def test_sms_share_a_lookup_until_a_thread_has_one_vector(rows: int, vectors: int, target: Target) -> None:
+    columns = 8 * vectors
+    tasks = {n for n in range(1, target.num_sms + 1) if vectors % n == 0}
+    found_rows, found = lookup_block(rows, columns, target)
+    assert found_rows == rows, "each task has the first row"
+    assert columns // found in tasks
+    assert columns % found == 0
+    fewest = min((n for n in tasks if rows * vectors <= 256 * n), default=max(tasks))
+    assert columns // found == fewest
+
+
+def test_many_rows_are_dealt_to_sms_with_all_their_columns() -> None:
+    assert lookup_block(1000, 2048, H200) == (8, 2048)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, DenseIntOrFPElementsAttr, IntAttr, IntegerAttr, ModuleOp, StringAttr, i64
-from xdsl.ir.affine import AffineMap
+from xdsl.dialects.builtin import (
+    AffineMapAttr,
+    ArrayAttr,
+    DenseIntOrFPElementsAttr,
+    IntAttr,
+    IntegerAttr,
+    ModuleOp,
+    StringAttr,
+    i64,
+)
+from xdsl.ir.affine import AffineConstantExpr, AffineMap
 from xdsl.utils.exceptions import VerifyException
 
 from mpk_ir.core.errors import VerificationError
@@ -237,7 +246,8 @@ def test_a_task_that_may_outlive_its_step_is_named(decoder: ModuleOp) -> None:
     first, last = grid(graph, "embedding"), grid(graph, "advance")
     (step,) = last.signal_uses
     last.set_events(last.wait_uses, [])
-    first.set_events(first.wait_uses, [*first.signal_uses, EventUse(step.event, step.elements)])
+    ended = AffineMapAttr(AffineMap(len(first.extent), 0, (AffineConstantExpr(0),)))
+    first.set_events(first.wait_uses, [*first.signal_uses, EventUse(step.event, ended)])
     with pytest.raises(VerificationError, match=r"step: @.* may still run when event @step\[0\] ends the step"):
         Verify().apply(Context(), decoder)
 

@@ -98,14 +98,15 @@ def test_rank_sum_adds_in_the_order_of_ranks(seed: int, ranks: int, residual: bo
             assert y[row, column] == (total + rest[row, column] if residual else total)
 
 
-@given(SEEDS, st.lists(st.integers(0, 11), min_size=5, max_size=5), st.integers(0, 2))
-def test_shard_embedding_gives_rows_of_its_part_and_zeros(seed: int, tokens: list[int], rank: int) -> None:
-    table, ids, y = normal(seed, 4, 8), np.zeros((5, len(RowColumn)), np.int32), np.zeros((5, 8), np.float32)
+@given(SEEDS, st.lists(st.integers(0, 11), min_size=5, max_size=5), st.integers(0, 2), st.integers(0, 2))
+def test_shard_embedding_gives_rows_of_its_part_and_zeros(seed: int, tokens: list[int], rank: int, block: int) -> None:
+    table, ids, y = normal(seed, 4, 24), np.zeros((5, len(RowColumn)), np.int32), np.zeros((5, 8), np.float32)
     ids[:, RowColumn.TOKEN] = tokens
     views = {"table": table, "ids": ids, "first": np.array([4 * rank], np.int32), "y": y}
-    ShardEmbedding().reference(ShardEmbeddingParams(8, 5, len(RowColumn), False, 4), views, (0,))
+    ShardEmbedding().reference(ShardEmbeddingParams(8, 5, len(RowColumn), False, 4), views, (0, block))
+    mine = table[:, 8 * block : 8 * block + 8]
     for row, token in enumerate(tokens):
-        expected = table[token - 4 * rank] if token // 4 == rank else np.zeros(8, np.float32)
+        expected = mine[token - 4 * rank] if token // 4 == rank else np.zeros(8, np.float32)
         assert y[row].tolist() == expected.tolist()
 
 
@@ -183,14 +184,16 @@ def test_rope(seed: int, positions: list[int], scaling: float, interleaved: bool
         np.testing.assert_allclose(y[row], expected, atol=2e-4)  # the angle is rounded to float32
 
 
-@given(SEEDS, st.integers(1, 4))
-def test_embedding_leaves_inactive_rows_alone(seed: int, count: int) -> None:
-    table, y = normal(seed, 10, 8), np.full((4, 8), 7.0, np.float32)
+@given(SEEDS, st.integers(1, 8), st.integers(0, 1), st.integers(0, 2))
+def test_embedding_leaves_inactive_rows_alone(seed: int, count: int, row_block: int, column_block: int) -> None:
+    table, y = normal(seed, 10, 24), np.full((4, 8), 7.0, np.float32)
     rows = np.random.default_rng(seed).integers(0, 10, (4, 4)).astype(np.int32)
     views = {"table": table, "ids": rows, "row_count": np.array([count], np.int32), "y": y}
-    Embedding().reference(EmbeddingParams(8, 4, 4, False), views, (0,))
+    Embedding().reference(EmbeddingParams(8, 4, 4, False), views, (row_block, column_block))
+    mine = table[:, 8 * column_block : 8 * column_block + 8]
     for row in range(4):
-        assert y[row].tolist() == (table[rows[row, RowColumn.TOKEN]].tolist() if row < count else [7.0] * 8)
+        active = 4 * row_block + row < count
+        assert y[row].tolist() == (mine[rows[row, RowColumn.TOKEN]].tolist() if active else [7.0] * 8)
 
 
 @given(SEEDS, st.integers(1, 4))

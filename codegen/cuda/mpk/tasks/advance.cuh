@@ -9,69 +9,77 @@ template <int kBatch, int kRows, int kMaxLength, bool kByRequest, int... kStopTo
 struct Advance {
   enum Operand { kSampled, kHistory, kRequests, kRowState, kRowCount };
 
+  static constexpr int kSampledRows = kByRequest ? kBatch : kRows;
+  static constexpr int kTurns = ceil_div(kBatch, 32);  // of a warp that takes a lane a request
+  static constexpr unsigned kLanes = 0xFFFFFFFFu;
+  static constexpr int kNoToken = -1;
+  static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
+
   struct Scratch {
     int requests[kBatch][RequestColumn::kCount];
+    int sampled[kSampledRows];
+    int kept[kBatch];  // the token that a request has got in this step, or kNoToken
+    int row_count;     // of the next step
   };
-  static constexpr int kSampledRows = kByRequest ? kBatch : kRows;
-  static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
     Scratch& scratch = context.next_scratch<Scratch>();
     context.wait(task);
-    keep_tokens(context, scratch, task);
+    load(context, scratch, task);
+    context.sync();  // the block has seen all rows: nobody reads any more what is written from here on
+    if (context.warp() == 0) {
+      keep_tokens(scratch, task, context.lane());
+      assign(scratch, context.lane());
+    }
     context.sync();
-    if (context.thread == 0) assign(scratch, task);
-    context.sync();
-    write_rows(context, scratch, task);
+    write(context, scratch, task);
   }
 
  private:
-  // One thread a request; only its last row can carry a token to keep.
-  static __device__ void keep_tokens(Context& context, Scratch& scratch, const Task& task) {
-    const int b = context.thread;
-    const int sampled = load_sampled(context, task, b);
-    if (b >= kBatch) return;
-    int (&request)[RequestColumn::kCount] = scratch.requests[b];
-    const int* state = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
-    for (int c = 0; c < RequestColumn::kCount; ++c) request[c] = state[c];
-    const int count = request[RequestColumn::kNumRows];
-    if (count == 0) return;
-    const int row = last_row(task, b);
-    request[RequestColumn::kCached] += count;
-    if (!operand<const int>(task, kRowState)[row * RowColumn::kCount + RowColumn::kSamples]) return;
-    operand<int>(task, kHistory)[b * kMaxLength + request[RequestColumn::kKnown]++] = sampled;
-    if ((false || ... || (sampled == kStopTokens)))
-      request[RequestColumn::kStopLength] = request[RequestColumn::kKnown];
-  }
-
-  static __device__ int last_row(const Task& task, int b) {
-    const int* request = operand<const int>(task, kRequests) + b * RequestColumn::kCount;
-    return request[RequestColumn::kFirstRow] + request[RequestColumn::kNumRows] - 1;
-  }
-
-  // Where the token of request `b` stands: in its last row, or behind those of the requests before it that have rows.
-  static __device__ int sampled_row(const Task& task, int b) {
-    if constexpr (!kByRequest) return last_row(task, b);
-    int before = 0;
-    for (int i = 0; i < b; ++i)
-      before += operand<const int>(task, kRequests)[i * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
-    return before;
-  }
-
-  // What was chosen for the last row of request `b`; all lanes of a warp wait together. The threads see all rows among
-  // them: then nobody reads what this task writes any more.
-  static __device__ int load_sampled(const Context& context, const Task& task, int b) {
-    const bool active =
-        b < kBatch && operand<const int>(task, kRequests)[b * RequestColumn::kCount + RequestColumn::kNumRows] > 0;
+  // What was chosen in this step, and the requests as earlier steps left them: neither load waits for the other.
+  static __device__ void load(const Context& context, Scratch& scratch, const Task& task) {
+    const int rows = context.rows_from(0, kSampledRows);
     const unsigned* sampled = context.current<const unsigned>(task, kSampled);
-    const int rows = context.rows_from(0, kSampledRows), last = active ? sampled_row(task, b) : 0;
-    auto row_of = [&](int i) { return i > 0 ? context.thread + (i - 1) * kConsumers : last; };
-    unsigned token[1 + ceil_div(kSampledRows, kConsumers)];
-    context.load(
-        task, kSampled, token,
-        Places{[&](int i) { return i > 0 ? row_of(i) < rows : active; }, [&](int i) { return sampled + row_of(i); }});
+    unsigned token[ceil_div(kSampledRows, kConsumers)];
+    auto row_of = [&](int i) { return context.thread + i * kConsumers; };
+    const Places places{[&](int i) { return row_of(i) < rows; }, [&](int i) { return sampled + row_of(i); }};
+    context.begin_load(token, places);
+    for (int i = context.thread; i < kBatch * RequestColumn::kCount; i += kConsumers)
+      scratch.requests[i / RequestColumn::kCount][i % RequestColumn::kCount] = operand<const int>(task, kRequests)[i];
+    context.end_load(task, kSampled, token, places);
     context.stamp(ProfilePhase::kReady);
-    return static_cast<int>(token[0]);
+#pragma unroll
+    for (int i = 0; i < ceil_div(kSampledRows, kConsumers); ++i) {
+      if (row_of(i) < rows) scratch.sampled[row_of(i)] = static_cast<int>(token[i]);
+    }
+  }
+
+  // One warp, a lane a request. Tokens stand by row, or one after the other by request that has rows.
+  static __device__ void keep_tokens(Scratch& scratch, const Task& task, int lane) {
+    int before = 0;  // requests that have rows
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int b = 32 * i + lane;
+      const bool active = b < kBatch && scratch.requests[b][RequestColumn::kNumRows] > 0;
+      const unsigned lanes = __ballot_sync(kLanes, active);
+      if (b < kBatch) scratch.kept[b] = kNoToken;
+      if (active) keep_token(scratch, task, b, before + __popc(lanes & ((1u << lane) - 1)));
+      before += __popc(lanes);
+    }
+  }
+
+  // Of active request `b`, which is number `ordinal` of them. Its last row chose a token to keep if that was the row of
+  // its last token.
+  static __device__ void keep_token(Scratch& scratch, const Task& task, int b, int ordinal) {
+    int (&request)[RequestColumn::kCount] = scratch.requests[b];
+    const int count = request[RequestColumn::kNumRows], known = request[RequestColumn::kKnown];
+    request[RequestColumn::kCached] += count;
+    if (request[RequestColumn::kCached] != known) return;
+    const int token = scratch.sampled[kByRequest ? ordinal : request[RequestColumn::kFirstRow] + count - 1];
+    operand<int>(task, kHistory)[b * kMaxLength + known] = token;
+    request[RequestColumn::kKnown] = known + 1;
+    if ((false || ... || (token == kStopTokens))) request[RequestColumn::kStopLength] = known + 1;
+    scratch.kept[b] = token;
   }
 
   static __device__ int pending(const int (&request)[RequestColumn::kCount]) {
@@ -79,42 +87,74 @@ struct Advance {
     return active ? request[RequestColumn::kKnown] - request[RequestColumn::kCached] : 0;
   }
 
-  // Every pending request gets a row; the rows left go to requests in order, as many as each has pending.
-  static __device__ void assign(Scratch& scratch, const Task& task) {
-    int spare = kRows, first = 0;
-    for (int b = 0; b < kBatch; ++b) spare -= pending(scratch.requests[b]) > 0;
-    for (int b = 0; b < kBatch; ++b) {
-      const int wanted = pending(scratch.requests[b]);
-      const int extra = wanted > 0 ? min(spare, wanted - 1) : 0;
-      const int share = wanted > 0 ? 1 + extra : 0;
-      spare -= extra;
-      scratch.requests[b][RequestColumn::kFirstRow] = first;
-      scratch.requests[b][RequestColumn::kNumRows] = share;
-      first += share;
+  // Every pending request gets a row; the rows left go to requests in order, as many as each has pending. One warp, a
+  // lane a request.
+  static __device__ void assign(Scratch& scratch, int lane) {
+    int wanted[kTurns], spare = kRows, first = 0;
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int b = 32 * i + lane;
+      wanted[i] = b < kBatch ? pending(scratch.requests[b]) : 0;
+      spare -= __popc(__ballot_sync(kLanes, wanted[i] > 0));
     }
-    *operand<int>(task, kRowCount) = first;
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int b = 32 * i + lane, more = max(wanted[i] - 1, 0), more_so_far = sum_up_to(more, lane);
+      const int left = max(spare - (more_so_far - more), 0);  // by the requests before
+      const int share = min(wanted[i], 1 + left), share_so_far = sum_up_to(share, lane);
+      if (b < kBatch) {
+        scratch.requests[b][RequestColumn::kFirstRow] = first + share_so_far - share;
+        scratch.requests[b][RequestColumn::kNumRows] = share;
+      }
+      spare = max(spare - __shfl_sync(kLanes, more_so_far, 31), 0);
+      first += __shfl_sync(kLanes, share_so_far, 31);
+    }
+    if (lane == 0) scratch.row_count = first;
   }
 
-  static __device__ void write_rows(Context& context, const Scratch& scratch, const Task& task) {
-    const int t = context.thread;
-    for (int i = t; i < kBatch * RequestColumn::kCount; i += kConsumers) {
-      operand<int>(task, kRequests)[i] = scratch.requests[i / RequestColumn::kCount][i % RequestColumn::kCount];
+  // Of the lanes up to this one.
+  static __device__ int sum_up_to(int value, int lane) {
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {
+      const int before = __shfl_up_sync(kLanes, value, distance);
+      if (lane >= distance) value += before;
     }
+    return value;
+  }
+
+  static __device__ void write(const Context& context, const Scratch& scratch, const Task& task) {
+    const int t = context.thread, row_count = scratch.row_count;
+    if (t == 0) *operand<int>(task, kRowCount) = row_count;
+    for (int i = t; i < kBatch * RequestColumn::kCount; i += kConsumers)
+      operand<int>(task, kRequests)[i] = scratch.requests[i / RequestColumn::kCount][i % RequestColumn::kCount];
     for (int row = t; row < kRows; row += kConsumers) {
       int values[RowColumn::kCount] = {0, -1, 0, 0};
-      for (int b = 0; b < kBatch; ++b) {
-        const int (&request)[RequestColumn::kCount] = scratch.requests[b];
-        const int offset = row - request[RequestColumn::kFirstRow];
-        if (offset < 0 || offset >= request[RequestColumn::kNumRows]) continue;
-        const int position = request[RequestColumn::kCached] + offset;
-        values[RowColumn::kToken] = operand<const int>(task, kHistory)[b * kMaxLength + position];
-        values[RowColumn::kRequest] = b;
-        values[RowColumn::kPosition] = position;
-        values[RowColumn::kSamples] = position + 1 == request[RequestColumn::kKnown];
-      }
+      if (row < row_count) fill_row(scratch, task, row, values);
+#pragma unroll
       for (int c = 0; c < RowColumn::kCount; ++c)
         operand<int>(task, kRowState)[row * RowColumn::kCount + c] = values[c];
     }
+  }
+
+  // A request that has got a token goes on with it, and its row need not wait for the history.
+  static __device__ void fill_row(const Scratch& scratch, const Task& task, int row, int (&values)[RowColumn::kCount]) {
+    const int b = request_of(scratch, row), kept = scratch.kept[b];
+    const int (&request)[RequestColumn::kCount] = scratch.requests[b];
+    const int position = request[RequestColumn::kCached] + row - request[RequestColumn::kFirstRow];
+    values[RowColumn::kToken] = kept == kNoToken ? operand<const int>(task, kHistory)[b * kMaxLength + position] : kept;
+    values[RowColumn::kRequest] = b;
+    values[RowColumn::kPosition] = position;
+    values[RowColumn::kSamples] = position + 1 == request[RequestColumn::kKnown];
+  }
+
+  // Whose row it is: the last request that begins at `row` or before. Those without rows begin where the next one does.
+  static __device__ int request_of(const Scratch& scratch, int row) {
+    int b = 0;
+#pragma unroll
+    for (int step = kConsumers / 2; step > 0; step /= 2) {
+      if (b + step < kBatch && scratch.requests[b + step][RequestColumn::kFirstRow] <= row) b += step;
+    }
+    return b;
   }
 };
 

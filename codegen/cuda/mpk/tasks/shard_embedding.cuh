@@ -1,6 +1,8 @@
-// The table row of each row's token where this rank holds it, else zeros: the sum over ranks is the embedding.
+// The table row of each row's token where this rank holds it, else zeros: the sum over ranks is the embedding. A task
+// has a block of rows and columns.
 #pragma once
 
+#include "mpk/panels.cuh"
 #include "mpk/runtime/context.cuh"
 #include "mpk/table.cuh"
 
@@ -10,22 +12,30 @@ template <int kColumns, int kRows, bool kPacked, int kTokens>
 struct ShardEmbedding {
   enum Operand { kTable, kIds, kFirst, kRowCount, kY };
 
+  static_assert(kColumns % 8 == 0, "ShardEmbedding: columns are taken by 16 bytes");
+  static constexpr int kVectors = kColumns / 8;  // of a row
+  static constexpr int kAtOnce = min_of(ceil_div(kRows * kVectors, kConsumers), kLookUps);
+
   static __device__ __forceinline__ void run(Context& context, const Task& task) {
     context.wait(task);
     context.sync();  // all warps have left the tasks before: what is published here tells so
-    const int first = *operand<const int>(task, kFirst);
-    const int rows = context.rows_from(0, kRows), touched = context.touched_rows_from(0, kRows);
-    for (int i = context.thread; i < touched * (kColumns / 8); i += kConsumers) {
-      const int row = i / (kColumns / 8), column = i % (kColumns / 8) * 8;
-      Vector16 values = {};
-      if (row < rows) {
-        const int token = operand<const int>(task, kIds)[row * task.row_stride[kIds] + RowColumn::kToken] - first;
-        const bool mine = token >= 0 && token < kTokens;
-        const bf16* table = operand<const bf16>(task, kTable);
-        if (mine) values = load_columns<kPacked>(table, token, column, task.row_stride[kTable]);
+    const int first = task.index[0] * kRows, first_token = *operand<const int>(task, kFirst);
+    const int rows = context.rows_from(first, kRows), touched = context.touched_rows_from(first, kRows);
+    const auto token_of = [&](int row) {
+      if (row >= rows) return kNoToken;
+      const int token = operand<const int>(task, kIds)[row * task.row_stride[kIds] + RowColumn::kToken] - first_token;
+      return token >= 0 && token < kTokens ? token : kNoToken;
+    };
+    for (int begin = context.thread; begin < touched * kVectors; begin += kAtOnce * kConsumers) {
+      Vector16 values[kAtOnce];
+      look_up<kPacked, kVectors>(values, operand<const bf16>(task, kTable), task.row_stride[kTable],
+                                 task.index[1] * kColumns, begin, kConsumers, token_of);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int row = (begin + i * kConsumers) / kVectors, column = (begin + i * kConsumers) % kVectors * 8;
+        if (row >= touched) break;
+        context.publish(task, kY, element_offset<1>(row, column, task.row_stride[kY]) / 8, values[i], row < rows);
       }
-      const size_t place = static_cast<size_t>(row) * task.row_stride[kY] + column;
-      context.publish(task, kY, place / 8, values, row < rows);
     }
   }
 };
