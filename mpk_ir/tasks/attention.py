@@ -66,7 +66,7 @@ class Attention(TaskKind[AttentionParams]):
 
     name = "attention"
     params_type = AttentionParams
-    stages_at_once = 4
+    stages_at_once = 2
     operands = (
         Operand("q", polled=True),
         Operand("k", optional=True, polled=True),

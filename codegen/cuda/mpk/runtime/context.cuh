@@ -325,31 +325,21 @@ struct Context {
     acquire<kCount>(kCount, [&](int i, int stage) { stages[i] = ring_stage(stage); });
   }
 
+  // The next stages, `count` of kMost at most, once the loader has filled them: the number of the first.
+  template <int kMost>
+  __device__ __forceinline__ int acquire_up_to(int count) {
+    const int first = acquired.stage;
+    acquire<kMost>(count, [](int, int) {});
+    return first;
+  }
+
+  // Stage `number`, of less than two turns of the ring.
+  static __device__ __forceinline__ const char* stage_at(int number) { return ring_stage(wrap(number)); }
+
   __device__ __forceinline__ const char* acquire_stage() {
     const char* stages[1];
     acquire_stages(stages);
     return stages[0];
-  }
-
-  // The stage behind `skipped` others, of which this warp reads nothing and which it gives back. It waits for them all
-  // the same, kMost at once: of a stage's barrier only the latest phase can be asked for.
-  template <int kMost>
-  __device__ __forceinline__ const char* acquire_behind(int skipped) {
-    const int ahead = skipped % kMost;
-    skip_stages<kMost>(skipped - ahead);
-    const char* stage = nullptr;
-    acquire<kMost>(ahead + 1, [&](int, int number) { stage = ring_stage(number); });
-    release_stages(0, ahead);
-    return stage;
-  }
-
-  template <int kMost>
-  __device__ __forceinline__ void skip_stages(int count) {
-    for (int some; count > 0; count -= some) {
-      some = min(count, kMost);
-      acquire<kMost>(some, [](int, int) {});
-      release_stages(0, some);
-    }
   }
 
   // Gives the oldest stages back; every consumer warp does it once a stage. `used` must be made of a word of each

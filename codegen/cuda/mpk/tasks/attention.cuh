@@ -14,7 +14,7 @@
 
 namespace mpk {
 
-constexpr int kMostStages = 4;  // that attention holds at once (tasks/attention.py)
+constexpr int kMostStages = 2;  // that attention takes at once (tasks/attention.py)
 
 template <int kHeads, int kKvHeads, int kHeadDim, int kPageSize, int kSplits, int kRows, bool kAppend, bool kNorm,
           bool kRotary, int kOutPanel, int kWindow = 0, bool kCapped = false>
@@ -38,6 +38,7 @@ struct Attention {
   static constexpr int kGroup = kHeads / kKvHeads;
   static constexpr int kSplitBlock = 16;
   static constexpr int kBlock = 16;                           // positions of two products
+  static constexpr int kRound = kBlock * kConsumerWarps;      // positions that all warps take at once
   static constexpr int kPass = min_of(kGroup, 8);             // query heads of a product
   static constexpr int kLanes = kHeadDim / 8;                 // that hold a head, 16 bytes each
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
@@ -50,6 +51,10 @@ struct Attention {
   static constexpr bool kKeysMeet = kPositionBytes % 128 == 0 && kKeyParts % 2 == 0;
   static constexpr int kStageBlocks = kStageBytes / 2 / kPositionBytes / kBlock;
   static constexpr int kStagePositions = kStageBlocks * kBlock;
+  // Of a round: waited for, and given back, at once. A wait costs as much as half a block, but in a long split it is
+  // the ring that must be free again soon.
+  static constexpr int kRoundStages = kLongSplits ? 1 : min_of(ceil_div(kConsumerWarps, kStageBlocks), kMostStages);
+  static constexpr int kRoundBlocks = kRoundStages * kStageBlocks;
   static constexpr float kSlack = 8.0f;  // by so many powers of two weights may exceed one before sums are scaled down
   static constexpr float kLog2E = 1.4426950408889634f;
   static_assert(kHeads % kKvHeads == 0, "Attention: query heads must divide evenly among KV heads");
@@ -275,30 +280,25 @@ struct Attention {
     }
   };
 
-  // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on, and waits
-  // only for the stages where these are.
+  // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on.
   static __device__ __forceinline__ int attend_streamed(Context& context, const Scratch& scratch, const Range& range,
                                                         const Queries& queries, float scale, State& state) {
     const int old = range.old_end - range.begin, all = kAppend ? range.end - range.begin : old;
-    const int stages = ceil_div(max(old, 0), kStagePositions), blocks = ceil_div(all, kBlock);
-    int left_from = 0;  // the first stage that this warp has not given back
-    for (int block = context.warp(); block < blocks;) {
-      const int stage = block / kStageBlocks;
-      const char* keys = stage < stages ? context.acquire_behind<kMostStages>(stage - left_from) : nullptr;
+    for (int first = 0; first < all; first += kRoundBlocks * kBlock) {
+      const int taken = max(0, min(ceil_div(old - first, kStagePositions), kRoundStages));
+      const int stage = context.acquire_up_to<kRoundStages>(taken);
+      const int mine = (context.warp() - first / kBlock) & (kConsumerWarps - 1);
       unsigned used = 0;
-      do {
-        const int at = block * kBlock;
-        const SharedRows rows{keys + block % kStageBlocks * kBlock * kPositionBytes, scratch, old - at};
-        used ^= attend_block(context, rows, all - at, queries, scale, state);
-        block += kConsumerWarps;
-      } while (kStageBlocks > kConsumerWarps && block < blocks && block / kStageBlocks == stage);
-      if (stage < stages) {
-        context.release_stages(used);
-        left_from = stage + 1;
+      for (int block = mine; block < kRoundBlocks; block += kConsumerWarps) {
+        const int at = first + block * kBlock;
+        if (at >= all) break;
+        const char* keys =
+            context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
+        used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state);
       }
+      context.release_stages(used, taken);
     }
-    context.skip_stages<kMostStages>(stages - left_from);
-    return blocks;
+    return ceil_div(all, kBlock);
   }
 
   // Positions begin .. end from the cache in memory.
