@@ -287,18 +287,16 @@ struct Attention {
     for (int first = 0; first < all; first += kRoundBlocks * kBlock) {
       const int taken = max(0, min(ceil_div(old - first, kStagePositions), kRoundStages));
       const int stage = context.acquire_up_to<kRoundStages>(taken);
-      // The stages go back with the last block that the warp reads there, as soon as it has been read.
-      int block = (context.warp() - first / kBlock) & (kConsumerWarps - 1);
-      const int end = min(kRoundBlocks, ceil_div(all - first, kBlock));
-      if (block >= end) context.release_stages(0, taken);
-      for (; block < end; block += kConsumerWarps) {
+      const int mine = (context.warp() - first / kBlock) & (kConsumerWarps - 1);
+      unsigned used = 0;
+      for (int block = mine; block < kRoundBlocks; block += kConsumerWarps) {
         const int at = first + block * kBlock;
+        if (at >= all) break;
         const char* keys =
             context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
-        const bool last = block + kConsumerWarps >= end;
-        attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state,
-                     [&](unsigned used) { context.release_stages(used, last ? taken : 0); });
+        used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state);
       }
+      context.release_stages(used, taken);
     }
     return ceil_div(all, kBlock);
   }
@@ -308,25 +306,21 @@ struct Attention {
                                                       const Queries& queries, float scale, int blocks, State& state) {
     for (int p = begin; p < end; p += kBlock, ++blocks) {
       if (blocks % kConsumerWarps != context.warp()) continue;
-      attend_block(context, StoredRows{task, p}, end - p, queries, scale, state, [](unsigned) {});
+      attend_block(context, StoredRows{task, p}, end - p, queries, scale, state);
     }
     return blocks;
   }
 
-  // Up to 16 positions, of which `count` are there. Tells `read` when it has read them, by words of all of them.
-  template <typename Rows, typename Read>
-  static __device__ __forceinline__ void attend_block(const Context& context, const Rows& rows, int count,
-                                                      const Queries& queries, float scale, State& state, Read read) {
+  // Up to 16 positions, of which `count` are there.
+  template <typename Rows>
+  static __device__ __forceinline__ unsigned attend_block(const Context& context, const Rows& rows, int count,
+                                                          const Queries& queries, float scale, State& state) {
     Vector16 value[4][kValueParts];
     load_values(context, rows, count, value);
     float score[2][2];
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile) add_scores(context, rows, count, tile, queries, scale, score[tile]);
     const float highest = fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1]));
-    unsigned used = __float_as_uint(highest);  // needs all keys
-#pragma unroll
-    for (int k = 0; k < 4 * kValueParts; ++k) used ^= value[k / kValueParts][k % kValueParts].word[0];
-    read(used);
     // Scores may exceed the maximum so far by a little. Seldom they do by more; then a head's lanes tell each other.
     if (__any_sync(0xFFFFFFFFu, highest > state.highest + kSlack)) {
       rescale(context, fmaxf(max_over_quad(highest), state.highest), state);
@@ -340,6 +334,10 @@ struct Attention {
       weights[tile] = pack_bf16(low, high);
     }
     add_values(value, weights, state);
+    unsigned used = __float_as_uint(highest);  // needs all keys
+#pragma unroll
+    for (int k = 0; k < 4 * kValueParts; ++k) used ^= value[k / kValueParts][k % kValueParts].word[0];
+    return used;
   }
 
   // cap * tanh(score / cap), as exact as a score needs: tanhf, exact for small ratios too, takes too many registers.
