@@ -36,16 +36,13 @@ struct Attention {
   };
 
   static constexpr int kGroup = kHeads / kKvHeads;
-  static constexpr int kSplitBlock = 16;
-  static constexpr int kBlock = 16;                           // positions of two products
-  static constexpr int kRound = kBlock * kConsumerWarps;      // positions that all warps take at once
+  static constexpr int kBlock = 16;                           // positions of two products; a split is a multiple
   static constexpr int kPass = min_of(kGroup, 8);             // query heads of a product
   static constexpr int kLanes = kHeadDim / 8;                 // that hold a head, 16 bytes each
   static constexpr int kKeyParts = ceil_div(kHeadDim, 32);    // of a key, 16 bytes a lane, for two products each
   static constexpr int kValueParts = ceil_div(kHeadDim, 64);  // of a value, 16 bytes a lane, for four products each
   static constexpr int kPositionBytes = 2 * kHeadDim;
-  static constexpr bool kLongSplits =
-      kSplits < kConsumerWarps;  // all warps are at work: in many splits few have a block
+  static constexpr bool kLongSplits = kSplits < kConsumerWarps;  // all warps are at work; in many splits few are
   // All positions begin in the same bank.
   static constexpr bool kRowsMeet = kPositionBytes % 256 == 0 && kLongSplits;
   static constexpr bool kKeysMeet = kPositionBytes % 128 == 0 && kKeyParts % 2 == 0;
@@ -78,10 +75,10 @@ struct Attention {
   };
 
   // The queries of a pass as A operands, of two products a part. Rows 8 .. 15 are zero or, where keys meet, the
-  // queries' columns in the other order of two neighbouring parts. Scores stay below the cap, if there is one.
+  // queries' columns in the other order of two neighbouring parts.
   struct Queries {
-    unsigned part[kKeyParts][2][4];
-    float cap;
+    Vector16 part[kKeyParts][2];
+    float scale, cap;  // of scores, in powers of two; they stay below the cap, if there is one
   };
 
   // Keys and values of earlier steps go through the ring, some positions a stage, keys first. Only where one row uses
@@ -114,14 +111,15 @@ struct Attention {
     Rotation<kHeadDim> rotation;
     if constexpr (kRotary) rotation.load(operand<const float>(task, kInvFreq), context.lane());
     const Range range = range_of(task);
-    const Scores scores{scale * kLog2E, softcap * kLog2E};
+    Queries queries;
+    queries.scale = scale * kLog2E, queries.cap = softcap * kLog2E;
     context.wait(task);
     for (int row = 0; row < range.count; ++row) {
       const int position = range.cached + row;
       const bool mine = position >= range.begin && position < range.end;
       prepare_row(context, scratch, task, range.first_row + row, position, mine, {eps, scaling}, rotation);
       for (int head = 0; head < kGroup; head += kPass) {
-        const int warps = attend(context, scratch, task, range, position, mine, head, scores);
+        const int warps = attend(context, scratch, task, range, position, head, queries);
         context.sync();
         write(context, scratch, task, range.first_row + row, head, warps);
         if (row + 1 < range.count || head + kPass < kGroup) context.sync();
@@ -134,11 +132,6 @@ struct Attention {
  private:
   struct Numbers {
     float eps, rotary_scaling;
-  };
-
-  // In powers of two.
-  struct Scores {
-    float scale, cap;
   };
 
   // Rows of the request in this step, and positions of the split: begin .. end, of which those before old_end are of
@@ -155,7 +148,7 @@ struct Attention {
     range.count = request[RequestColumn::kNumRows];
     range.cached = request[RequestColumn::kCached];
     const int length = range.cached + range.count;
-    const int size = ceil_div(ceil_div(length, kSplits), kSplitBlock) * kSplitBlock;
+    const int size = ceil_div(ceil_div(length, kSplits), kBlock) * kBlock;
     range.begin = min(task.index[2] * size, length);
     range.end = min(range.begin + size, length);
     if (kWindow > 0 && range.count == 1) range.begin = min(max(range.begin, length - kWindow), range.end);
@@ -213,42 +206,35 @@ struct Attention {
 
   // The heads from `head` on over the positions that a row sees; returns how many warps have a part of it.
   static __device__ __forceinline__ int attend(Context& context, Scratch& scratch, const Task& task, const Range& range,
-                                               int position, bool mine, int head, Scores scores) {
-    Queries queries = load_queries(context, scratch, head);
-    queries.cap = scores.cap;
-    const float scale = scores.scale;
+                                               int position, int head, Queries& queries) {
+    load_queries(context, scratch, head, queries);
     State state = {kNegativeInfinity};
     int blocks = 0;
-    if (range.streams) blocks = attend_streamed(context, scratch, range, queries, scale, state);
+    if (range.streams) blocks = attend_streamed(context, scratch, range, queries, state);
     if (!range.streams || !kAppend) {
       const int end = min(range.end, position + 1);
       const int first = range.streams ? max(range.begin, range.cached) : range.begin;
       const int begin = kWindow > 0 ? max(first, position + 1 - kWindow) : first;
-      blocks = attend_stored(context, task, begin, end, queries, scale, blocks, state);
+      blocks = attend_stored(context, task, begin, end, queries, blocks, state);
     }
     const int warps = min(blocks, kConsumerWarps);
     if (context.warp() < warps) store_partial(context, scratch, head, state);
     return warps;
   }
 
-  static __device__ __forceinline__ Queries load_queries(const Context& context, const Scratch& scratch, int head) {
-    const int mine = head + context.lane() / 4, column = context.lane() % 4 * 8;
-    Vector16 part[kKeyParts];
+  static __device__ __forceinline__ void load_queries(const Context& context, const Scratch& scratch, int head,
+                                                      Queries& queries) {
+    const int row = context.lane() / 4, column = context.lane() % 4 * 8;
+    const auto load = [&](int part) {
+      const bool inside = head + row < kGroup && row < kPass && 32 * part + column < kHeadDim;
+      return inside ? load_vector(&scratch.q[head + row][32 * part + column]) : Vector16{};
+    };
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
-      const bool inside = mine < kGroup && context.lane() / 4 < kPass && 32 * i + column < kHeadDim;
-      part[i] = inside ? load_vector(&scratch.q[mine][32 * i + column]) : Vector16{};
+      const Vector16 own = load(i), other = kKeysMeet ? load(i ^ 1) : Vector16{};
+      queries.part[i][0] = {own.word[0], other.word[0], own.word[1], other.word[1]};
+      queries.part[i][1] = {own.word[2], other.word[2], own.word[3], other.word[3]};
     }
-    Queries queries;
-#pragma unroll
-    for (int i = 0; i < 2 * kKeyParts; ++i) {
-      const Vector16& own = part[i / 2];
-      const Vector16 other = kKeysMeet ? part[i / 2 ^ 1] : Vector16{};
-      const int word = i % 2 * 2;
-      unsigned (&a)[4] = queries.part[i / 2][i % 2];
-      a[0] = own.word[word], a[1] = other.word[word], a[2] = own.word[word + 1], a[3] = other.word[word + 1];
-    }
-    return queries;
   }
 
   // Where the keys and values of a block's positions lie: `count` of earlier steps in the ring, then that of this step.
@@ -282,7 +268,7 @@ struct Attention {
 
   // Each returns the number of blocks so far: a warp takes every eighth, from the one of its own number on.
   static __device__ __forceinline__ int attend_streamed(Context& context, const Scratch& scratch, const Range& range,
-                                                        const Queries& queries, float scale, State& state) {
+                                                        const Queries& queries, State& state) {
     const int old = range.old_end - range.begin, all = kAppend ? range.end - range.begin : old;
     for (int first = 0; first < all; first += kRoundBlocks * kBlock) {
       const int taken = max(0, min(ceil_div(old - first, kStagePositions), kRoundStages));
@@ -294,7 +280,7 @@ struct Attention {
         if (at >= all) break;
         const char* keys =
             context.stage_at(stage + block / kStageBlocks) + block % kStageBlocks * kBlock * kPositionBytes;
-        used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, scale, state);
+        used ^= attend_block(context, SharedRows{keys, scratch, old - at}, all - at, queries, state);
       }
       context.release_stages(used, taken);
     }
@@ -303,10 +289,10 @@ struct Attention {
 
   // Positions begin .. end from the cache in memory.
   static __device__ __forceinline__ int attend_stored(const Context& context, const Task& task, int begin, int end,
-                                                      const Queries& queries, float scale, int blocks, State& state) {
+                                                      const Queries& queries, int blocks, State& state) {
     for (int p = begin; p < end; p += kBlock, ++blocks) {
       if (blocks % kConsumerWarps != context.warp()) continue;
-      attend_block(context, StoredRows{task, p}, end - p, queries, scale, state);
+      attend_block(context, StoredRows{task, p}, end - p, queries, state);
     }
     return blocks;
   }
@@ -314,12 +300,12 @@ struct Attention {
   // Up to 16 positions, of which `count` are there.
   template <typename Rows>
   static __device__ __forceinline__ unsigned attend_block(const Context& context, const Rows& rows, int count,
-                                                          const Queries& queries, float scale, State& state) {
+                                                          const Queries& queries, State& state) {
     Vector16 value[4][kValueParts];
     load_values(context, rows, count, value);
     float score[2][2];
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) add_scores(context, rows, count, tile, queries, scale, score[tile]);
+    for (int tile = 0; tile < 2; ++tile) add_scores(context, rows, count, tile, queries, score[tile]);
     const float highest = fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1]));
     // Scores may exceed the maximum so far by a little. Seldom they do by more; then a head's lanes tell each other.
     if (__any_sync(0xFFFFFFFFu, highest > state.highest + kSlack)) {
@@ -350,7 +336,7 @@ struct Attention {
   // stand in rows 8 .. 15 of the product.
   template <typename Rows>
   static __device__ __forceinline__ void add_scores(const Context& context, const Rows& rows, int count, int tile,
-                                                    const Queries& queries, float scale, float (&score)[2]) {
+                                                    const Queries& queries, float (&score)[2]) {
     const int row = context.lane() / 4, position = 8 * tile + row, column = context.lane() % 4 * 16;
     const char* source = rows.key(position < count ? position : 0) + column;
     const int turn = kKeysMeet ? row % 2 * 64 : 0;
@@ -363,7 +349,7 @@ struct Attention {
     float one[4] = {}, two[4] = {};
 #pragma unroll
     for (int i = 0; i < kKeyParts; ++i) {
-      const unsigned (&a)[4] = queries.part[i][0], (&b)[4] = queries.part[i][1];
+      const unsigned (&a)[4] = queries.part[i][0].word, (&b)[4] = queries.part[i][1].word;
       mma_m16n8k16(one, a[0], a[1], a[2], a[3], key[i].word[0], key[i].word[1]);
       mma_m16n8k16(two, b[0], b[1], b[2], b[3], key[i].word[2], key[i].word[3]);
     }
@@ -371,7 +357,7 @@ struct Attention {
     for (int j = 0; j < 2; ++j) {
       const int sum = kKeysMeet ? 3 * j : j;
       const bool valid = 8 * tile + 2 * (context.lane() % 4) + j < count;
-      score[j] = valid ? capped((one[sum] + two[sum]) * scale, queries.cap) : 2.0f * kNegativeInfinity;
+      score[j] = valid ? capped((one[sum] + two[sum]) * queries.scale, queries.cap) : 2.0f * kNegativeInfinity;
     }
   }
 
