@@ -24,7 +24,7 @@ _NEEDED = (
     ("wait_event", "acquire", SCOPES),
     ("send_to_each", "relaxed", ("sys",)),
     ("send_to_all", "relaxed", ("sys",)),
-    ("publish", "relaxed", ("gpu",)),
+    ("publish_at", "relaxed", ("gpu",)),
     ("load_polled", "relaxed", SCOPES),
 )
 """Functions of the kernel, with the order and scopes of the atoms they cannot do without."""

@@ -183,7 +183,7 @@ def _most_group_stages(text: str) -> int:
 
 def _most_round_stages(text: str) -> int:
     """Of attention: what a round takes is bounded."""
-    assert re.search(r"kRoundStages = min_of\(.*, kMostStages\);", text)
+    assert re.search(r"kRoundStages = kLongSplits \? 1 : min_of\(.*, kMostStages\);", text)
     return int(re.search(r"kMostStages = (\d+);", text)[1])  # type: ignore[index]
 
 

@@ -173,7 +173,7 @@ class Epilogue {
     const int offset = begin * kTileColumns * kYPanel;  // whole panels
     if constexpr (sizeof(Out) == 2) {
       const unsigned word = pack_bf16(value.x, second ? value.y : 0.0f);
-      context.publish(task, Product::kY, y_[turn], offset / 2, word, is_used(turn));
+      context.publish_at(task, Product::kY, y_[turn], offset / 2, word, is_used(turn));
     } else if (is_used(turn)) {
       float* y = reinterpret_cast<float*>(y_[turn].current) + offset;
       y[0] = value.x;

@@ -296,11 +296,18 @@ struct Context {
     return {current<T>(task, slot) + offset, is_polled(task, slot)};
   }
 
-  // Writes `offset` behind a place of operand `slot`, and makes it unwritten in the other copy.
+  // Writes `offset` (in units of T) of an operand, and makes the same place of the other copy unwritten.
   // A place that this step does not use is only made unwritten: the step before may have used it.
   template <typename T>
-  __device__ __forceinline__ void publish(const Task& task, int slot, const Place<T>& place, size_t offset,
-                                          const T& value, bool used = true) const {
+  __device__ __forceinline__ void publish(const Task& task, int slot, size_t offset, const T& value,
+                                          bool used = true) const {
+    publish_at(task, slot, place<T>(task, slot, offset), 0, value, used);
+  }
+
+  // The same, `offset` behind a place of operand `slot`.
+  template <typename T>
+  __device__ __forceinline__ void publish_at(const Task& task, int slot, const Place<T>& place, size_t offset,
+                                             const T& value, bool used) const {
     T* current = place.current + offset;
     if constexpr (kRanks > 1) {
       if (task.pushed >> slot & 1) return push(task, current, value, used);
@@ -311,12 +318,6 @@ struct Context {
       memory_set(blank);
       store_relaxed_gpu(other_copy(current), blank);
     }
-  }
-
-  template <typename T>
-  __device__ __forceinline__ void publish(const Task& task, int slot, size_t offset, const T& value,
-                                          bool used = true) const {
-    publish(task, slot, place<T>(task, slot, offset), 0, value, used);
   }
 
   // The next stages of the weight ring, once the loader has filled them.

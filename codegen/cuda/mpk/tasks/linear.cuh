@@ -6,7 +6,7 @@
 // 32-column block of x, the B operands of two products, straight from memory to registers: whole lines, if in panels.
 //
 // The 8 warps share K: each holds its own columns of x and waits for those only. Their partial sums meet in shared
-// memory behind the one barrier of a pass and are added in order of warps; warp w finishes rows w and w + 8.
+// memory behind the one barrier of a pass, and are added and finished there (epilogue.cuh).
 #pragma once
 
 #include "mpk/epilogue.cuh"
@@ -177,7 +177,7 @@ struct Linear {
     const SegmentPlaces places{x, task.row_stride[kX], rows - row, kK - column};
     const char* norm = kNorm ? context.acquire_stage() + 2 * lane_column(context, 0) : nullptr;  // sooner there than x
     context.load(task, kX, segment.x, places);
-    if constexpr (kNorm) scale(context, norm, kK - column, segment);
+    if constexpr (kNorm) context.release_stages(scale(norm, kK - column, segment));
   }
 
   // The first segment of a task.
@@ -187,8 +187,9 @@ struct Linear {
     context.stamp(ProfilePhase::kReady);
   }
 
-  // Adds the squares of x, then multiplies it by the norm's weights; of those only `columns` mean anything.
-  static __device__ __forceinline__ void scale(Context& context, const char* norm, int columns, Segment& segment) {
+  // Adds the squares of x, then multiplies it by the norm's weights, of which only `columns` mean anything. Returns
+  // what needs all of these.
+  static __device__ __forceinline__ unsigned scale(const char* norm, int columns, Segment& segment) {
     float squares[kSquareChains][kHalves][4] = {};
     unsigned used = 0;
 #pragma unroll
@@ -208,11 +209,11 @@ struct Linear {
         for (int j = 0; j < 4; ++j) x[j] = multiply_bf16x2(x[j], weight.word[j]);
       }
     }
-    context.release_stages(used);
 #pragma unroll
     for (int i = 0; i < 2 * kSquareChains * kHalves; ++i) {
       segment.squares[i / 2 % kHalves][i % 2] += squares[i / 2 / kHalves][i / 2 % kHalves][i % 2];
     }
+    return used;
   }
 
   static __device__ __forceinline__ void run_pass(Context& context, const Task& task, int rows, int begin, int tiles,
