@@ -24,7 +24,7 @@ FEW_ROWS = 8
 LIGHT_STAGES, HEAVY_STAGES = 6, 20
 """Of weights that an SM streams for the grid in the middle: up to the first, hand-offs take longer than memory; from
 the second on it is the other way round even with many rows."""
-USUAL_LIMITS = LIGHT, LIGHT_MANY_ROWS, MANY_ROWS, HEAVY = (1, 6), (2, 6), (2, 5), (3, 5)
+USUAL_LIMITS = LIGHT, MANY_ROWS, HEAVY = (1, 6), (2, 6), (3, 5)
 """(stages in flight, those of a block that is behind) of such steps."""
 
 
@@ -119,9 +119,9 @@ def usual_limits(graph: GraphOp) -> tuple[int, int]:
     stages = np.median(weights) / num_sms if weights else HEAVY_STAGES
     params = [grid.task_params for grid in graph.grids]
     many_rows = any(isinstance(one, LinearParams) and one.rows > FEW_ROWS for one in params)
-    if stages <= LIGHT_STAGES:
-        return LIGHT_MANY_ROWS if many_rows else LIGHT
-    return MANY_ROWS if many_rows and stages < HEAVY_STAGES else HEAVY
+    if many_rows and stages < HEAVY_STAGES:
+        return MANY_ROWS
+    return LIGHT if stages <= LIGHT_STAGES else HEAVY
 
 
 def _stages_ahead(graph: GraphOp, stages: int) -> IntArray:

@@ -83,14 +83,21 @@ def gpu(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     return install(monkeypatch, folder)
 
 
-def states_at(program: Program, context: int) -> dict[str, Array]:
-    """Random caches and histories, every request about to compute position ``context``, pages in any order."""
+def states_at(program: Program, context: int, greatest: float = 1.0) -> dict[str, Array]:
+    """Random caches and histories, every request about to compute position ``context``, pages in any order. What caches
+    hold grows from page to page, up to ``greatest`` times as large as in the first."""
     random = np.random.default_rng(0)
+    requests = requests_at(program, context)
+    pages = random.permutation(requests["page_table"].ravel()).reshape(requests["page_table"].shape)
     caches = [one for one in program.buffers if one.space is Space.STATE and len(one.shape) == 4]
     states: dict[str, Array] = {one.name: random.normal(0.0, 0.5, one.shape).astype(np.float32) for one in caches}
-    requests = requests_at(program, context)
-    pages = requests["page_table"]
-    return states | requests | {"page_table": random.permutation(pages.ravel()).reshape(pages.shape)}
+    for values in states.values():
+        for number in range(pages.shape[1]):
+            values[pages[:, number]] *= greatest ** (number / (pages.shape[1] - 1))
+    return states | requests | {"page_table": pages}
+
+
+GROWING = [Shape(128, 4, 2, 640, page_size=16), Shape(64, 8, 2, 500, splits=2, page_size=16)]
 
 
 def logits_of(engine: Engine, states: Mapping[str, Array], batch: int) -> Array:
@@ -102,8 +109,18 @@ def logits_of(engine: Engine, states: Mapping[str, Array], batch: int) -> Array:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_logits_are_the_simulators(gpu: EmulatedGpu, shape: Shape) -> None:
+    require_the_simulators(shape, 1.0)
+
+
+@pytest.mark.parametrize("shape", GROWING, ids=str)
+def test_scores_may_grow_by_little_and_by_much(gpu: EmulatedGpu, shape: Shape) -> None:
+    """The greatest score of a block exceeds that of those before by less than the slack, and at other times by more."""
+    require_the_simulators(shape, 16.0)
+
+
+def require_the_simulators(shape: Shape, greatest: float) -> None:
     program, weights = shape.program, random_weights(shape.config, "cpu", seed=1)
-    states = states_at(program, shape.context)
+    states = states_at(program, shape.context, greatest)
     expected = logits_of(Simulator(program, weights), states, shape.batch)
     device = executor(program, weights)
     device.poison()
