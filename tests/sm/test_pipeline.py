@@ -218,7 +218,7 @@ def test_copies_in_flight_are_at_least_one_and_no_more_than_the_ring(few: int, m
         ("qwen3-0.6b", 1, 1, 6),
         ("qwen3-0.6b", 16, 2, 6),
         ("llama-3.2-1b", 1, 3, 5),
-        ("llama-3.2-1b", 16, 2, 5),
+        ("llama-3.2-1b", 16, 2, 6),
         ("qwen3-8b", 16, 3, 5),
     ],
 )
