@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.target import Target
-from .base import CONSUMER_WARPS, Access, Array, Operand, Params, TaskKind
+from .base import CONSUMER_THREADS, Access, Array, Operand, Params, TaskKind
 from .math import active_rows
 
 
@@ -46,7 +46,7 @@ class AttentionMerge(TaskKind[AttentionMergeParams]):
         return partial_bytes / target.sm_bytes_per_us + target.task_overhead_us
 
     def scratch_bytes(self, params: AttentionMergeParams) -> int:
-        parts = 32 * CONSUMER_WARPS // (-(-params.head_dim // 64) * 32)
+        parts = CONSUMER_THREADS // (-(-params.head_dim // 64) * 32)
         return parts * (params.head_dim // 2 * 8 + 8)
 
     def reference(self, params: AttentionMergeParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:

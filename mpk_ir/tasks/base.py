@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 Scalar = int | float | bool | str
 CONSUMER_WARPS = 8
 """Of a block: the warps that run a task's body (codegen/cuda/mpk/runtime/context.cuh)."""
+CONSUMER_THREADS = 32 * CONSUMER_WARPS
 
 
 class Access(StrEnum):

@@ -11,6 +11,7 @@ from ..core.memory import Layout
 from ..core.requests import RowColumn
 from ..core.target import Target
 from .base import Access, Array, Operand, Params, TaskKind
+from .math import active_rows
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class ShardEmbedding(TaskKind[ShardEmbeddingParams]):
 
     def reference(self, params: ShardEmbeddingParams, views: Mapping[str, Array], index: tuple[int, ...]) -> None:
         ids = views["ids"].reshape(-1, params.stride)[:, RowColumn.TOKEN]
-        count = max(0, int(views["row_count"][0]) - index[0] * params.rows) if "row_count" in views else params.rows
+        first_row = index[0] * params.rows
+        count = max(active_rows(views, first_row + params.rows) - first_row, 0)
         local = ids[:count] - int(views["first"][0])
         mine = (local >= 0) & (local < params.tokens)
         first = index[1] * params.columns

@@ -16,7 +16,7 @@ from ...dialects.sm import BufferOp, GridOp
 from ...dialects.sm.ops import GridOperand
 from ...tasks.advance import Advance, AdvanceParams
 from ...tasks.argmax import Argmax, ArgmaxParams
-from ...tasks.base import CONSUMER_WARPS, Access
+from ...tasks.base import CONSUMER_THREADS, Access
 from ...tasks.elementwise import Elementwise, ElementwiseParams
 from ...tasks.embedding import Embedding, EmbeddingParams
 from ...tasks.last_rows import LastRows, LastRowsParams
@@ -30,7 +30,6 @@ from .general import tile_strided_rms_norm
 from .linear import add_best
 from .map import NAMES, tile_map
 
-CONSUMER_THREADS = 32 * CONSUMER_WARPS
 LEAST_COLUMNS = 64
 """Of an elementwise task: fewer than this cost more in hand-off than they save."""
 

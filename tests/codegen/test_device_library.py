@@ -66,5 +66,5 @@ def test_a_body_whose_words_tell_of_its_reading_has_a_barrier_before_it_publishe
         part = text[text.index(f" {name}(Context& context") :]
         reached = reached.replace(f"{name}(context", part[: part.index("\n  }")] + f"{name}(context", 1)
     assert "context.sync()" in reached
-    last = max(reached.rfind("context.publish("), reached.rfind("end.finish("))
+    last = max(reached.rfind(call) for call in ("context.publish(", "end.finish(", "publish_lookup<"))
     assert reached.index("context.sync()") < last

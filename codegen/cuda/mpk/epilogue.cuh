@@ -61,9 +61,8 @@ class Epilogue {
       if (kNorm && begin == 0) scale_[t] = norm_scale(scratch, t, eps);
       if (8 * t >= touched_left_ || !has_pair(begin, tiles)) continue;
       const float2 value = finished(scratch, t);
-      const bool second = Product::kOutputColumns % 2 == 0 || begin * kTileColumns + 1 < columns_left_;
-      if constexpr (kBest) keep(t, begin, value, second);
-      store(context, task, t, begin, value, second);
+      if constexpr (kBest) keep(t, begin, value);
+      store(context, task, t, begin, value);
     }
   }
 
@@ -94,6 +93,11 @@ class Epilogue {
     return pair_ < tiles * kTileColumns / 2 && begin * kTileColumns < columns_left_;
   }
 
+  // Whether y has the pair's second column: it may end with the first.
+  __device__ __forceinline__ bool has_second(int begin) const {
+    return Product::kOutputColumns % 2 == 0 || begin * kTileColumns + 1 < columns_left_;
+  }
+
   // Of the pass's rows of weights, the pair's first; a gate's up rows are kTileColumns further.
   __device__ __forceinline__ int weight_row() const {
     return pair_ / (kTileColumns / 2) * Product::kWeightRows + pair_ % (kTileColumns / 2) * 2;
@@ -118,15 +122,13 @@ class Epilogue {
     return {first, 8 * static_cast<size_t>(stride), has_pair(begin, tiles) ? rows_left_ : 0};
   }
 
-  // Rows of a weight end where y's columns do, so there may be one without the other only at an odd end.
   __device__ __forceinline__ void load_bias(const Task& task, int begin, int tiles) {
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
       const bf16* bias = operand<const bf16>(task, Product::kBiasVector) + begin * Product::kWeightRows + weight_row() +
                          part * kTileColumns;
-      const bool second = Product::kOutputColumns % 2 == 0 || begin * kTileColumns + 1 < columns_left_;
       const bool wanted = has_pair(begin, tiles);
-      bias_[part] = {wanted ? to_float(bias[0]) : 0.0f, wanted && second ? to_float(bias[1]) : 0.0f};
+      bias_[part] = {wanted ? to_float(bias[0]) : 0.0f, wanted && has_second(begin) ? to_float(bias[1]) : 0.0f};
     }
   }
 
@@ -160,24 +162,24 @@ class Epilogue {
     return sum;
   }
 
-  __device__ __forceinline__ void keep(int turn, int begin, float2 value, bool second) {
+  __device__ __forceinline__ void keep(int turn, int begin, float2 value) {
     if (!is_used(turn)) return;
     const int column = begin * kTileColumns + 2 * pair_;
     keep_best(best_[turn].value, best_[turn].column, value.x, column);
-    if (second) keep_best(best_[turn].value, best_[turn].column, value.y, column + 1);
+    if (has_second(begin)) keep_best(best_[turn].value, best_[turn].column, value.y, column + 1);
   }
 
   // Rows of y are padded to a whole number of pairs, so a bf16 pair is one word even at an odd end.
-  __device__ __forceinline__ void store(const Context& context, const Task& task, int turn, int begin, float2 value,
-                                        bool second) const {
+  __device__ __forceinline__ void store(const Context& context, const Task& task, int turn, int begin,
+                                        float2 value) const {
     const int offset = begin * kTileColumns * kYPanel;  // whole panels
     if constexpr (sizeof(Out) == 2) {
-      const unsigned word = pack_bf16(value.x, second ? value.y : 0.0f);
+      const unsigned word = pack_bf16(value.x, has_second(begin) ? value.y : 0.0f);
       context.publish_at(task, Product::kY, y_[turn], offset / 2, word, is_used(turn));
     } else if (is_used(turn)) {
       float* y = reinterpret_cast<float*>(y_[turn].current) + offset;
       y[0] = value.x;
-      if (second) y[1] = value.y;
+      if (has_second(begin)) y[1] = value.y;
     }
   }
 

@@ -1,7 +1,8 @@
 // Rows of an embedding table, which may be packed as the weight of the output head (see tasks/linear.cuh).
 #pragma once
 
-#include "mpk/types.cuh"
+#include "mpk/panels.cuh"
+#include "mpk/runtime/context.cuh"
 
 namespace mpk {
 
@@ -14,23 +15,42 @@ __device__ __forceinline__ Vector16 load_columns(const bf16* table, int row, int
   return {words[0], words[2], words[128], words[130]};
 }
 
-constexpr int kNoToken = -1;
 constexpr int kLookUps = 8;  // vectors that a thread has under way, at most
 
-// Of rows of kVectors vectors of 8 columns, which begin at column `first`: vectors `begin`, `begin + step` and so on of
-// the rows that `token_of` names, zeros where that is kNoToken. A vector takes two trips to memory, one for the token
-// and one for the columns; of all of them together the thread makes no more.
-template <bool kPacked, int kVectors, int kCount, typename TokenOf>
-__device__ __forceinline__ void look_up(Vector16 (&values)[kCount], const bf16* table, unsigned row_stride, int first,
-                                        int begin, int step, TokenOf token_of) {
-  int token[kCount];
+// Publishes the table rows of the ids in a task's block of rows and kColumns columns, of whose rows `rows` are active
+// and `touched` were, in this step or the one before; `row_of` says which row of the table a token has, kNoToken:
+// zeros. A vector of 8 columns takes two trips to memory, one for the token and one for the columns; of all that a
+// thread has under way together it makes no more.
+template <typename Body, int kColumns, int kRows, bool kPacked, int kYPanel, typename RowOf>
+__device__ __forceinline__ void publish_lookup(const Context& context, const Task& task, int rows, int touched,
+                                               RowOf row_of) {
+  static_assert(kColumns % 8 == 0, "columns are taken by 16 bytes");
+  constexpr int kVectors = kColumns / 8;  // of a row
+  constexpr int kAtOnce = min_of(ceil_div(kRows * kVectors, kConsumers), kLookUps);
+  const bf16* table = operand<const bf16>(task, Body::kTable);
+  const int first_column = task.index[1] * kColumns;
+  for (int begin = context.thread; begin < touched * kVectors; begin += kAtOnce * kConsumers) {
+    int token[kAtOnce];
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) token[i] = token_of((begin + i * step) / kVectors);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int row = (begin + i * kConsumers) / kVectors;
+      const int* id = operand<const int>(task, Body::kIds) + row * task.row_stride[Body::kIds] + RowColumn::kToken;
+      token[i] = row < rows ? row_of(*id) : kNoToken;
+    }
+    Vector16 values[kAtOnce] = {};
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const int column = first + (begin + i * step) % kVectors * 8;
-    values[i] = {};
-    if (token[i] != kNoToken) values[i] = load_columns<kPacked>(table, token[i], column, row_stride);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int column = first_column + (begin + i * kConsumers) % kVectors * 8;
+      if (token[i] != kNoToken)
+        values[i] = load_columns<kPacked>(table, token[i], column, task.row_stride[Body::kTable]);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int row = (begin + i * kConsumers) / kVectors, column = (begin + i * kConsumers) % kVectors * 8;
+      if (row >= touched) break;
+      const size_t offset = element_offset<kYPanel>(row, column, task.row_stride[Body::kY]);
+      context.publish(task, Body::kY, offset / 8, values[i], row < rows);
+    }
   }
 }
 

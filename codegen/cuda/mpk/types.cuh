@@ -84,6 +84,7 @@ __host__ __device__ constexpr int even_share(int total, int most) {
   return 2 * share > min_of(total, most) ? share : min_of(total, most);
 }
 
+constexpr int kNoToken = -1;
 constexpr float kNegativeInfinity = -1e30f;  // finite, so that differences of two are no NaN
 
 }  // namespace mpk

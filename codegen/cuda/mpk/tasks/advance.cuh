@@ -12,7 +12,6 @@ struct Advance {
   static constexpr int kSampledRows = kByRequest ? kBatch : kRows;
   static constexpr int kTurns = ceil_div(kBatch, 32);  // of a warp that takes a lane a request
   static constexpr unsigned kLanes = 0xFFFFFFFFu;
-  static constexpr int kNoToken = -1;
   static_assert(kBatch <= kRows && kBatch <= kConsumers, "Advance: one row and one thread a request");
 
   struct Scratch {
